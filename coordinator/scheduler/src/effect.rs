@@ -1,0 +1,90 @@
+//! What must be done after a transition's records are durable.
+
+use nettailor_domain::architecture::Selection;
+use nettailor_domain::ids::{Attempt, JobId, StageKey, TaskName, WorkerId};
+use nettailor_domain::stage::{Artifact, StageResult, StageSpec};
+
+use crate::event::SessionNumber;
+use crate::record::Record;
+
+/// The outcome of one event.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Transition {
+    /// What changed, to be made durable first, all or nothing.
+    pub records: Vec<Record>,
+    /// What to do then, in order.
+    pub effects: Vec<Effect>,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Send an attempt to a worker.
+    Assign {
+        /// To whom.
+        worker: WorkerId,
+        /// In which session.
+        session: SessionNumber,
+        /// What.
+        order: Box<Order>,
+    },
+    /// Tell a worker to end an attempt.
+    Stop {
+        /// Whom.
+        worker: WorkerId,
+        /// In which session.
+        session: SessionNumber,
+        /// Which attempt.
+        attempt: Attempt,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Tell a worker that it may forget an attempt's report: it is durable, or was rejected.
+    Acknowledge {
+        /// Whom.
+        worker: WorkerId,
+        /// In which session.
+        session: SessionNumber,
+        /// Which attempt.
+        attempt: Attempt,
+    },
+    /// Close a worker's session (its lease ran out, or a newer session replaced it).
+    CloseSession {
+        /// Whose.
+        worker: WorkerId,
+        /// Which.
+        session: SessionNumber,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A job, or one of its stages, changed: tell its watchers.
+    JobChanged(JobId),
+    /// A stage is done: write its manifest to the artifact store.
+    StageDone(StageKey),
+    /// A model was published: write its manifest to the artifact store.
+    Published {
+        /// Of which task.
+        task: TaskName,
+        /// Which version.
+        version: u32,
+    },
+}
+
+/// Everything an agent needs to run an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// What to do.
+    pub spec: StageSpec,
+    /// Backbone weights.
+    pub backbone: Artifact,
+    /// Data archive.
+    pub data: Artifact,
+    /// Results the trainer reads: see [`nettailor_domain::trainer::Assignment::parents`].
+    pub parents: Vec<StageResult>,
+    /// The choice, for a select stage.
+    pub selection: Option<Selection>,
+    /// Task and stage in words.
+    pub description: String,
+}

@@ -1,0 +1,123 @@
+//! What can happen to the scheduler.
+
+use std::time::Duration;
+
+use nettailor_domain::backbone::BackboneName;
+use nettailor_domain::ids::{Attempt, Digest, JobId, WorkerId};
+use nettailor_domain::stage::StageResult;
+use nettailor_domain::task::{TaskInputs, TaskSpec};
+use nettailor_domain::trainer::Failure;
+
+/// The time of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic, since the process started: leases, deadlines and back-off are measured by it.
+    pub elapsed: Duration,
+    /// Milliseconds since 1970, for display only.
+    pub wall_ms: u64,
+}
+
+/// One session of a worker: a later session of the same worker has a larger number.
+pub type SessionNumber = u64;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A validated task was submitted under a fresh id.
+    Submit(Submission),
+    /// Somebody wants a job ended.
+    Cancel {
+        /// Which.
+        job: JobId,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A worker opened a session.
+    WorkerConnected {
+        /// Who.
+        worker: WorkerId,
+        /// This session; messages of older ones no longer count.
+        session: SessionNumber,
+        /// What it offers.
+        offer: Offer,
+    },
+    /// A worker's stream broke.
+    WorkerDisconnected {
+        /// Who.
+        worker: WorkerId,
+        /// Which session.
+        session: SessionNumber,
+    },
+    /// A worker takes no new work.
+    WorkerDraining {
+        /// Who.
+        worker: WorkerId,
+        /// Which session.
+        session: SessionNumber,
+    },
+    /// A worker is alive. Every message of a session counts as one.
+    Heartbeat {
+        /// Who.
+        worker: WorkerId,
+        /// Which session.
+        session: SessionNumber,
+    },
+    /// An attempt is done and its artifacts are in the store.
+    AttemptFinished {
+        /// Who reports.
+        worker: WorkerId,
+        /// In which session.
+        session: SessionNumber,
+        /// Which attempt.
+        attempt: Attempt,
+        /// What it found.
+        result: StageResult,
+    },
+    /// An attempt ended without a result.
+    AttemptFailed {
+        /// Who reports.
+        worker: WorkerId,
+        /// In which session.
+        session: SessionNumber,
+        /// Which attempt.
+        attempt: Attempt,
+        /// Why.
+        failure: Failure,
+    },
+    /// Time passed: leases, deadlines and back-offs are looked at.
+    Tick,
+}
+
+/// A validated task with its inputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Submission {
+    /// Fresh id.
+    pub job: JobId,
+    /// The backbone's architecture.
+    pub arch: BackboneName,
+    /// What was asked for.
+    pub task: TaskSpec,
+    /// Its inputs.
+    pub inputs: TaskInputs,
+    /// Size of the backbone's blob, bytes.
+    pub backbone_bytes: u64,
+    /// Size of the data archive's blob, bytes.
+    pub data_bytes: u64,
+}
+
+/// What a worker offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Trainers it runs at a time.
+    pub slots: u32,
+    /// CPU threads per slot.
+    pub threads_per_slot: u32,
+    /// "cpu", or the name of the GPU.
+    pub device: String,
+    /// Digests in its blob cache.
+    pub cached: Vec<Digest>,
+    /// Attempts it still runs, or has reported without being acknowledged.
+    pub attempts: Vec<Attempt>,
+    /// The agent's version.
+    pub version: String,
+}

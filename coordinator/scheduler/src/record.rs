@@ -1,0 +1,138 @@
+//! What is kept across restarts. Each record replaces the earlier one of the same key.
+
+use nettailor_domain::backbone::BackboneName;
+use nettailor_domain::ids::{JobId, StageKey, TaskName, WorkerId};
+use nettailor_domain::model::ModelRecord;
+use nettailor_domain::stage::{PlannedStage, StageResult};
+use nettailor_domain::task::{TaskInputs, TaskSpec};
+use nettailor_domain::trainer::Failure;
+use serde::{Deserialize, Serialize};
+
+/// One thing to keep.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// A job.
+    Job(Box<JobRecord>),
+    /// A stage, shared by every job that plans it.
+    Stage(Box<StageRecord>),
+    /// A published model.
+    Model(Box<ModelRecord>),
+}
+
+/// Key of a record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RecordKey {
+    /// A job.
+    Job(JobId),
+    /// A stage.
+    Stage(StageKey),
+    /// A model.
+    Model(TaskName, u32),
+}
+
+impl Record {
+    /// The record's key.
+    pub fn key(&self) -> RecordKey {
+        match self {
+            Self::Job(job) => RecordKey::Job(job.id.clone()),
+            Self::Stage(stage) => RecordKey::Stage(stage.planned.key),
+            Self::Model(model) => RecordKey::Model(model.task.clone(), model.version),
+        }
+    }
+}
+
+/// A job as kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// Its id.
+    pub id: JobId,
+    /// Place in the order of submission, from 1, over all jobs ever.
+    pub sequence: u64,
+    /// The backbone's architecture.
+    pub arch: BackboneName,
+    /// What was asked for.
+    pub task: TaskSpec,
+    /// Its inputs.
+    pub inputs: TaskInputs,
+    /// Its stages, parents before children.
+    pub stages: Vec<StageKey>,
+    /// When it was submitted, milliseconds since 1970.
+    pub submitted_ms: u64,
+    /// Stages executed for this job, not found finished.
+    pub stages_run: u32,
+    /// Where it stands.
+    pub state: JobState,
+}
+
+/// Where a job stands. `queued` and `running` are told apart by its stages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum JobState {
+    /// Stages are still to be run.
+    Active,
+    /// Its model is in the registry.
+    Succeeded {
+        /// Version of the model.
+        model_version: u32,
+        /// Milliseconds since 1970.
+        finished_ms: u64,
+    },
+    /// A stage could not be done.
+    Failed {
+        /// Which stage and why, in words.
+        reason: String,
+        /// Milliseconds since 1970.
+        finished_ms: u64,
+    },
+    /// Somebody ended it.
+    Cancelled {
+        /// Why, in words.
+        reason: String,
+        /// Milliseconds since 1970.
+        finished_ms: u64,
+    },
+}
+
+/// A stage as kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// Its key, specification and parents.
+    pub planned: PlannedStage,
+    /// Sizes of the backbone's and the data archive's blobs, bytes.
+    pub input_bytes: [u64; 2],
+    /// Number of the latest attempt; 0 before the first. Only grows.
+    pub attempts: u32,
+    /// Attempts that failed by their own fault since the stage was last asked for.
+    pub faults: u32,
+    /// Attempts lost with their worker since the stage was last asked for.
+    pub losses: u32,
+    /// Where it stands.
+    pub state: StageState,
+}
+
+/// Where a stage stands, as far as it is kept. Whether a pending stage waits for parents, a slot or a back-off follows
+/// from the rest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum StageState {
+    /// Not running, not finished.
+    Pending,
+    /// The latest attempt runs on this worker.
+    Running {
+        /// Which.
+        worker: WorkerId,
+        /// Milliseconds since 1970.
+        started_ms: u64,
+    },
+    /// Finished; never run again.
+    Done {
+        /// What it found.
+        result: Box<StageResult>,
+    },
+    /// Given up.
+    Failed {
+        /// The last failure.
+        failure: Failure,
+    },
+}
