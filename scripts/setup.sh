@@ -2,7 +2,7 @@
 # Installs what is missing, and nothing else: a second run takes well under a second.
 #
 #   scripts/setup.sh          everything
-#   scripts/setup.sh build    only what `cargo build` needs: compiler, gloo headers, libtorch
+#   scripts/setup.sh build    only what `cargo build` needs: compiler, libtorch
 #   scripts/setup.sh lint     only what `make lint` needs: rustfmt, clippy, cargo-deny
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,9 +15,8 @@ die() { say "$*"; exit 1; }
 # Debian packages, each with the thing that shows it is there (so other systems may bring it in their own way).
 system_packages() {
     local missing=()
-    command -v g++ >/dev/null || missing+=(g++)                              # torch-sys, the bridge to c10d
+    command -v g++ >/dev/null || missing+=(g++)                              # torch-sys is C++
     python3 -m pip --version >/dev/null 2>&1 || missing+=(python3 python3-pip) # fetches the wheels; not used at run time
-    [[ -e /usr/include/gloo/config.h ]] || missing+=(libgloo-dev)            # headers c10d's gloo classes refer to
     ((${#missing[@]})) || return 0
 
     command -v apt-get >/dev/null || die "please install what Debian calls: ${missing[*]}"

@@ -1,0 +1,131 @@
+//! A coordinator, its workers and the CLI in a temporary folder.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use tempfile::TempDir;
+
+use crate::dataset;
+use crate::process::{self, Output, Process};
+
+/// Processes and files of one test.
+pub struct Cluster {
+    folder: TempDir,
+    port: u16,
+    /// The coordinator, while it runs.
+    pub coordinator: Option<Process>,
+    /// The workers, in the order they were started.
+    pub workers: Vec<Process>,
+}
+
+impl Cluster {
+    /// A coordinator without workers, on a port of its own.
+    pub fn start() -> anyhow::Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut cluster = Self { folder: TempDir::new()?, port, coordinator: None, workers: Vec::new() };
+        cluster.start_coordinator()?;
+        Ok(cluster)
+    }
+
+    /// Starts the coordinator (again, on the same state and port).
+    pub fn start_coordinator(&mut self) -> anyhow::Result<()> {
+        let listen = format!("127.0.0.1:{}", self.port);
+        let args = ["--listen", &listen, "--http", "127.0.0.1:0", "--state", "state"];
+        let coordinator = Process::start("nettailor-coordinator", self.folder(), &args)?;
+        coordinator.wait_for("listening")?;
+        self.coordinator = Some(coordinator);
+        Ok(())
+    }
+
+    /// SIGKILL to the coordinator.
+    pub fn kill_coordinator(&mut self) -> anyhow::Result<()> {
+        self.coordinator.take().context("no coordinator runs")?.kill()?;
+        Ok(())
+    }
+
+    /// Starts a worker of one slot and one thread with a cache of its own, and waits until its session is up.
+    pub fn start_worker(&mut self, name: &str) -> anyhow::Result<()> {
+        let (address, cache) = (self.address(), format!("cache-{name}"));
+        let args = ["--coordinator", &address, "--name", name, "--cache", &cache];
+        let args = [&args[..], &["--slots", "1", "--threads", "1", "--http", "127.0.0.1:0"]].concat();
+        let worker = Process::start("nettailor-worker", self.folder(), &args)?;
+        worker.wait_for("session is up")?;
+        self.workers.push(worker);
+        Ok(())
+    }
+
+    /// The coordinator's URL.
+    pub fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Where everything of this test lies.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file under the cluster's folder.
+    pub fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+        let path = self.folder().join(name);
+        std::fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    /// Runs the CLI against this coordinator.
+    pub fn cli(&self, args: &[&str]) -> anyhow::Result<Output> {
+        let address = self.address();
+        process::run("nettailor-cli", self.folder(), &[&["--coordinator", &address], args].concat())
+    }
+
+    /// Runs the CLI, which must succeed, and returns its stdout as JSON.
+    pub fn cli_json(&self, args: &[&str]) -> anyhow::Result<serde_json::Value> {
+        let output = self.cli(&[args, &["-o", "json"]].concat())?;
+        ensure!(output.code == Some(0), "{args:?} failed: {output:?}");
+        serde_json::from_str(&output.stdout).with_context(|| format!("{args:?} printed {}", output.stdout))
+    }
+
+    /// Submits the tasks file and returns the ids of its jobs.
+    pub fn submit(&self, file: &str) -> anyhow::Result<Vec<String>> {
+        let output = self.cli(&["submit", file, "-o", "name"])?;
+        ensure!(output.code == Some(0), "submit failed: {output:?}");
+        Ok(output.stdout.lines().map(str::to_owned).collect())
+    }
+}
+
+/// A tasks file for the texture task over the ImageNet-trained lite0, with `task` laid over small settings.
+///
+/// `task` is YAML in flow style, for instance `{student: {gamma1: 0.5}}`.
+pub fn textures_task(cluster: &Cluster, name: &str, task: &str) -> anyhow::Result<String> {
+    let data = cluster.folder().join("textures");
+    if !data.exists() {
+        dataset::textures(&data, 16, 1)?;
+    }
+    let weights = lite0_weights()?;
+    let text = format!(
+        "version: 1
+backbone: {{arch: lite0, weights: {weights}}}
+defaults:
+  data: {{path: textures, image_size: 32}}
+  teacher: {{epochs: 4, batch_size: 8}}
+  student: {{training: {{epochs: 4, batch_size: 8}}}}
+  candidates: {{k: [2, 6], bn_batches: 4, training: {{epochs: 2, batch_size: 8}}}}
+  tolerance_points: 20.0
+tasks:
+  - {task}
+",
+        weights = weights.display(),
+        task = if task.is_empty() { format!("{{name: {name}}}") } else { format!("{{name: {name}, {task}}}") },
+    );
+    let file = format!("{name}.yaml");
+    cluster.write(&file, &text)?;
+    Ok(file)
+}
+
+/// The published weights that `make data` fetches.
+pub fn lite0_weights() -> anyhow::Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the tests have a workspace")?;
+    let path = root.join(".data/backbones/efficientnet_lite0.pth");
+    ensure!(path.exists(), "{} is missing: run `make data`", path.display());
+    Ok(path)
+}

@@ -1,0 +1,159 @@
+//! A child process whose output can be waited on, and which never outlives its test.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Longest wait for anything in these tests; only a hang takes this long.
+pub const PATIENCE: Duration = Duration::from_secs(240);
+
+/// A running binary of this workspace.
+pub struct Process {
+    name: String,
+    child: Child,
+    lines: Receiver<String>,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+/// What a finished command left.
+#[derive(Debug)]
+pub struct Output {
+    /// Exit code; `None` after a signal.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// The binary `name`, beside the running test (`target/<profile>/deps/test` -> `target/<profile>/name`).
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).context("the test has no target folder")?;
+    let path = folder.join(name);
+    if !path.exists() {
+        bail!("{} is missing: build it first with `cargo build --workspace --bins`", path.display());
+    }
+    Ok(path)
+}
+
+/// Runs a binary to its end.
+pub fn run(name: &str, folder: &Path, args: &[&str]) -> anyhow::Result<Output> {
+    let output = Command::new(binary(name)?)
+        .args(args)
+        .current_dir(folder)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("running {name}"))?;
+    Ok(Output {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+impl Process {
+    /// Starts a binary; its stdout and stderr are collected line by line.
+    pub fn start(name: &str, folder: &Path, args: &[&str]) -> anyhow::Result<Self> {
+        let mut child = Command::new(binary(name)?)
+            .args(args)
+            .current_dir(folder)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting {name}"))?;
+        let (send, lines) = channel();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let streams: [Option<Box<dyn Read + Send>>; 2] =
+            [child.stdout.take().map(|s| Box::new(s) as _), child.stderr.take().map(|s| Box::new(s) as _)];
+        for stream in streams.into_iter().flatten() {
+            let (send, seen) = (send.clone(), Arc::clone(&seen));
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    seen.lock().expect("no panic under this lock").push(line.clone());
+                    // The receiver is gone when nobody waits any more; the line is kept in `seen` all the same.
+                    let _ = send.send(line);
+                }
+            });
+        }
+        Ok(Self { name: name.to_owned(), child, lines, seen })
+    }
+
+    /// Waits for a line that contains `text` (lines already waited past do not count).
+    pub fn wait_for(&self, text: &str) -> anyhow::Result<String> {
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(text) => return Ok(line),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => bail!("{} never said `{text}`:\n{}", self.name, self.output()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("{} ended without saying `{text}`:\n{}", self.name, self.output())
+                }
+            }
+        }
+    }
+
+    /// Everything said so far.
+    pub fn output(&self) -> String {
+        self.seen.lock().expect("no panic under this lock").join("\n")
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.child.id()).context("process ids are small")?;
+        kill(Pid::from_raw(pid), signal).with_context(|| format!("{signal} to {}", self.name))
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) -> anyhow::Result<ExitStatus> {
+        self.signal(Signal::SIGKILL)?;
+        self.end()
+    }
+
+    /// Waits for its end.
+    pub fn end(&mut self) -> anyhow::Result<ExitStatus> {
+        self.child.wait().with_context(|| format!("waiting for {}", self.name))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("---- {} ----\n{}", self.name, self.output());
+        }
+    }
+}
+
+/// The trainer processes that run under `agent`.
+pub fn trainers_of(agent: u32) -> anyhow::Result<Vec<Pid>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<i32>() else { continue };
+        // A process may end while we look.
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        let Some((name, rest)) = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')) else { continue };
+        let parent = rest.split_whitespace().nth(1).and_then(|p| p.parse::<u32>().ok());
+        if name.starts_with("nettailor-train") && parent == Some(agent) {
+            found.push(Pid::from_raw(pid));
+        }
+    }
+    Ok(found)
+}
