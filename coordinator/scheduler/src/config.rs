@@ -1,0 +1,34 @@
+//! The scheduler's settings.
+
+use std::time::Duration;
+
+/// Settings, the same for every job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// A worker that is silent for this long is disconnected; a disconnected worker's attempts are lost after this
+    /// long. Several heartbeats fit in.
+    pub lease: Duration,
+    /// Wait before the first retry after a fault; doubles with each further fault.
+    pub retry_first: Duration,
+    /// Longest wait before a retry after a fault.
+    pub retry_longest: Duration,
+    /// Wait before a stage is placed again after its worker was lost.
+    pub loss_wait: Duration,
+    /// A stage that was lost with its worker this often is given up: it may be what kills them.
+    pub max_losses: u32,
+    /// A stop that was not followed by the attempt's end is sent again after this long.
+    pub stop_again: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(10),
+            retry_first: Duration::from_secs(1),
+            retry_longest: Duration::from_secs(60),
+            loss_wait: Duration::from_secs(1),
+            max_losses: 5,
+            stop_again: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What can be refused.
+
+use nettailor_domain::backbone::BackboneName;
+use nettailor_domain::ids::{JobId, StageKey, TaskName};
+
+/// Why a submission or a cancellation was refused. Nothing has changed then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// The id is taken.
+    #[error("job id `{0}` is taken: submit under a fresh id")]
+    DuplicateJob(JobId),
+    /// No such job.
+    #[error("no job `{0}`: list the jobs to see their ids")]
+    UnknownJob(JobId),
+    /// A candidate removes more main blocks than there are.
+    #[error(
+        "task `{task}`, candidates.k: {k} main blocks cannot be removed from {arch}, expected 0 to {layers}"
+    )]
+    InvalidK {
+        /// Of which task.
+        task: TaskName,
+        /// As asked for.
+        k: usize,
+        /// The backbone's architecture.
+        arch: BackboneName,
+        /// How many there are.
+        layers: usize,
+    },
+    /// There is nothing to choose from.
+    #[error(
+        "task `{0}`, candidates.k: the list is empty, expected at least one number of main blocks to remove"
+    )]
+    NoCandidates(TaskName),
+}
+
+/// Why a job was not found by the start of its id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FindError {
+    /// No id starts like that.
+    #[error("no job's id starts with `{0}`: list the jobs to see their ids")]
+    NotFound(String),
+    /// Several do.
+    #[error(
+        "several jobs' ids start with `{prefix}`, among them `{first}` and `{second}`: give more characters"
+    )]
+    Ambiguous {
+        /// As asked for.
+        prefix: String,
+        /// One of them.
+        first: JobId,
+        /// Another.
+        second: JobId,
+    },
+}
+
+/// Why records do not make a scheduler. They were damaged or written by another program; nothing was started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// Two records under one key.
+    #[error("two records of {0}: expected one")]
+    Duplicate(String),
+    /// Two jobs in one place of the order of submission.
+    #[error("jobs `{first}` and `{second}` both have sequence number {sequence}")]
+    SameSequence {
+        /// One of them.
+        first: JobId,
+        /// The other.
+        second: JobId,
+        /// Their number.
+        sequence: u64,
+    },
+    /// A job without stages.
+    #[error("job `{0}` has no stages")]
+    NoStages(JobId),
+    /// A job's stage is missing.
+    #[error("job `{job}` needs stage {stage}, which has no record")]
+    MissingStage {
+        /// Which job.
+        job: JobId,
+        /// Which stage.
+        stage: StageKey,
+    },
+    /// A stage's parent is missing.
+    #[error("stage {stage} needs parent {parent}, which has no record")]
+    MissingParent {
+        /// Which stage.
+        stage: StageKey,
+        /// Which parent.
+        parent: StageKey,
+    },
+    /// A task's model versions have a gap.
+    #[error("task `{task}` has {found} models, but its newest is version {newest}")]
+    VersionGap {
+        /// Which task.
+        task: TaskName,
+        /// Models found.
+        found: usize,
+        /// Version of the newest.
+        newest: u32,
+    },
+}

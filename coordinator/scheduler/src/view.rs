@@ -1,0 +1,158 @@
+//! What the scheduler shows: plain values for an API, every state with its reason in words.
+
+use nettailor_domain::backbone::BackboneName;
+use nettailor_domain::ids::{Attempt, JobId, StageKey, TaskName, WorkerId};
+use nettailor_domain::stage::{StageKind, StageResult};
+
+/// Where a job stands, as shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JobPhase {
+    /// None of its stages was started for it yet.
+    Queued,
+    /// At least one of its stages was started for it.
+    Running,
+    /// Its model is in the registry.
+    Succeeded,
+    /// A stage could not be done.
+    Failed,
+    /// Somebody ended it.
+    Cancelled,
+}
+
+impl JobPhase {
+    /// Whether the job is over.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// One job, as shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobView {
+    /// Its id.
+    pub id: JobId,
+    /// Place in the order of submission, from 1.
+    pub sequence: u64,
+    /// Its task.
+    pub task: TaskName,
+    /// The backbone's architecture.
+    pub arch: BackboneName,
+    /// Where it stands.
+    pub phase: JobPhase,
+    /// Why it stands there, in words; never empty.
+    pub reason: String,
+    /// Milliseconds since 1970.
+    pub submitted_ms: u64,
+    /// Milliseconds since 1970, once it is over.
+    pub finished_ms: Option<u64>,
+    /// Version of its model, once it succeeded.
+    pub model_version: Option<u32>,
+    /// Stages started for it, not found finished.
+    pub stages_run: u32,
+    /// Number of its stages.
+    pub stage_count: usize,
+    /// Its stages, parents before children. Empty in a listing.
+    pub stages: Vec<StageView>,
+}
+
+/// Where a stage stands, as shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StagePhase {
+    /// A parent is not done.
+    Waiting,
+    /// Ready; no slot yet, or backing off.
+    Queued,
+    /// An attempt is assigned to a worker.
+    Running,
+    /// Finished; its result is kept.
+    Done,
+    /// Given up.
+    Failed,
+    /// Not done, and no live job asks for it.
+    Idle,
+}
+
+/// One stage, as shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageView {
+    /// Its key.
+    pub key: StageKey,
+    /// Which stage.
+    pub kind: StageKind,
+    /// Where it stands.
+    pub phase: StagePhase,
+    /// Why it stands there, in words; never empty.
+    pub reason: String,
+    /// Number of the latest attempt; 0 before the first.
+    pub attempt: u32,
+    /// Worker of the latest attempt, as far as it is known.
+    pub worker: Option<WorkerId>,
+    /// What it found, once done.
+    pub result: Option<Box<StageResult>>,
+}
+
+/// Where a worker stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WorkerPhase {
+    /// Takes work.
+    Ready,
+    /// Takes no new work.
+    Draining,
+    /// Has no session; its attempts are waited for until its lease ends.
+    Disconnected,
+}
+
+/// One worker, as shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerView {
+    /// Its name.
+    pub id: WorkerId,
+    /// Where it stands.
+    pub phase: WorkerPhase,
+    /// Why it stands there, in words; never empty.
+    pub reason: String,
+    /// Trainers it runs at a time.
+    pub slots: u32,
+    /// Slots taken, by running attempts and by such that are being stopped.
+    pub slots_used: u32,
+    /// CPU threads per slot.
+    pub threads_per_slot: u32,
+    /// "cpu", or the name of the GPU; empty where it has not said so since the coordinator started.
+    pub device: String,
+    /// The agent's version; empty as above.
+    pub version: String,
+    /// What holds its slots.
+    pub running: Vec<RunningView>,
+    /// Number of blobs that it is thought to have in its cache.
+    pub cached_blobs: usize,
+    /// Milliseconds since 1970 of its last message; 0 where there was none since the coordinator started.
+    pub last_seen_ms: u64,
+}
+
+/// One attempt that holds a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningView {
+    /// Which.
+    pub attempt: Attempt,
+    /// In words: "digits: candidate(6), attempt 1".
+    pub description: String,
+}
+
+/// Messages that were dropped, and attempts that went wrong, since the scheduler was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Reports of attempts that are not current on the reporting worker.
+    pub stale_reports: u64,
+    /// Reports of attempts whose report was accepted before.
+    pub duplicate_reports: u64,
+    /// Messages of sessions that were replaced or closed.
+    pub old_session_messages: u64,
+    /// Attempts assigned.
+    pub assigned: u64,
+    /// Attempts accepted as done.
+    pub finished: u64,
+    /// Attempts that failed by their own fault.
+    pub faults: u64,
+    /// Attempts lost with their worker.
+    pub losses: u64,
+}
