@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::{Architecture, Counts, Selection};
+use crate::backbone::BackboneName;
 use crate::ids::{Digest, JobId, StageKey, TaskName};
 use crate::stage::Artifact;
 use crate::units::Accuracy;
@@ -64,6 +65,19 @@ pub struct Lineage {
     pub training_seconds: u64,
 }
 
+/// A backbone whose weights were imported; it serves the tasks files that name no weights of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackboneRecord {
+    /// Which network.
+    pub arch: BackboneName,
+    /// Its weights, safetensors under the publisher's names.
+    pub weights: Artifact,
+    /// The file they came from, for people.
+    pub source: String,
+    /// When it was imported, milliseconds since 1970.
+    pub registered_ms: u64,
+}
+
 /// A question to the registry. Every bound given must hold.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ModelQuery {
@@ -120,10 +134,18 @@ impl ModelQuery {
     }
 
     fn matches(&self, model: &ModelRecord) -> bool {
-        self.task.as_ref().is_none_or(|part| model.task.as_str().contains(part.as_str()))
-            && self.min_accuracy.is_none_or(|least| model.accuracy.test.fraction() >= least)
-            && self.max_params.is_none_or(|most| model.counts.active_params <= most)
-            && self.max_flops.is_none_or(|most| model.counts.active_flops <= most)
+        self.task
+            .as_ref()
+            .is_none_or(|part| model.task.as_str().contains(part.as_str()))
+            && self
+                .min_accuracy
+                .is_none_or(|least| model.accuracy.test.fraction() >= least)
+            && self
+                .max_params
+                .is_none_or(|most| model.counts.active_params <= most)
+            && self
+                .max_flops
+                .is_none_or(|most| model.counts.active_flops <= most)
     }
 }
 
