@@ -1,1 +1,11 @@
-//! nettailor-trainer
+//! The trainer: one process, one stage.
+//!
+//! - [`runtime`] and [`device`]: how the process and its tensors are set up.
+//! - [`weights`]: safetensors in and out.
+//! - [`model`]: networks, built from the domain's descriptions.
+//! - [`step`]: one step of training.
+
+pub mod device;
+pub mod model;
+pub mod step;
+pub mod weights;

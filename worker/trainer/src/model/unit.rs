@@ -1,0 +1,166 @@
+//! A convolution with its batch norm and activation: what every block, stem and head is made of.
+
+use nettailor_domain::backbone::{Activation, ConvBn, Padding, TensorSpec};
+use tch::Tensor;
+
+use super::variables::{Builder, Role};
+use super::{Error, Init};
+
+/// Which statistics a batch norm normalises with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Statistics {
+    /// The running ones, unchanged: evaluation.
+    Running,
+    /// The batch's own; the running ones move towards them by `momentum`, once for each forward pass.
+    Batch {
+        /// Share of the new value. 1/n at the n-th batch makes the running value the mean over all batches.
+        momentum: f64,
+    },
+}
+
+/// Momentum of running statistics in training.
+pub const STATISTICS_MOMENTUM: f64 = 0.1;
+
+/// How batch norms work in one forward pass.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mode {
+    /// Those of the backbone's blocks.
+    pub universal: Statistics,
+    /// Those of proxies, and wrn26's end.
+    pub task: Statistics,
+}
+
+impl Mode {
+    /// Running statistics everywhere.
+    pub const EVALUATE: Mode = Mode { universal: Statistics::Running, task: Statistics::Running };
+
+    /// Batch statistics everywhere, one running update.
+    pub const TRAIN: Mode = Mode::batch(STATISTICS_MOMENTUM);
+
+    /// Batch statistics everywhere, with this momentum.
+    pub const fn batch(momentum: f64) -> Mode {
+        Mode { universal: Statistics::Batch { momentum }, task: Statistics::Batch { momentum } }
+    }
+
+    /// The same for a batch of `size` images: a single image has no statistics worth the name.
+    pub fn for_batch(self, size: i64) -> Mode {
+        if size > 1 { self } else { Mode::EVALUATE }
+    }
+}
+
+/// Batch norm over channels.
+#[derive(Debug)]
+pub struct Norm {
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    epsilon: f64,
+}
+
+impl Norm {
+    fn universal(builder: &mut Builder<'_>, specs: &[TensorSpec; 4], epsilon: f64) -> Result<Self, Error> {
+        let [weight, bias, mean, variance] = specs;
+        Ok(Self {
+            weight: builder.universal(weight)?,
+            bias: builder.universal(bias)?,
+            mean: builder.universal_statistic(mean)?,
+            variance: builder.universal_statistic(variance)?,
+            epsilon,
+        })
+    }
+
+    /// A task's own: weight 1, bias 0, trained.
+    pub fn task(builder: &mut Builder<'_>, name: &str, channels: u32, epsilon: f64) -> Result<Self, Error> {
+        let mut tensor = |part: &str, role, value| {
+            builder.task(format!("{name}.{part}"), &[channels], role, Init::Constant(value))
+        };
+        Ok(Self {
+            weight: tensor("weight", Role::Trained, 1.0)?,
+            bias: tensor("bias", Role::Trained, 0.0)?,
+            mean: tensor("running_mean", Role::Statistic, 0.0)?,
+            variance: tensor("running_var", Role::Statistic, 1.0)?,
+            epsilon,
+        })
+    }
+
+    /// Normalises `x` `[n, channels, h, w]`. With `scale` (one element) the result is multiplied by it, at the price of
+    /// scaling two vectors instead of a feature map.
+    pub fn forward(&self, x: &Tensor, statistics: Statistics, scale: Option<&Tensor>) -> Result<Tensor, Error> {
+        let (training, momentum) = match statistics {
+            Statistics::Running => (false, 0.0),
+            Statistics::Batch { momentum } => (true, momentum),
+        };
+        let affine = |weight: &Tensor, bias: &Tensor| {
+            let (mean, variance) = (Some(&self.mean), Some(&self.variance));
+            x.f_batch_norm(Some(weight), Some(bias), mean, variance, training, momentum, self.epsilon, true)
+        };
+        Ok(match scale {
+            None => affine(&self.weight, &self.bias)?,
+            Some(scale) => affine(&self.weight.f_mul(scale)?, &self.bias.f_mul(scale)?)?,
+        })
+    }
+}
+
+/// Applies `activation` to a tensor that nobody else reads, in place where the gradient allows it (it always does after
+/// a batch norm or a sum: their backward passes do not need their results).
+pub fn activate(mut x: Tensor, activation: Activation) -> Result<Tensor, Error> {
+    Ok(match activation {
+        Activation::Identity => x,
+        Activation::Relu => x.f_relu_()?,
+        Activation::Relu6 => x.f_relu6_()?,
+    })
+}
+
+/// Applies `activation` to a tensor that others read too.
+pub fn activated(x: &Tensor, activation: Activation) -> Result<Tensor, Error> {
+    Ok(match activation {
+        Activation::Identity => x.shallow_clone(),
+        Activation::Relu => x.f_relu()?,
+        Activation::Relu6 => x.f_relu6()?,
+    })
+}
+
+/// Convolution, batch norm, activation.
+#[derive(Debug)]
+pub struct Unit {
+    spec: ConvBn,
+    weight: Tensor,
+    norm: Norm,
+}
+
+impl Unit {
+    /// A part of the backbone.
+    pub fn new(builder: &mut Builder<'_>, spec: &ConvBn, epsilon: f64) -> Result<Self, Error> {
+        let [weight, norm @ ..] = spec.tensors();
+        let weight = builder.universal(&weight)?;
+        Ok(Self { spec: spec.clone(), weight, norm: Norm::universal(builder, &norm, epsilon)? })
+    }
+
+    /// `[n, in, h, w] -> [n, out, h', w']`, sides by the convolution formula.
+    pub fn forward(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor, Error> {
+        let spec = &self.spec;
+        let [stride, groups] = [spec.stride, spec.groups].map(i64::from);
+        let convolve = |x: &Tensor, padding: i64| {
+            x.f_conv2d(&self.weight, None::<&Tensor>, [stride, stride], [padding, padding], [1, 1], groups)
+        };
+        let y = match self.padding(x.size()[2]) {
+            (before, after) if before == after => convolve(x, before)?,
+            (before, after) => convolve(&x.f_constant_pad_nd([before, after, before, after])?, 0)?,
+        };
+        activate(self.norm.forward(&y, statistics, None)?, spec.activation)
+    }
+
+    /// Zeros before and after each side, for an input of side `side`.
+    fn padding(&self, side: i64) -> (i64, i64) {
+        match self.spec.padding {
+            Padding::Symmetric(padding) => (i64::from(padding), i64::from(padding)),
+            Padding::Same => {
+                let [stride, kernel] = [self.spec.stride, self.spec.kernel].map(i64::from);
+                let output = (side + stride - 1) / stride;
+                let total = ((output - 1) * stride + kernel - side).max(0);
+                (total / 2, total - total / 2)
+            }
+        }
+    }
+}

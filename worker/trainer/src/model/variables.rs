@@ -1,0 +1,167 @@
+//! The tensors of a network under their names, and where they come from.
+
+use std::ops::Range;
+
+use nettailor_domain::backbone::TensorSpec;
+use tch::Tensor;
+
+use super::{Error, Init};
+use crate::device::Layout;
+use crate::weights::Weights;
+
+/// What training does to a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Shared with every task: never changes.
+    Frozen,
+    /// Changed by gradients.
+    Trained,
+    /// Running statistics of a batch norm: follow the data, without a gradient.
+    Statistic,
+}
+
+/// A named tensor. Modules hold shallow clones of it: the storage is one.
+#[derive(Debug)]
+pub struct Variable {
+    /// Publisher's name, or the task's own.
+    pub name: String,
+    /// The values.
+    pub tensor: Tensor,
+    /// What training does to it.
+    pub role: Role,
+}
+
+/// Every tensor of a network, in the order the modules were built.
+#[derive(Debug, Default)]
+pub struct Variables(Vec<Variable>);
+
+impl Variables {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Variable> {
+        self.0.iter()
+    }
+
+    /// How many there are; an index below it names a variable.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The variable of this index.
+    pub fn get(&self, index: usize) -> &Variable {
+        &self.0[index]
+    }
+
+    /// The variable of this name.
+    pub fn named(&self, name: &str) -> Option<&Variable> {
+        self.0.iter().find(|variable| variable.name == name)
+    }
+
+    /// Indices of those that gradients change, within `range`.
+    pub fn trained(&self, range: Range<usize>) -> Vec<usize> {
+        range.filter(|index| self.0[*index].role == Role::Trained).collect()
+    }
+
+    /// blake3 over the frozen tensors' bytes: equal before and after training, or something is badly wrong.
+    pub fn frozen_digest(&self) -> Result<blake3::Hash, Error> {
+        let mut hasher = blake3::Hasher::new();
+        for variable in self.0.iter().filter(|variable| variable.role == Role::Frozen) {
+            hasher.update(variable.name.as_bytes());
+            hasher.update(&crate::weights::bytes(&variable.tensor)?);
+        }
+        Ok(hasher.finalize())
+    }
+}
+
+/// Where a new task's tensors get their first values; without one, every tensor must be in the weights.
+#[derive(Debug, Clone, Copy)]
+pub enum Origin {
+    /// Tensors that the weights lack are initialised under this seed.
+    Fresh {
+        /// The task's seed.
+        seed: u64,
+    },
+    /// A finished network: the weights hold everything.
+    Stored,
+}
+
+/// Collects a network's tensors while its modules are built. Mismatches are gathered, so that one error names them all.
+pub struct Builder<'a> {
+    weights: &'a Weights,
+    origin: Origin,
+    layout: Layout,
+    /// Role of the universal parameters: frozen in a student, trained in a teacher.
+    universal: Role,
+    variables: Variables,
+    problems: Vec<String>,
+}
+
+/// Mismatches that an error spells out; the others are counted.
+const SHOWN: usize = 5;
+
+impl<'a> Builder<'a> {
+    /// Takes tensors from `weights`, puts them on `layout`'s device.
+    pub fn new(weights: &'a Weights, origin: Origin, universal: Role, layout: Layout) -> Self {
+        Self { weights, origin, layout, universal, variables: Variables::default(), problems: Vec::new() }
+    }
+
+    /// Number of tensors so far: ranges between two calls name a module's own.
+    pub fn position(&self) -> usize {
+        self.variables.len()
+    }
+
+    /// A parameter of the backbone; never initialised, it must be in the weights.
+    pub fn universal(&mut self, spec: &TensorSpec) -> Result<Tensor, Error> {
+        self.add(spec, self.universal, None)
+    }
+
+    /// Running statistics that the backbone brings along.
+    pub fn universal_statistic(&mut self, spec: &TensorSpec) -> Result<Tensor, Error> {
+        self.add(spec, Role::Statistic, None)
+    }
+
+    /// A parameter or statistic of the task.
+    pub fn task(&mut self, name: String, shape: &[u32], role: Role, init: Init) -> Result<Tensor, Error> {
+        let spec = TensorSpec { name, shape: shape.iter().map(|n| *n as usize).collect() };
+        self.add(&spec, role, Some(init))
+    }
+
+    fn add(&mut self, spec: &TensorSpec, role: Role, init: Option<Init>) -> Result<Tensor, Error> {
+        let shape: Vec<i64> = spec.shape.iter().map(|n| *n as i64).collect();
+        let tensor = match (self.weights.get(&spec.name), init, self.origin) {
+            (Some(found), _, _) if found.size() == shape => found.shallow_clone(),
+            (Some(found), _, _) => {
+                self.problems.push(format!("{}: expected shape {shape:?}, the file has {:?}", spec.name, found.size()));
+                return Ok(Tensor::f_zeros(&shape, tch::kind::FLOAT_CPU)?);
+            }
+            (None, Some(init), Origin::Fresh { seed }) => {
+                let values = init.values(seed, &spec.name, spec.shape.iter().product());
+                Tensor::f_from_slice(&values)?.f_view(&shape[..])?
+            }
+            (None, _, _) => {
+                self.problems.push(format!("{}: expected shape {shape:?}, the file has no such tensor", spec.name));
+                return Ok(Tensor::f_zeros(&shape, tch::kind::FLOAT_CPU)?);
+            }
+        };
+        // A copy: the network owns what it may change, and the weights can be read again.
+        let tensor = self.layout.owned(&tensor)?.f_set_requires_grad(role == Role::Trained)?;
+        self.variables.0.push(Variable { name: spec.name.clone(), tensor: tensor.shallow_clone(), role });
+        Ok(tensor)
+    }
+
+    /// The variables, unless some did not fit.
+    pub fn finish(self) -> Result<Variables, Error> {
+        if self.problems.is_empty() {
+            return Ok(self.variables);
+        }
+        let mut listed: Vec<String> = self.problems.iter().take(SHOWN).cloned().collect();
+        if self.problems.len() > SHOWN {
+            listed.push(format!("and {} more", self.problems.len() - SHOWN));
+        }
+        Err(Error::Mismatch { origin: self.weights.origin().to_owned(), tensors: listed.join("; ") })
+    }
+}

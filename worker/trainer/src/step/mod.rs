@@ -1,0 +1,78 @@
+//! One step of training: gradients, agreed on with the gang, applied.
+//!
+//! [`teacher`] trains a whole network on one autograd graph. [`student`] trains a task's own tensors on layer-local
+//! graphs ([`tape`]): every universal block is run exactly once, forward and backward. [`sgd`] applies what both find.
+
+mod sgd;
+mod student;
+mod tape;
+mod teacher;
+
+use nettailor_domain::architecture::{Architecture, Gradient};
+use tch::Tensor;
+
+use crate::model;
+
+pub use sgd::{ScoreSgd, Sgd, SgdSettings};
+pub use student::{LearnerSettings, StudentLearner, StudentLoss, gradients};
+pub use tape::Gradients;
+pub use teacher::TeacherLearner;
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The network could not be run.
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    /// The gang is broken.
+    #[error(transparent)]
+    Gang(#[from] nettailor_collective::Error),
+    /// The loss is not a number any more.
+    #[error("the loss is {loss}: training diverged; lower the learning rate")]
+    Diverged {
+        /// What it is.
+        loss: f64,
+    },
+    /// libtorch refused.
+    #[error("a tensor operation failed: {0}")]
+    Torch(#[from] tch::TchError),
+}
+
+/// E[C] (or what stands for it) and its gradient on the attention.
+pub type Complexity = dyn Fn(&Architecture) -> (f64, Gradient);
+
+/// What one step measured. Means over the batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Losses {
+    /// Cross-entropy + gamma1 * complexity + gamma2 * hint.
+    pub total: f64,
+    /// Cross-entropy.
+    pub cross_entropy: f64,
+    /// Omega, unweighted; 0 without a teacher.
+    pub hint: f64,
+    /// E[C], unweighted; 0 where it is no part of the loss.
+    pub complexity: f64,
+}
+
+/// Where in its schedule a step is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moment {
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Share of the stage's steps that are done, 0 to 1.
+    pub progress: f64,
+}
+
+/// Something that a training loop can train.
+pub trait Learner {
+    /// One step on images `[n, 3, side, side]` with labels `[n]`.
+    fn step(&mut self, images: &Tensor, labels: &Tensor, at: Moment) -> Result<Losses, Error>;
+
+    /// The network in training.
+    fn network(&self) -> &model::Network;
+}
+
+/// Cross-entropy of logits `[n, classes]`, mean over the batch.
+fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor, tch::TchError> {
+    logits.f_cross_entropy_loss(labels, None::<&Tensor>, tch::Reduction::Mean, -100, 0.0)
+}

@@ -1,0 +1,54 @@
+//! The teacher's step: every tensor of the network, cross-entropy, one autograd graph.
+
+use nettailor_collective::Collective;
+use tch::Tensor;
+
+use super::sgd::{Sgd, SgdSettings};
+use super::tape::defined;
+use super::{Error, Learner, Losses, Moment, cross_entropy};
+use crate::model::{Mode, Network};
+
+/// Trains a whole network.
+pub struct TeacherLearner<'a> {
+    network: Network,
+    gang: &'a dyn Collective,
+    trained: Vec<Tensor>,
+    sgd: Sgd,
+}
+
+impl<'a> TeacherLearner<'a> {
+    /// Trains every tensor of `network` that has the role for it.
+    pub fn new(network: Network, settings: SgdSettings, gang: &'a dyn Collective) -> Self {
+        let indices = network.variables.trained(0..network.variables.len());
+        let trained: Vec<Tensor> =
+            indices.into_iter().map(|index| network.variables.get(index).tensor.shallow_clone()).collect();
+        let sgd = Sgd::new(settings, trained.iter().map(Tensor::shallow_clone).collect());
+        Self { network, gang, trained, sgd }
+    }
+
+    /// The network as trained so far.
+    pub fn into_network(self) -> Network {
+        self.network
+    }
+}
+
+impl Learner for TeacherLearner<'_> {
+    fn step(&mut self, images: &Tensor, labels: &Tensor, at: Moment) -> Result<Losses, Error> {
+        let forward = self.network.forward(images, Mode::TRAIN.for_batch(images.size()[0]))?;
+        let loss = cross_entropy(&forward.logits, labels)?;
+        let value = loss.f_double_value(&[])?;
+        if !value.is_finite() {
+            return Err(Error::Diverged { loss: value });
+        }
+        let found = Tensor::f_run_backward(&[loss], &self.trained, false, false)?;
+        drop(forward);
+        self.gang.all_reduce_mean(&found)?;
+        let found: Vec<Option<Tensor>> = found.iter().map(defined).collect();
+        self.sgd.step(&found, at.learning_rate)?;
+        Ok(Losses { total: value, cross_entropy: value, hint: 0.0, complexity: 0.0 })
+    }
+
+    fn network(&self) -> &Network {
+        &self.network
+    }
+}
