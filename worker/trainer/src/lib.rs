@@ -2,9 +2,11 @@
 //!
 //! - [`runtime`] and [`device`]: how the process and its tensors are set up.
 //! - [`weights`]: safetensors in and out.
+//! - [`data`]: labelled images, decoded once per node, as batches of bytes.
 //! - [`model`]: networks, built from the domain's descriptions.
 //! - [`step`]: one step of training.
 
+pub mod data;
 pub mod device;
 pub mod model;
 pub mod step;

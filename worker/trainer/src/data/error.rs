@@ -1,0 +1,107 @@
+//! What can be wrong with data.
+
+use std::io;
+use std::path::PathBuf;
+
+use nettailor_domain::trainer::FailureClass;
+
+use super::{Split, Unreadable};
+
+/// Unreadable images that are named; the rest is counted.
+const NAMED: usize = 10;
+
+/// Why a data set could not be opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The archive is not there, or damaged.
+    #[error("cannot read the data set's archive {}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// An entry that is no image of a class.
+    #[error(
+        "data set archive: entry `{name}` is out of place; expected `train/<class>/<file>`, `test/<class>/<file>` or \
+         `<class>/<file>` throughout"
+    )]
+    Layout {
+        /// Name of the entry.
+        name: String,
+    },
+    /// An image of a class that the job does not know.
+    #[error("image `{name}` is of no known class; expected one of {}. Submit the tasks file anew", classes.join(", "))]
+    UnknownClass {
+        /// Name of the image.
+        name: String,
+        /// Classes of the job.
+        classes: Vec<String>,
+    },
+    /// Images that cannot be decoded, where none are tolerated.
+    #[error(
+        "{} images cannot be read: {}. Repair or remove them, or set `on_unreadable: skip` in the task's `data`",
+        .0.len(), named(.0)
+    )]
+    Unreadable(Vec<Unreadable>),
+    /// A class that cannot be learnt.
+    #[error("class `{class}` has no readable image left to train on; add images or remove the class")]
+    EmptyClass {
+        /// Name of the class.
+        class: String,
+    },
+    /// A split that cannot be measured on.
+    #[error(
+        "the {split} split is empty; add images (every class needs at least two, or three without a test folder)"
+    )]
+    EmptySplit {
+        /// Which.
+        split: Split,
+    },
+    /// The node's cache refused.
+    #[error("cannot {operation} {}; check the disk's free space and the folder's permissions", path.display())]
+    Cache {
+        /// What was tried.
+        operation: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The thread that prepares batches could not be started.
+    #[error("cannot start a thread to prepare batches")]
+    Thread(#[source] io::Error),
+    /// The thread that prepares batches ended early.
+    #[error("preparing batches stopped early, a defect; see the log above for its cause")]
+    Stopped,
+}
+
+impl Error {
+    /// Whether trying again can help.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Layout { .. }
+            | Self::UnknownClass { .. }
+            | Self::Unreadable(_)
+            | Self::EmptyClass { .. }
+            | Self::EmptySplit { .. } => FailureClass::Input,
+            Self::Archive { .. } | Self::Cache { .. } | Self::Thread(_) => FailureClass::Resources,
+            Self::Stopped => FailureClass::Internal,
+        }
+    }
+}
+
+/// The first of `images` by name and reason, and how many follow.
+pub(super) fn named(images: &[Unreadable]) -> String {
+    let first = images
+        .iter()
+        .take(NAMED)
+        .map(|image| format!("`{}` ({})", image.name, image.reason));
+    let mut text = first.collect::<Vec<_>>().join(", ");
+    if images.len() > NAMED {
+        text += &format!(" and {} more", images.len() - NAMED);
+    }
+    text
+}

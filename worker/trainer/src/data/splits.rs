@@ -1,0 +1,79 @@
+//! Which images train, which are held out, which test.
+
+use nettailor_domain::task::DataSettings;
+
+use super::packed::{Folder, Index, Sample};
+use super::random::{self, Purpose};
+use super::{Error, Split};
+
+/// Indices of the training, held-out and test images, each ascending.
+///
+/// A test folder is the test split, whatever the seed; without one, `reading.test` of every class is. Of what remains,
+/// `reading.held_out` of every class is held out. Within a class, the images with the least random numbers are taken,
+/// so that membership follows from the seed and the names; a class keeps at least one training image.
+///
+/// # Errors
+/// A class without training images, or a split without any.
+pub(super) fn split(
+    index: &Index,
+    labels: &[usize],
+    classes: &[String],
+    reading: &DataSettings,
+    seed: u64,
+) -> Result<[Vec<usize>; 3], Error> {
+    let samples = &index.samples;
+    let mut by_class: Vec<Vec<usize>> = vec![vec![]; classes.len()];
+    let mut test = Vec::new();
+    for (index, (sample, &label)) in samples.iter().zip(labels).enumerate() {
+        if sample.folder == Folder::Test {
+            test.push(index);
+        } else {
+            by_class[label].push(index);
+        }
+    }
+    let (mut train, mut held_out) = (Vec::new(), Vec::new());
+    for (mut members, class) in by_class.into_iter().zip(classes) {
+        if members.is_empty() {
+            return Err(Error::EmptyClass { class: class.clone() });
+        }
+        if !index.test_folder {
+            test.extend(draw(
+                &mut members,
+                reading.test,
+                Purpose::TestSplit,
+                seed,
+                samples,
+            ));
+        }
+        held_out.extend(draw(
+            &mut members,
+            reading.held_out,
+            Purpose::HeldOutSplit,
+            seed,
+            samples,
+        ));
+        train.extend(members);
+    }
+    for (split, members) in [
+        (Split::HeldOut, &mut held_out),
+        (Split::Test, &mut test),
+        (Split::Train, &mut train),
+    ] {
+        if members.is_empty() {
+            return Err(Error::EmptySplit { split });
+        }
+        members.sort_unstable();
+    }
+    Ok([train, held_out, test])
+}
+
+/// Takes `share` of `members` out: rounded, at least one, and never the last one.
+fn draw(members: &mut Vec<usize>, share: f64, purpose: Purpose, seed: u64, samples: &[Sample]) -> Vec<usize> {
+    let wanted = (members.len() as f64 * share).round() as usize;
+    let count = wanted.max(1).min(members.len() - 1);
+    members.sort_by_cached_key(|&index| {
+        let name = samples[index].name.as_str();
+        (random::number(purpose, seed, 0, random::id(name)), name)
+    });
+    members.drain(..count).collect()
+}
