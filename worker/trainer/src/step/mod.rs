@@ -39,7 +39,7 @@ pub enum Error {
 }
 
 /// E[C] (or what stands for it) and its gradient on the attention.
-pub type Complexity = dyn Fn(&Architecture) -> (f64, Gradient);
+pub type Complexity<'a> = dyn Fn(&Architecture) -> (f64, Gradient) + 'a;
 
 /// What one step measured. Means over the batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

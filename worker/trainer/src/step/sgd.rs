@@ -38,7 +38,7 @@ impl Sgd {
                     None => gradient.f_detach_copy()?,
                 };
                 push = axpy(push, tensor, self.settings.weight_decay)?;
-                axpy(tensor.shallow_clone(), &push, -learning_rate)?;
+                let _moved = tensor.f_sub_(&push.f_mul_scalar(learning_rate)?)?;
                 *velocity = Some(push);
             }
             Ok(())

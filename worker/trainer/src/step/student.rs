@@ -19,7 +19,7 @@ pub struct StudentLoss<'a> {
     /// Which parameters a hint trains.
     pub hints: Hints,
     /// E[C] and its gradient.
-    pub complexity: &'a Complexity,
+    pub complexity: &'a Complexity<'a>,
     /// Expected complexity below which nothing is penalised.
     pub budget: Option<f64>,
 }

@@ -116,11 +116,6 @@ impl<'a> Tape<'a> {
         Ok((LayerTape { main, pooled: keys, attention }, value))
     }
 
-    /// Values of the nodes 0..=L, outside of any graph.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = Option<&Tensor>> {
-        self.nodes.iter().map(|node| node.as_ref().map(|cut| &cut.leaf))
-    }
-
     /// The last node.
     pub(super) fn last(&self) -> Result<&Tensor, Error> {
         let last = self.nodes.last().and_then(Option::as_ref).ok_or(model::Error::Disconnected)?;
