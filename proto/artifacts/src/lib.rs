@@ -1,1 +1,98 @@
-//! nettailor-artifacts
+//! The artifact store: whatever stands behind an object-store URL, `file://` in this build.
+//!
+//! ```text
+//! blobs/<digest>                 immutable, named by the blake3 of its bytes
+//! stages/<key>.json              manifests: what the blobs mean
+//! models/<task>/<version>.json
+//! jobs/<id>.json
+//! backbones/<arch>.json
+//! ```
+//!
+//! - [`ArtifactStore`] (here): opening one. [`blobs`]: bytes in and out. [`manifest`]: JSON in and out.
+//!
+//! What a write promises: once a call has returned, the object is there in full and stays, also after a power failure;
+//! before, or after an error, there is nothing under its name. Object stores promise that themselves; for `file://` the
+//! bytes go to `<name>#<n>` beside the final name, are fsynced, renamed, and the folder is fsynced (`object_store`'s
+//! `LocalFileSystem` with `fsync` on). A process killed in between leaves a `<name>#<n>` that no reader ever sees.
+
+pub mod blobs;
+mod error;
+pub mod manifest;
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, parse_url};
+use url::Url;
+
+pub use blobs::digest_of_file;
+pub use error::Error;
+pub use manifest::{Kind, Manifest};
+
+/// A handle to an artifact store; clones share it.
+#[derive(Debug, Clone)]
+pub struct ArtifactStore {
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+    url: Url,
+}
+
+impl ArtifactStore {
+    /// Opens the store at `url`. A `file://` folder is made if it is not there.
+    pub fn open(url: &Url) -> Result<Self, Error> {
+        let unreachable = |source| Error::Unreachable {
+            url: url.to_string(),
+            source,
+        };
+        if url.scheme() == "file" {
+            let folder = url
+                .to_file_path()
+                .map_err(|()| Error::NotAbsolute { url: url.to_string() })?;
+            std::fs::create_dir_all(&folder).map_err(|error| unreachable(Box::new(error)))?;
+            let store =
+                LocalFileSystem::new_with_prefix(&folder).map_err(|error| unreachable(Box::new(error)))?;
+            let store = Arc::new(store.with_fsync(true));
+            return Ok(Self {
+                store,
+                root: Path::default(),
+                url: url.clone(),
+            });
+        }
+        let (store, root) = parse_url(url).map_err(|error| unreachable(Box::new(error)))?;
+        Ok(Self {
+            store: store.into(),
+            root,
+            url: url.clone(),
+        })
+    }
+
+    /// Where the store is; another process can open it by this.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    fn at(&self, name: &str) -> Path {
+        name.split('/')
+            .fold(self.root.clone(), |path, part| path.join(part))
+    }
+}
+
+/// Reads a place as people write it: a URL, or a folder (made absolute against the current one).
+pub fn location(text: &str) -> Result<Url, Error> {
+    if text.contains("://") {
+        return text.parse().map_err(|error| Error::NotAUrl {
+            text: text.to_owned(),
+            source: Box::new(error),
+        });
+    }
+    let invalid = |source| Error::NotAUrl {
+        text: text.to_owned(),
+        source,
+    };
+    let folder = std::path::absolute(FilePath::new(text)).map_err(|error| invalid(Box::new(error)))?;
+    Url::from_directory_path(&folder).map_err(|()| Error::NotAbsolute {
+        url: folder.display().to_string(),
+    })
+}
