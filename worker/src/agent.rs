@@ -1,0 +1,242 @@
+//! The agent's life: sessions one after the other, attempts across them, and leaving in good order.
+
+use std::convert::Infallible;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nettailor_artifacts::ArtifactStore;
+use nettailor_domain::ids::WorkerId;
+use nettailor_proto::convert::session::{Hello, Order};
+use nettailor_proto::status::{self, Code};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+use tracing::{info, warn};
+
+use crate::attempt::{self, Node, in_full};
+use crate::cache::BlobCache;
+use crate::config::Config;
+use crate::ledger::{Begin, Ledger};
+use crate::session::{self, Session};
+use crate::{Error, ambient, cache, http};
+
+/// Longest pause before the second try to reach the coordinator; then twice as long each time, up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// A coordinator that comes back after hours has its workers within this time.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// An agent that leaves waits this long for its last reports to be acknowledged.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// One worker agent, ready to run.
+#[derive(Debug)]
+pub struct Agent {
+    config: Config,
+    endpoint: Endpoint,
+    node: Arc<Node>,
+    /// Keeps a second agent of this name from using the same folders.
+    _lock: File,
+}
+
+impl Agent {
+    /// Checks the configuration and opens the cache.
+    ///
+    /// # Errors
+    /// Every variant of [`Error`] but those of a session.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let cache = BlobCache::open(&config.cache_dir, config.cache_bytes).map_err(Error::Cache)?;
+        Self::with_cache(config, Arc::new(cache))
+    }
+
+    /// Like [`Agent::new`], with a cache that other agents of this process use, too.
+    ///
+    /// # Errors
+    /// Every variant of [`Error`] but those of a session.
+    pub fn with_cache(config: Config, cache: Arc<BlobCache>) -> Result<Self, Error> {
+        if config.slots == 0 || config.threads_per_slot == 0 {
+            return Err(Error::NoSlots);
+        }
+        if !config.coordinator.starts_with("http://") {
+            return Err(Error::Url { url: config.coordinator, source: None });
+        }
+        let endpoint = session::endpoint(config.coordinator.clone())
+            .map_err(|source| Error::Url { url: config.coordinator.clone(), source: Some(source) })?;
+        if !config.trainer.is_file() {
+            return Err(Error::NoTrainer(config.trainer));
+        }
+        let trainer = std::path::absolute(&config.trainer).map_err(Error::Surroundings)?;
+        let (attempts_dir, lock) = own_folder(&cache.attempts_dir(), &config.name)?;
+        let node = Node {
+            trainer,
+            threads: config.threads_per_slot as usize,
+            stop_grace: config.stop_grace,
+            cache,
+            attempts_dir,
+            slots: Semaphore::new(config.slots as usize),
+        };
+        Ok(Self { config, endpoint, node: Arc::new(node), _lock: lock })
+    }
+
+    /// Serves the coordinator until `shutdown`, then leaves in good order: it says so, gives running attempts
+    /// [`Config::drain`] to finish, stops what is left and waits for its reports to be acknowledged.
+    ///
+    /// Dropping the future instead kills the trainers at once.
+    ///
+    /// # Errors
+    /// [`Error::Http`] where its address is taken; [`Error::Replaced`] and [`Error::Rejected`] by the coordinator. A lost
+    /// coordinator is no error: the agent tries again for ever.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let attempts = Attempts::new(self.node.clone());
+        let (ready, readiness) = watch::channel(false);
+        let probes = match self.config.http {
+            None => None,
+            Some(address) => Some(
+                TcpListener::bind(address).await.map_err(|source| Error::Http { address, source })?,
+            ),
+        };
+        let ended = tokio::select! {
+            ended = self.serve(&attempts, &ready, &shutdown) => match ended {
+                Err(error) => Err(error),
+                Ok(never) => match never {},
+            },
+            () = self.leave(&attempts, &shutdown) => Ok(()),
+            ended = http::serve(probes, readiness) => ended,
+        };
+        attempts.abort().await;
+        ended
+    }
+
+    /// One session after the other.
+    async fn serve(
+        &self,
+        attempts: &Attempts,
+        ready: &watch::Sender<bool>,
+        leaving: &CancellationToken,
+    ) -> Result<Infallible, Error> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let lost = match Session::open(&self.endpoint, self.hello(attempts)).await {
+                Ok(session) => {
+                    info!(worker = %self.config.name, coordinator = self.config.coordinator, "session is up");
+                    pause = FIRST_PAUSE;
+                    ready.send_replace(true);
+                    let lost = session.talk(attempts, leaving).await;
+                    ready.send_replace(false);
+                    lost
+                }
+                Err(error) => error,
+            };
+            if let session::Error::Status(status::Error { code, message }) = &lost {
+                match code {
+                    Code::SessionReplaced => return Err(Error::Replaced { worker: self.config.name.clone() }),
+                    Code::InvalidArgument => return Err(Error::Rejected { reason: message.clone() }),
+                    _ => {}
+                }
+            }
+            let wait = ambient::jittered(pause);
+            let coordinator = &self.config.coordinator;
+            warn!(coordinator, "no session: {}; trying again in {:.1} s", in_full(&lost), wait.as_secs_f64());
+            tokio::time::sleep(wait).await;
+            pause = (2 * pause).min(MAX_PAUSE);
+        }
+    }
+
+    fn hello(&self, attempts: &Attempts) -> Hello {
+        let cached = self.node.cache.inventory().unwrap_or_else(|error| {
+            warn!("cannot say what is cached: {}", in_full(&error));
+            Vec::new()
+        });
+        Hello {
+            worker: self.config.name.clone(),
+            slots: self.config.slots,
+            threads_per_slot: self.config.threads_per_slot,
+            // Trainers compute on the CPU.
+            device: "cpu".to_owned(),
+            cached,
+            attempts: attempts.ledger.open_session(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// Ends when `shutdown` was asked for and there is nothing left to wait for.
+    async fn leave(&self, attempts: &Attempts, shutdown: &CancellationToken) {
+        shutdown.cancelled().await;
+        let ledger = &attempts.ledger;
+        ledger.drain();
+        let drain = self.config.drain;
+        info!("draining: running attempts have {} s to finish", drain.as_secs());
+        if timeout(drain, ledger.idle()).await.is_err() {
+            ledger.stop_all("the agent leaves");
+        }
+        // Every phase of an attempt listens to its stop, and a trainer is killed when its grace is over.
+        ledger.idle().await;
+        if timeout(LAST_WORDS, ledger.settled()).await.is_err() {
+            warn!("leaving although the coordinator has not acknowledged every report");
+        }
+    }
+}
+
+/// The folder of this agent's attempts, emptied of what an earlier life left there, and the lock that makes it its own.
+fn own_folder(parent: &Path, name: &WorkerId) -> Result<(PathBuf, File), Error> {
+    let dir = parent.join(name.as_str());
+    let lock_path = parent.join(format!("{name}.lock"));
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Cache(cache::Error::Io { operation: "make", path, source })
+    };
+    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(failed(&lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Error::NameInUse { worker: name.clone(), lock: lock_path }),
+        Err(TryLockError::Error(error)) => return Err(failed(&lock_path)(error)),
+    }
+    if dir.exists() {
+        fs::remove_dir_all(&dir).map_err(failed(&dir))?;
+    }
+    fs::create_dir(&dir).map_err(failed(&dir))?;
+    Ok((dir, lock))
+}
+
+/// The attempts of an agent, which outlive its sessions.
+#[derive(Debug)]
+pub(crate) struct Attempts {
+    node: Arc<Node>,
+    ledger: Arc<Ledger>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Attempts {
+    fn new(node: Arc<Node>) -> Self {
+        Self { node, ledger: Arc::default(), tasks: Mutex::default() }
+    }
+
+    /// What they have to say.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Starts an attempt, unless it is known already or the agent is leaving.
+    pub(crate) fn start(&self, order: Order, store: Arc<ArtifactStore>) {
+        let attempt = order.attempt;
+        match self.ledger.begin(attempt) {
+            Begin::Started(running) => {
+                let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+                // Forget those that have ended; a panic among them was reported when its `Running` was dropped.
+                while tasks.try_join_next().is_some() {}
+                tasks.spawn(attempt::run(self.node.clone(), store, order, running));
+            }
+            Begin::Known => info!(%attempt, "assigned again, although it was started before"),
+            Begin::Draining => info!(%attempt, "refused: the agent is leaving"),
+        }
+    }
+
+    /// Ends what still runs, without a report.
+    async fn abort(self) {
+        let mut tasks = self.tasks.into_inner().unwrap_or_else(PoisonError::into_inner);
+        tasks.shutdown().await;
+    }
+}

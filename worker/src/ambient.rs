@@ -1,0 +1,71 @@
+//! The only place where this crate reads the clock, chance and its surroundings.
+#![allow(clippy::disallowed_methods, reason = "this is the crate's clock and environment module")]
+
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nettailor_domain::ids::WorkerId;
+use rand::Rng;
+use tokio::time::Instant;
+
+/// Monotonic time.
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Time of day.
+pub(crate) fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Milliseconds since 1970; 0 on a clock that is set before.
+pub(crate) fn wall_ms() -> u64 {
+    wall().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A random part of `most`: at least half, so that a delay neither vanishes nor beats in time with others.
+pub(crate) fn jittered(most: Duration) -> Duration {
+    most.mul_f64(rand::rng().random_range(0.5..=1.0))
+}
+
+/// CPU cores that this process may use, at least 1.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Where a program of this installation lies: beside the running one.
+pub(crate) fn beside_this_program(name: &str) -> PathBuf {
+    std::env::current_exe().map_or_else(|_| PathBuf::from(name), |program| program.with_file_name(name))
+}
+
+/// The host's name as a worker name.
+pub(crate) fn host_name() -> WorkerId {
+    worker_name(&gethostname::gethostname().to_string_lossy())
+}
+
+/// Turns any text into a worker name: lower case, other characters than those of a name as `-`.
+fn worker_name(text: &str) -> WorkerId {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c.to_ascii_lowercase() } else { '-' };
+    let name: String = text.chars().map(allowed).skip_while(|c| !c.is_ascii_alphanumeric()).take(63).collect();
+    name.parse().unwrap_or_else(|_| "worker".parse().expect("`worker` is a worker name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_host_name_becomes_a_worker_name() {
+        assert_eq!(worker_name("Node-7.example.ORG").as_str(), "node-7.example.org");
+        assert_eq!(worker_name("_büro 3").as_str(), "b-ro-3");
+        assert_eq!(worker_name("").as_str(), "worker");
+        assert_eq!(worker_name(&"n".repeat(100)).as_str().len(), 63);
+    }
+
+    #[test]
+    fn jitter_stays_between_half_and_all() {
+        let most = Duration::from_secs(8);
+        assert!((0..100).map(|_| jittered(most)).all(|d| d >= most / 2 && d <= most));
+    }
+}

@@ -1,0 +1,258 @@
+//! One attempt from its order to its report: inputs made local, a trainer run, weights uploaded.
+
+use std::collections::VecDeque;
+use std::error::Error as StdError;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use nettailor_artifacts::ArtifactStore;
+use nettailor_domain::stage::{Artifact, StageOutcome, StageResult};
+use nettailor_domain::trainer::{
+    Assignment, Failure, FailureClass, Finished, ParentInput, Progress, TrainerEvent, WEIGHTS_FILE,
+};
+use nettailor_proto::convert::session::Order;
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::ambient;
+use crate::cache::{BlobCache, PinnedBlob};
+use crate::ledger::{Report, Running, lost};
+use crate::trainer_process::{Line, TrainerProcess};
+
+/// Last log lines that a broken trainer's report quotes.
+const TAIL_LINES: usize = 12;
+/// A trainer that has said its last word has this long to end.
+const LINGER: Duration = Duration::from_secs(10);
+/// An upload is tried this often: hours of training should survive a store that is away for half a minute.
+const UPLOAD_TRIES: u32 = 6;
+/// Longest pause after the first failed upload; then twice as long each time.
+const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// What all attempts of an agent share.
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// The trainer's program.
+    pub(crate) trainer: PathBuf,
+    /// CPU threads of a trainer.
+    pub(crate) threads: usize,
+    /// From SIGTERM to SIGKILL.
+    pub(crate) stop_grace: Duration,
+    /// Where the inputs lie.
+    pub(crate) cache: Arc<BlobCache>,
+    /// For the attempts' folders; this agent's alone.
+    pub(crate) attempts_dir: PathBuf,
+    /// Trainers at a time. The coordinator counts too; here it only spaces out an end and the next start.
+    pub(crate) slots: Semaphore,
+}
+
+/// Runs an attempt and enters its end in the ledger. The attempt's folder is gone by then.
+pub(crate) async fn run(node: Arc<Node>, store: Arc<ArtifactStore>, order: Order, mut running: Running) {
+    let attempt = running.attempt();
+    info!(%attempt, "starting {}", order.description);
+    let report = execute(&node, &store, order, &mut running).await;
+    match &report {
+        Ok(result) => info!(%attempt, seconds = result.seconds, "finished"),
+        Err(failure) => warn!(%attempt, class = ?failure.class, "failed: {failure}"),
+    }
+    running.end(report);
+}
+
+async fn execute(node: &Node, store: &ArtifactStore, order: Order, running: &mut Running) -> Report {
+    let _slot = or_stopped(running, async { node.slots.acquire().await.map_err(|closed| lost(closed.to_string())) });
+    let _slot = _slot.await?;
+    let begun = ambient::now();
+    running.progress(Progress { phase: "fetching inputs".to_owned(), ..Progress::default() });
+    let inputs = or_stopped(running, Inputs::gather(node, store, order)).await?;
+    let process = TrainerProcess::spawn(&node.trainer, &inputs.assignment, node.threads).map_err(|error| {
+        let message = format!("cannot start the trainer {}: {error}", node.trainer.display());
+        Failure { class: FailureClass::Resources, message }
+    })?;
+    let finished = supervise(process, node.stop_grace, running).await?;
+    let file = inputs.folder.path().join(WEIGHTS_FILE);
+    let weights = match &finished.outcome {
+        StageOutcome::Infeasible { .. } | StageOutcome::Select { .. } => None,
+        StageOutcome::Teacher { .. } | StageOutcome::Student { .. } | StageOutcome::Candidate { .. } => {
+            running.progress(Progress { phase: "uploading weights".to_owned(), ..Progress::default() });
+            Some(or_stopped(running, keep_weights(node, store, &file)).await?)
+        }
+    };
+    Ok(Box::new(StageResult {
+        outcome: finished.outcome,
+        weights,
+        samples: finished.samples,
+        unreadable: finished.unreadable,
+        seconds: (ambient::now() - begun).as_secs_f64(),
+    }))
+}
+
+/// Does `work` unless the attempt is stopped meanwhile.
+async fn or_stopped<T>(
+    running: &mut Running,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        reason = running.stopped() => Err(stopped(&reason)),
+        done = work => done,
+    }
+}
+
+/// The coordinator wanted the end, or the agent leaves: never the task's fault.
+fn stopped(reason: &str) -> Failure {
+    lost(format!("stopped: {reason}"))
+}
+
+/// Everything that must lie on disk while the trainer runs.
+struct Inputs {
+    folder: TempDir,
+    assignment: PathBuf,
+    _pinned: Vec<PinnedBlob>,
+}
+
+impl Inputs {
+    async fn gather(node: &Node, store: &ArtifactStore, order: Order) -> Result<Self, Failure> {
+        let weights = order.parents.iter().map(|parent| {
+            let missing = || Failure {
+                class: FailureClass::Internal,
+                message: "the assignment names a parent without weights".to_owned(),
+            };
+            parent.weights.ok_or_else(missing)
+        });
+        let mut artifacts = vec![order.backbone, order.data];
+        for artifact in weights {
+            artifacts.push(artifact?);
+        }
+        let blobs = artifacts.into_iter().map(|artifact| node.cache.get(artifact, store));
+        let pinned = try_join_all(blobs).await.map_err(|error| resources(&error))?;
+        let folder = tempfile::Builder::new()
+            .prefix(&format!("{}-", order.attempt.to_string().replace('#', "-")))
+            .tempdir_in(&node.attempts_dir)
+            .map_err(|error| unusable(&node.attempts_dir, &error))?;
+        let parents = order.parents.into_iter().zip(&pinned[2..]);
+        let assignment = Assignment {
+            spec: order.spec,
+            backbone: pinned[0].path().to_owned(),
+            data: pinned[1].path().to_owned(),
+            parents: parents.map(|(result, blob)| ParentInput { result, weights: blob.path().to_owned() }).collect(),
+            selection: order.selection,
+            cache_dir: node.cache.decoded_dir(),
+            output_dir: folder.path().to_owned(),
+            threads: node.threads,
+        };
+        let file = folder.path().join("assignment.json");
+        let json = serde_json::to_vec_pretty(&assignment).map_err(|error| Failure {
+            class: FailureClass::Internal,
+            message: format!("cannot write the assignment as JSON: {error}"),
+        })?;
+        tokio::fs::write(&file, json).await.map_err(|error| unusable(&file, &error))?;
+        Ok(Self { folder, assignment: file, _pinned: pinned })
+    }
+}
+
+/// Hears a trainer to its end.
+async fn supervise(
+    mut process: TrainerProcess,
+    stop_grace: Duration,
+    running: &mut Running,
+) -> Result<Finished, Failure> {
+    let mut tail = VecDeque::with_capacity(TAIL_LINES);
+    let mut verdict = None;
+    let mut stop_reason = None;
+    let mut kill_at: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            line = process.next_line() => match line {
+                None => break,
+                Some(Line::Log(line)) => {
+                    debug!(attempt = %running.attempt(), "{line}");
+                    if tail.len() == TAIL_LINES {
+                        tail.pop_front();
+                    }
+                    tail.push_back(line.clone());
+                    running.log(ambient::wall_ms(), line);
+                }
+                Some(Line::Event(event)) => match *event {
+                    TrainerEvent::Progress(progress) => running.progress(progress),
+                    TrainerEvent::Finished(finished) => verdict = Some(Ok(finished)),
+                    TrainerEvent::Failed(failure) => verdict = Some(Err(failure)),
+                },
+            },
+            reason = running.stopped() => {
+                process.terminate();
+                kill_at = Some(ambient::now() + stop_grace);
+                stop_reason = Some(reason);
+            }
+            () = at(kill_at) => {
+                process.kill();
+                kill_at = None;
+            }
+        }
+        if verdict.is_some() && stop_reason.is_none() && kill_at.is_none() {
+            kill_at = Some(ambient::now() + LINGER);
+        }
+    }
+    match (stop_reason, verdict) {
+        (Some(reason), _) => Err(stopped(&reason)),
+        (None, Some(verdict)) => verdict,
+        (None, None) => Err(broke_off(&process, tail)),
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn broke_off(process: &TrainerProcess, tail: VecDeque<String>) -> Failure {
+    let how = process.how_it_ended();
+    let message = match Vec::from(tail).join("\n") {
+        last if last.is_empty() => format!("the trainer ended without a result and without a word: {how}"),
+        last => format!("the trainer ended without a result: {how}; it last said:\n{last}"),
+    };
+    Failure { class: FailureClass::Internal, message }
+}
+
+/// Uploads the weights, and keeps them in the cache: the next stage will want them.
+async fn keep_weights(node: &Node, store: &ArtifactStore, file: &Path) -> Result<Artifact, Failure> {
+    if !file.exists() {
+        let message = format!("the trainer reported success but left no {WEIGHTS_FILE}");
+        return Err(Failure { class: FailureClass::Internal, message });
+    }
+    let mut pause = UPLOAD_PAUSE;
+    let mut tries = 1;
+    let artifact = loop {
+        match store.put_file(file).await {
+            Ok(artifact) => break artifact,
+            Err(error) if tries == UPLOAD_TRIES => return Err(resources(&error)),
+            Err(error) => warn!("cannot upload the weights, trying again: {}", in_full(&error)),
+        }
+        tokio::time::sleep(ambient::jittered(pause)).await;
+        pause *= 2;
+        tries += 1;
+    };
+    if let Err(error) = node.cache.adopt(artifact, file).await {
+        warn!("cannot keep the weights in the cache: {}", in_full(&error));
+    }
+    Ok(artifact)
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> Failure {
+    let message = format!("cannot write {}: {error}", path.display());
+    Failure { class: FailureClass::Resources, message }
+}
+
+fn resources(error: &dyn StdError) -> Failure {
+    Failure { class: FailureClass::Resources, message: in_full(error) }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn in_full(error: &dyn StdError) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,285 @@
+//! What the agent runs and what it still owes the coordinator.
+//!
+//! Attempts write here, whichever session is up takes from here; between two sessions everything waits. Everything is
+//! bounded: progress by keeping the latest of each attempt, log lines by [`MAX_LINES`] per attempt, reports by the slots
+//! (the coordinator assigns nothing into a slot whose report it has not seen).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nettailor_domain::ids::Attempt;
+use nettailor_domain::stage::StageResult;
+use nettailor_domain::trainer::{Failure, FailureClass, Progress};
+use nettailor_proto::convert::session::FromAgent;
+use tokio::sync::{Notify, oneshot, watch};
+
+/// Log lines kept per attempt while they cannot be sent: the oldest go first.
+const MAX_LINES: usize = 2000;
+/// Log lines in one message: with lines of at most 4 KiB far below the largest message.
+const BATCH_LINES: usize = 100;
+
+/// How an attempt ended.
+pub(crate) type Report = Result<Box<StageResult>, Failure>;
+
+/// Shared by the session and all attempts.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    state: Mutex<State>,
+    /// Something waits that should not wait for the next regular flush.
+    urgent: Notify,
+    outstanding: watch::Sender<Outstanding>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    draining: bool,
+    /// With the means to stop each, once.
+    running: BTreeMap<Attempt, Option<oneshot::Sender<String>>>,
+    reports: BTreeMap<Attempt, Waiting>,
+    progress: BTreeMap<Attempt, Progress>,
+    logs: BTreeMap<Attempt, Lines>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    report: Report,
+    /// In the session that is up now.
+    sent: bool,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    lines: VecDeque<String>,
+    /// When the first of them was written, milliseconds since 1970.
+    since_ms: u64,
+    dropped: u64,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Outstanding {
+    running: usize,
+    reports: usize,
+}
+
+/// What became of the wish to start an attempt.
+#[derive(Debug)]
+pub(crate) enum Begin {
+    /// It runs from now on.
+    Started(Running),
+    /// It runs already, or its report is on the way.
+    Known,
+    /// No attempt is started any more; its failure is on the way.
+    Draining,
+}
+
+impl Ledger {
+    /// Enters an attempt.
+    pub(crate) fn begin(self: &Arc<Self>, attempt: Attempt) -> Begin {
+        let mut state = self.state();
+        if state.running.contains_key(&attempt) || state.reports.contains_key(&attempt) {
+            if let Some(waiting) = state.reports.get_mut(&attempt) {
+                waiting.sent = false;
+            }
+            drop(state);
+            self.urgent.notify_one();
+            return Begin::Known;
+        }
+        if state.draining {
+            drop(state);
+            self.report(attempt, Err(lost("this agent is leaving and starts nothing new")));
+            return Begin::Draining;
+        }
+        let (stop, stopped) = oneshot::channel();
+        state.running.insert(attempt, Some(stop));
+        self.publish(&state);
+        Begin::Started(Running { ledger: self.clone(), attempt, stopped: Some(stopped), ended: false })
+    }
+
+    /// Reports an attempt that does not run here.
+    pub(crate) fn report(&self, attempt: Attempt, report: Report) {
+        let mut state = self.state();
+        state.running.remove(&attempt);
+        state.progress.remove(&attempt);
+        state.reports.insert(attempt, Waiting { report, sent: false });
+        self.publish(&state);
+        drop(state);
+        self.urgent.notify_one();
+    }
+
+    /// Asks an attempt to end. One that does not run here is reported as lost, so that its slot becomes free.
+    pub(crate) fn stop(&self, attempt: Attempt, reason: &str) {
+        let mut state = self.state();
+        if let Some(stop) = state.running.get_mut(&attempt) {
+            // The attempt may end in this moment: then its report is on the way.
+            let _ = stop.take().map(|stop| stop.send(reason.to_owned()));
+        } else if !state.reports.contains_key(&attempt) {
+            drop(state);
+            self.report(attempt, Err(lost("this agent does not run it")));
+        }
+    }
+
+    /// Asks every attempt to end.
+    pub(crate) fn stop_all(&self, reason: &str) {
+        for stop in self.state().running.values_mut() {
+            let _ = stop.take().map(|stop| stop.send(reason.to_owned()));
+        }
+    }
+
+    /// From now on no attempt is started.
+    pub(crate) fn drain(&self) {
+        self.state().draining = true;
+    }
+
+    /// The coordinator has the report of `attempt`, or does not want it.
+    pub(crate) fn acknowledge(&self, attempt: Attempt) {
+        let mut state = self.state();
+        state.reports.remove(&attempt);
+        self.publish(&state);
+    }
+
+    /// Attempts that run or whose report is not acknowledged. All such reports are due again: call it once per session.
+    pub(crate) fn open_session(&self) -> Vec<Attempt> {
+        let mut state = self.state();
+        state.reports.values_mut().for_each(|waiting| waiting.sent = false);
+        state.running.keys().chain(state.reports.keys()).copied().collect()
+    }
+
+    /// Everything to be said now: log lines, then progress, then reports, so that a report is its attempt's last word.
+    pub(crate) fn take(&self) -> Vec<FromAgent> {
+        let mut state = self.state();
+        let mut messages = Vec::new();
+        for (attempt, logs) in std::mem::take(&mut state.logs) {
+            logs.into_messages(attempt, &mut messages);
+        }
+        for (attempt, progress) in std::mem::take(&mut state.progress) {
+            messages.push(FromAgent::Progress { attempt, progress });
+        }
+        for (&attempt, waiting) in state.reports.iter_mut().filter(|(_, waiting)| !waiting.sent) {
+            waiting.sent = true;
+            messages.push(match waiting.report.clone() {
+                Ok(result) => FromAgent::Finished { attempt, result },
+                Err(failure) => FromAgent::Failed { attempt, failure },
+            });
+        }
+        messages
+    }
+
+    /// Waits until something should be said at once. Cancel-safe.
+    pub(crate) fn urgent(&self) -> impl Future<Output = ()> {
+        self.urgent.notified()
+    }
+
+    /// Waits until no attempt runs. Cancel-safe.
+    pub(crate) async fn idle(&self) {
+        self.wait_until(|outstanding| outstanding.running == 0).await;
+    }
+
+    /// Waits until no attempt runs and every report is acknowledged. Cancel-safe.
+    pub(crate) async fn settled(&self) {
+        self.wait_until(|outstanding| *outstanding == Outstanding::default()).await;
+    }
+
+    async fn wait_until(&self, condition: impl FnMut(&Outstanding) -> bool) {
+        // Cannot fail: the sender lives as long as this future's borrow.
+        let _ = self.outstanding.subscribe().wait_for(condition).await;
+    }
+
+    fn publish(&self, state: &State) {
+        let now = Outstanding { running: state.running.len(), reports: state.reports.len() };
+        self.outstanding.send_replace(now);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code that can panic runs under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lines {
+    fn push(&mut self, time_ms: u64, line: String) {
+        if self.lines.is_empty() {
+            self.since_ms = time_ms;
+        }
+        if self.lines.len() == MAX_LINES {
+            self.lines.pop_front();
+            self.dropped += 1;
+        }
+        self.lines.push_back(line);
+    }
+
+    fn into_messages(self, attempt: Attempt, messages: &mut Vec<FromAgent>) {
+        let time_ms = self.since_ms;
+        let mut lines: Vec<String> = self.lines.into();
+        if self.dropped > 0 {
+            lines.insert(0, format!("({} older lines were dropped: they could not be sent in time)", self.dropped));
+        }
+        let batches = lines.chunks(BATCH_LINES);
+        messages.extend(batches.map(|lines| FromAgent::Log { attempt, time_ms, lines: lines.to_vec() }));
+    }
+}
+
+/// An attempt's own side of the ledger. Dropped without [`Running::end`], it reports that the attempt broke.
+#[derive(Debug)]
+pub(crate) struct Running {
+    ledger: Arc<Ledger>,
+    attempt: Attempt,
+    stopped: Option<oneshot::Receiver<String>>,
+    ended: bool,
+}
+
+impl Running {
+    /// Which attempt.
+    pub(crate) fn attempt(&self) -> Attempt {
+        self.attempt
+    }
+
+    /// Replaces what is known about the attempt's progress.
+    pub(crate) fn progress(&self, progress: Progress) {
+        self.ledger.state().progress.insert(self.attempt, progress);
+    }
+
+    /// Adds a line to the attempt's log.
+    pub(crate) fn log(&self, time_ms: u64, line: String) {
+        let mut state = self.ledger.state();
+        let logs = state.logs.entry(self.attempt).or_default();
+        logs.push(time_ms, line);
+        let batch = logs.lines.len() == BATCH_LINES;
+        drop(state);
+        if batch {
+            self.ledger.urgent.notify_one();
+        }
+    }
+
+    /// Waits until the attempt is asked to end and says why; at most once, then for ever. Cancel-safe.
+    pub(crate) async fn stopped(&mut self) -> String {
+        if let Some(stopped) = &mut self.stopped {
+            let reason = stopped.await;
+            self.stopped = None;
+            if let Ok(reason) = reason {
+                return reason;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Ends the attempt.
+    pub(crate) fn end(mut self, report: Report) {
+        self.ended = true;
+        self.ledger.report(self.attempt, report);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            let message = "the agent gave this attempt up without a reason (a mistake in the agent)".to_owned();
+            self.ledger.report(self.attempt, Err(Failure { class: FailureClass::Internal, message }));
+        }
+    }
+}
+
+/// The attempt ended through no fault of its own.
+pub(crate) fn lost(message: impl Into<String>) -> Failure {
+    Failure { class: FailureClass::Lost, message: message.into() }
+}

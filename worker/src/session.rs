@@ -1,0 +1,212 @@
+//! One stream to the coordinator, from Hello to whatever ends it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nettailor_artifacts::ArtifactStore;
+use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello};
+use nettailor_proto::limits::MAX_MESSAGE_BYTES;
+use nettailor_proto::v1::workers_client::WorkersClient;
+use nettailor_proto::v1::{AgentMessage, CoordinatorMessage, coordinator_message};
+use nettailor_proto::{convert, status};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use tonic::transport::Endpoint;
+use tracing::{info, warn};
+
+use crate::agent::Attempts;
+use crate::ledger::Ledger;
+
+/// Messages between the ledger and the stream. When the network is slow they wait in the ledger, where newer progress
+/// replaces older, rather than here.
+const OUTBOUND: usize = 8;
+/// Longest wait for a connection and its Welcome.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Log lines and progress are sent this often at most.
+const FLUSH: Duration = Duration::from_millis(200);
+/// A peer that vanished without a word is noticed within the sum of these.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why there is no session (any more).
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The coordinator, or something on the way, said no or broke off.
+    #[error("{0}")]
+    Status(status::Error),
+    /// It ended the stream properly.
+    #[error("the coordinator ended the session")]
+    Closed,
+    /// No Welcome in time.
+    #[error("no answer within {} s", OPEN_TIMEOUT.as_secs())]
+    Timeout,
+    /// Its first message was another.
+    #[error("the coordinator began with something else than a welcome")]
+    NoWelcome,
+    /// A message makes no sense here.
+    #[error("cannot understand the coordinator")]
+    Message(#[source] convert::Error),
+    /// The artifact store that it named cannot be opened.
+    #[error("cannot open the artifact store {url}")]
+    Store {
+        /// As the coordinator gave it.
+        url: String,
+        /// Why not.
+        source: nettailor_artifacts::Error,
+    },
+}
+
+impl From<tonic::Status> for Error {
+    fn from(status: tonic::Status) -> Self {
+        Self::Status(status.into())
+    }
+}
+
+impl From<tonic::transport::Error> for Error {
+    fn from(error: tonic::transport::Error) -> Self {
+        Self::from(tonic::Status::from_error(Box::new(error)))
+    }
+}
+
+/// How to reach a coordinator.
+pub(crate) fn endpoint(url: String) -> Result<Endpoint, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(url)?.connect_timeout(OPEN_TIMEOUT).tcp_nodelay(true);
+    Ok(endpoint
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true))
+}
+
+/// A session that is up.
+pub(crate) struct Session {
+    inbound: Streaming<CoordinatorMessage>,
+    outbound: mpsc::Sender<AgentMessage>,
+    heartbeat: Duration,
+    store: Arc<ArtifactStore>,
+}
+
+impl Session {
+    /// Connects, says hello and waits for the welcome.
+    pub(crate) async fn open(endpoint: &Endpoint, hello: Hello) -> Result<Self, Error> {
+        timeout(OPEN_TIMEOUT, Self::greet(endpoint, hello)).await.unwrap_or(Err(Error::Timeout))
+    }
+
+    async fn greet(endpoint: &Endpoint, hello: Hello) -> Result<Self, Error> {
+        let channel = endpoint.connect().await?;
+        let mut client = WorkersClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let (outbound, messages) = mpsc::channel(OUTBOUND);
+        // There is room: nothing else was sent.
+        outbound.send(FromAgent::Hello(hello).into()).await.map_err(|_| Error::Closed)?;
+        let mut inbound = client.session(ReceiverStream::new(messages)).await?.into_inner();
+        let first = inbound.message().await?.ok_or(Error::Closed)?;
+        let FromCoordinator::Welcome { artifacts_url, heartbeat } = first.try_into().map_err(Error::Message)? else {
+            return Err(Error::NoWelcome);
+        };
+        let store = nettailor_artifacts::location(&artifacts_url)
+            .and_then(|location| ArtifactStore::open(&location))
+            .map_err(|source| Error::Store { url: artifacts_url, source })?;
+        Ok(Self { inbound, outbound, heartbeat, store: Arc::new(store) })
+    }
+
+    /// Talks until something ends the session, and says what. `leaving` is passed on as Draining.
+    pub(crate) async fn talk(mut self, attempts: &Attempts, leaving: &CancellationToken) -> Error {
+        let ledger = attempts.ledger();
+        // Side by side, so that a stream that is full in one direction cannot stop the other.
+        let ended: Result<Infallible, Error> = tokio::select! {
+            ended = listen(&mut self.inbound, &self.store, attempts) => ended,
+            ended = speak(&self.outbound, self.heartbeat, ledger, leaving) => match ended {
+                // The stream's other half knows why.
+                Err(Error::Closed) => listen(&mut self.inbound, &self.store, attempts).await,
+                ended => ended,
+            },
+        };
+        match ended {
+            Err(error) => error,
+            Ok(never) => match never {},
+        }
+    }
+}
+
+async fn listen(
+    inbound: &mut Streaming<CoordinatorMessage>,
+    store: &Arc<ArtifactStore>,
+    attempts: &Attempts,
+) -> Result<Infallible, Error> {
+    loop {
+        let message = inbound.message().await?.ok_or(Error::Closed)?;
+        match understand(message, attempts.ledger()) {
+            Ok(Some(FromCoordinator::Assign(order))) => attempts.start(*order, store.clone()),
+            Ok(Some(FromCoordinator::Stop { attempt, reason })) => {
+                info!(%attempt, "stopping: {reason}");
+                attempts.ledger().stop(attempt, &reason);
+            }
+            Ok(Some(FromCoordinator::Acknowledged(attempt))) => attempts.ledger().acknowledge(attempt),
+            Ok(Some(FromCoordinator::Welcome { .. })) => warn!("the coordinator said welcome twice"),
+            Ok(None) => {}
+            Err(error) => return Err(Error::Message(error)),
+        }
+    }
+}
+
+/// Reads a message. An order that cannot be read is reported as failed: its slot must not stay taken.
+fn understand(
+    message: CoordinatorMessage,
+    ledger: &Ledger,
+) -> Result<Option<FromCoordinator>, convert::Error> {
+    use nettailor_domain::trainer::{Failure, FailureClass};
+
+    let ordered = match &message.message {
+        Some(coordinator_message::Message::Assign(assign)) => assign.attempt.clone(),
+        _ => None,
+    };
+    match (message.try_into(), ordered) {
+        (Ok(said), _) => Ok(Some(said)),
+        (Err(error), None) => Err(error),
+        (Err(error), Some(attempt)) => {
+            let error: convert::Error = error;
+            let message = format!(
+                "the agent (version {}) cannot read this assignment: {error}; are agent and coordinator of the same version?",
+                env!("CARGO_PKG_VERSION")
+            );
+            ledger.report(attempt.try_into()?, Err(Failure { class: FailureClass::Internal, message }));
+            Ok(None)
+        }
+    }
+}
+
+async fn speak(
+    outbound: &mpsc::Sender<AgentMessage>,
+    heartbeat: Duration,
+    ledger: &Ledger,
+    leaving: &CancellationToken,
+) -> Result<Infallible, Error> {
+    let say = async |said: FromAgent| outbound.send(said.into()).await.map_err(|_| Error::Closed);
+    let mut heartbeats = interval(heartbeat);
+    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut flushes = interval(FLUSH);
+    flushes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut said_draining = false;
+    loop {
+        tokio::select! {
+            _ = heartbeats.tick() => {
+                say(FromAgent::Heartbeat).await?;
+                continue;
+            }
+            () = leaving.cancelled(), if !said_draining => {
+                said_draining = true;
+                say(FromAgent::Draining { reason: "the agent was asked to end".to_owned() }).await?;
+            }
+            _ = flushes.tick() => {}
+            () = ledger.urgent() => {}
+        }
+        for said in ledger.take() {
+            say(said).await?;
+        }
+    }
+}
