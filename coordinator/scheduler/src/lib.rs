@@ -1,19 +1,42 @@
 //! The scheduler: a synchronous state machine.
 //!
-//! `Scheduler::apply` takes an [`Event`](event::Event) and the time, changes the state, and returns a
+//! [`Scheduler::apply`] takes an [`Event`](event::Event) and the time, changes the state, and returns a
 //! [`Transition`](effect::Transition): [`Record`](record::Record)s that must be durable before any of its
-//! [`Effect`](effect::Effect)s is carried out. `Scheduler::restore` builds the same state from records. Nothing here
+//! [`Effect`](effect::Effect)s is carried out. [`Scheduler::restore`] builds the same state from records. Nothing here
 //! does I/O, reads a clock or draws a random number.
 //!
 //! - [`event`]: what can happen. [`effect`]: what must be done about it. [`record`]: what is kept.
 //! - [`view`]: what is shown. [`config`]: settings. [`error`]: what can be refused.
+//!
+//! Inside, `scheduler` holds the state; `stage` and `worker` the states of one thing; `submit`, `workers` and `reports`
+//! the events; `lifecycle` what they do to stages, `jobs` how jobs end, `dispatch` who runs what; `show` the read side,
+//! `restore` the way back, `check` what must hold after every event.
+//!
+//! An event costs what it touches: ready stages, workers with a free slot and timers are indexed, and no event looks at
+//! every job or stage. Two things are shared by many jobs on purpose: a stage (by key) and its end, which is told to
+//! every live job that uses it.
 
+mod check;
 pub mod config;
+mod dispatch;
 pub mod effect;
 pub mod error;
 pub mod event;
+mod jobs;
+mod lifecycle;
 pub mod record;
+mod reports;
+mod restore;
+mod scheduler;
+mod show;
+mod stage;
+mod submit;
+mod timers;
 pub mod view;
+mod words;
+mod worker;
+mod workers;
 
 pub use config::Config;
 pub use error::{FindError, Rejected, RestoreError};
+pub use scheduler::Scheduler;

@@ -1,0 +1,281 @@
+//! What a stage goes through: waiting, done, set back, given up.
+
+use std::time::Duration;
+
+use nettailor_domain::ids::{StageKey, WorkerId};
+use nettailor_domain::stage::{StageKind, StageResult};
+use nettailor_domain::trainer::{Failure, FailureClass};
+
+use crate::effect::Effect;
+use crate::record::JobState;
+use crate::scheduler::Scheduler;
+use crate::stage::{Done, Ending, Failed, Pending, Place, Running, Setback, Stage, State, Wait};
+use crate::timers::Timer;
+use crate::words;
+
+impl Scheduler {
+    /// Brings what a pending stage waits for up to date: after its users changed, a parent was done, or a wait ended.
+    pub(crate) fn settle(&mut self, key: StageKey) {
+        let stage = &self.stages[&key];
+        let State::Pending(Pending { wait, .. }) = &stage.state else {
+            return;
+        };
+        let next = match (stage.users.first(), *wait) {
+            (None, _) => Wait::Idle,
+            (Some(_), Wait::BackOff(until)) if until > self.now.elapsed => Wait::BackOff(until),
+            (Some(_), _)
+                if stage
+                    .planned
+                    .parents
+                    .iter()
+                    .any(|parent| !self.stages[parent].is_done()) =>
+            {
+                Wait::Parents
+            }
+            (Some(place), _) => Wait::Slot(*place),
+        };
+        if next == *wait {
+            return;
+        }
+        let released = matches!(next, Wait::Slot(_)) && stage.kind() == StageKind::Select;
+        let infeasible = if released { self.choice(key).err() } else { None };
+        self.set_wait(key, next);
+        self.show(key);
+        if let Some(failure) = infeasible {
+            self.give_up(key, None, failure);
+        }
+    }
+
+    /// Changes what a pending stage waits for, and with it the ready queue and the timers.
+    pub(crate) fn set_wait(&mut self, key: StageKey, next: Wait) {
+        let stage = self.stages.get_mut(&key).expect("a planned stage exists");
+        let State::Pending(pending) = &mut stage.state else {
+            return;
+        };
+        match std::mem::replace(&mut pending.wait, next) {
+            Wait::Slot(place) => drop(self.ready.remove(&(place, key))),
+            Wait::BackOff(until) => self.timers.disarm(until, Timer::BackOff(key)),
+            Wait::Idle | Wait::Parents => {}
+        }
+        match next {
+            Wait::Slot(place) => drop(self.ready.insert((place, key))),
+            Wait::BackOff(until) => self.timers.arm(until, Timer::BackOff(key)),
+            Wait::Idle | Wait::Parents => {}
+        }
+    }
+
+    /// Makes a running stage pending and says where it ran; `None` for one that does not run.
+    fn stop_running(&mut self, key: StageKey) -> Option<Running> {
+        let stage = self.stage_mut(key);
+        stage.running()?;
+        let before = std::mem::replace(&mut stage.state, State::Pending(Pending::default()));
+        let State::Running(running) = before else {
+            return None;
+        };
+        if let Some(at) = running.deadline {
+            self.timers.disarm(at, Timer::Deadline(key));
+        }
+        Some(running)
+    }
+
+    /// A stage's current attempt is done.
+    pub(crate) fn complete(&mut self, key: StageKey, result: StageResult) {
+        let running = self.stop_running(key);
+        let stage = self.stage_mut(key);
+        stage.state = State::Done(Done {
+            result: Box::new(result),
+            worker: running.map(|running| running.worker),
+        });
+        let users: Vec<Place> = stage.users.iter().copied().collect();
+        let children = stage.children.clone();
+        self.counters.finished += 1;
+        self.keep_stage(key);
+        self.effect(Effect::StageDone(key));
+        for child in children {
+            self.settle(child);
+        }
+        for place in users {
+            if self.last_key(place.sequence) == key {
+                self.succeed(place.sequence);
+            }
+        }
+    }
+
+    /// A stage's current attempt ended by its own fault.
+    pub(crate) fn fault(&mut self, key: StageKey, failure: Failure) {
+        let Some((worker, ending)) = self.unassign(key) else {
+            return;
+        };
+        let failure = match ending {
+            Some(Ending::Deadline { minutes }) => Failure {
+                class: FailureClass::Deadline,
+                message: format!(
+                    "it was stopped because it ran for longer than {minutes} min (resources.stage_minutes)"
+                ),
+            },
+            Some(Ending::Unneeded) | None => failure,
+        };
+        self.counters.faults += 1;
+        let most = self.max_attempts(key);
+        let stage = self.stage_mut(key);
+        stage.faults += 1;
+        let faults = stage.faults;
+        if failure.class == FailureClass::Input || faults >= most {
+            return self.give_up(key, Some(worker), failure);
+        }
+        let doubled = self.config.retry_first.saturating_mul(1 << (faults - 1).min(16));
+        self.set_back(
+            key,
+            Setback { worker, failure },
+            doubled.min(self.config.retry_longest),
+        );
+    }
+
+    /// A stage's current attempt was lost with its worker.
+    pub(crate) fn lose(&mut self, key: StageKey, message: &str, wait: Duration) {
+        let Some((worker, _)) = self.unassign(key) else {
+            return;
+        };
+        self.counters.losses += 1;
+        let most = self.config.max_losses;
+        let stage = self.stage_mut(key);
+        stage.losses += 1;
+        let losses = stage.losses;
+        let lost = |message: String| Failure {
+            class: FailureClass::Lost,
+            message,
+        };
+        if losses >= most {
+            let advice =
+                "it keeps losing its workers and may be what ends them: look at the worker's log and memory";
+            let failure = lost(format!("{advice}; lost {losses} times, last: {message}"));
+            return self.give_up(key, Some(worker), failure);
+        }
+        self.set_back(
+            key,
+            Setback {
+                worker,
+                failure: lost(message.to_owned()),
+            },
+            wait,
+        );
+    }
+
+    /// Makes a running stage pending. `None` where nobody asks for it, or it was ended for that: then how it ended does
+    /// not count, and it starts over when somebody asks.
+    fn unassign(&mut self, key: StageKey) -> Option<(WorkerId, Option<Ending>)> {
+        let running = self.stop_running(key)?;
+        self.keep_stage(key);
+        if self.stages[&key].users.is_empty() || running.ending == Some(Ending::Unneeded) {
+            self.settle(key);
+            return None;
+        }
+        Some((running.worker, running.ending))
+    }
+
+    /// Lets a pending stage wait before its next attempt.
+    fn set_back(&mut self, key: StageKey, setback: Setback, wait: Duration) {
+        if let State::Pending(pending) = &mut self.stage_mut(key).state {
+            pending.setback = Some(setback);
+        }
+        if wait > Duration::ZERO {
+            self.set_wait(key, Wait::BackOff(self.now.elapsed.saturating_add(wait)));
+        } else {
+            self.settle(key);
+        }
+    }
+
+    /// A stage cannot be done: every live job that asks for it fails.
+    fn give_up(&mut self, key: StageKey, worker: Option<WorkerId>, failure: Failure) {
+        self.set_wait(key, Wait::Idle);
+        let finished_ms = self.now.wall_ms;
+        let stage = self.stage_mut(key);
+        let reason = failed_reason(stage, &failure);
+        stage.state = State::Failed(Failed { failure, worker });
+        let users: Vec<Place> = stage.users.iter().copied().collect();
+        self.keep_stage(key);
+        for place in users {
+            self.end_job(
+                place.sequence,
+                JobState::Failed {
+                    reason: reason.clone(),
+                    finished_ms,
+                },
+            );
+        }
+    }
+
+    /// Attempts that may fail: what the most patient of the live jobs allows.
+    pub(crate) fn max_attempts(&self, key: StageKey) -> u32 {
+        let users = self.stages[&key].users.iter();
+        users
+            .map(|place| self.job_at(place.sequence).task.resources.max_attempts)
+            .max()
+            .unwrap_or(1)
+    }
+
+    /// Minutes that an attempt may take: what the most patient of the live jobs allows.
+    fn stage_minutes(&self, key: StageKey) -> Option<u32> {
+        let users = self.stages[&key].users.iter();
+        users
+            .map(|place| self.job_at(place.sequence).task.resources.stage_minutes)
+            .max()
+    }
+
+    /// Arms a running stage's deadline, in place of an earlier one; an attempt that is being stopped has none.
+    pub(crate) fn arm_deadline(&mut self, key: StageKey) {
+        let Some(minutes) = self.stage_minutes(key) else {
+            return;
+        };
+        let stage = self.stages.get_mut(&key).expect("a planned stage exists");
+        let State::Running(running) = &mut stage.state else {
+            return;
+        };
+        if let Some(at) = running.deadline.take() {
+            self.timers.disarm(at, Timer::Deadline(key));
+        }
+        if running.ending.is_none() {
+            let at = running
+                .started
+                .saturating_add(Duration::from_secs(60 * u64::from(minutes)));
+            running.deadline = Some(at);
+            self.timers.arm(at, Timer::Deadline(key));
+        }
+    }
+
+    /// A running stage's deadline timer fired. A job that allows more may have come since it was armed.
+    pub(crate) fn deadline_due(&mut self, key: StageKey) {
+        self.arm_deadline(key);
+        let minutes = self.stage_minutes(key).unwrap_or(0);
+        let now = self.now.elapsed;
+        let stage = self.stages.get_mut(&key).expect("a planned stage exists");
+        let attempt = stage.attempt();
+        let State::Running(running) = &mut stage.state else {
+            return;
+        };
+        let Some(at) = running.deadline.take_if(|at| *at <= now) else {
+            return;
+        };
+        running.ending = Some(Ending::Deadline { minutes });
+        let worker = running.worker.clone();
+        self.timers.disarm(at, Timer::Deadline(key));
+        self.show(key);
+        self.stop(
+            &worker,
+            attempt,
+            &format!("it ran for longer than {minutes} min (resources.stage_minutes)"),
+        );
+    }
+}
+
+/// Why jobs fail that ask for a stage which failed.
+fn failed_reason(stage: &Stage, failure: &Failure) -> String {
+    let class = words::class(failure.class);
+    let kind = stage.kind();
+    let message = &failure.message;
+    match stage.faults + stage.losses {
+        0 => format!("{kind} failed ({class}): {message}"),
+        1 => format!("{kind} failed ({class}) after 1 attempt: {message}"),
+        attempts => format!("{kind} failed ({class}) after {attempts} attempts: {message}"),
+    }
+}

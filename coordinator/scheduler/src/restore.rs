@@ -1,0 +1,230 @@
+//! The same state again, from what was kept.
+
+use std::collections::btree_map;
+use std::collections::hash_map;
+
+use nettailor_domain::ids::{Attempt, StageKey};
+
+use crate::config::Config;
+use crate::error::RestoreError;
+use crate::event::Now;
+use crate::record::{JobRecord, JobState, Record, StageRecord, StageState};
+use crate::scheduler::{Scheduler, is_active};
+use crate::stage::{Done, Ending, Failed, Place, Running, Stage, State};
+use crate::timers::Timer;
+use crate::worker::{Hold, Worker};
+
+impl Scheduler {
+    /// The state that `records`, in any order, were kept of. Running attempts are waited for until a lease from now
+    /// has passed; deadlines start over; back-offs are over.
+    ///
+    /// # Errors
+    /// The records contradict each other: see [`RestoreError`].
+    pub fn restore(
+        config: Config,
+        records: impl IntoIterator<Item = Record>,
+        now: Now,
+    ) -> Result<Self, RestoreError> {
+        let mut scheduler = Self::new(config);
+        scheduler.now = now;
+        for record in records {
+            scheduler.take_record(record)?;
+        }
+        scheduler.link_models()?;
+        scheduler.link_stages()?;
+        scheduler.link_jobs()?;
+        scheduler.resume();
+        Ok(scheduler)
+    }
+
+    fn take_record(&mut self, record: Record) -> Result<(), RestoreError> {
+        match record {
+            Record::Job(job) => {
+                if let Some(first) = self.by_sequence.insert(job.sequence, job.id.clone()) {
+                    let (second, sequence) = (job.id, job.sequence);
+                    return Err(RestoreError::SameSequence {
+                        first,
+                        second,
+                        sequence,
+                    });
+                }
+                match self.jobs.entry(job.id.clone()) {
+                    btree_map::Entry::Occupied(_) => {
+                        Err(RestoreError::Duplicate(format!("job `{}`", job.id)))
+                    }
+                    btree_map::Entry::Vacant(entry) => {
+                        entry.insert(*job);
+                        Ok(())
+                    }
+                }
+            }
+            Record::Stage(record) => match self.stages.entry(record.planned.key) {
+                hash_map::Entry::Occupied(entry) => {
+                    Err(RestoreError::Duplicate(format!("stage {}", entry.key())))
+                }
+                hash_map::Entry::Vacant(entry) => {
+                    entry.insert(stage_of(*record, self.now));
+                    Ok(())
+                }
+            },
+            Record::Model(model) => {
+                self.models.entry(model.task.clone()).or_default().push(*model);
+                Ok(())
+            }
+        }
+    }
+
+    fn link_models(&mut self) -> Result<(), RestoreError> {
+        for (task, models) in &mut self.models {
+            models.sort_by_key(|model| model.version);
+            let newest = models.last().map_or(0, |model| model.version);
+            if models
+                .iter()
+                .zip(1..)
+                .any(|(model, version)| model.version != version)
+            {
+                return Err(RestoreError::VersionGap {
+                    task: task.clone(),
+                    found: models.len(),
+                    newest,
+                });
+            }
+            for model in models {
+                if let Some(select) = model.lineage.stages.last() {
+                    self.published.insert((task.clone(), *select), model.version);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn link_stages(&mut self) -> Result<(), RestoreError> {
+        let links: Vec<(StageKey, StageKey)> = self
+            .stages
+            .iter()
+            .flat_map(|(key, stage)| stage.planned.parents.iter().map(|parent| (*key, *parent)))
+            .collect();
+        for (stage, parent) in links {
+            let found = self
+                .stages
+                .get_mut(&parent)
+                .ok_or(RestoreError::MissingParent { stage, parent })?;
+            found.children.push(stage);
+        }
+        Ok(())
+    }
+
+    fn link_jobs(&mut self) -> Result<(), RestoreError> {
+        for job in self.jobs.values() {
+            if job.stages.is_empty() {
+                return Err(RestoreError::NoStages(job.id.clone()));
+            }
+            for (index, key) in job.stages.iter().enumerate() {
+                let Some(stage) = self.stages.get_mut(key) else {
+                    return Err(RestoreError::MissingStage {
+                        job: job.id.clone(),
+                        stage: *key,
+                    });
+                };
+                if is_active(job) {
+                    stage.users.insert(Place {
+                        sequence: job.sequence,
+                        index,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up the work where it was left. What this changes goes out with the first event's transition.
+    fn resume(&mut self) {
+        let keys: Vec<StageKey> = self.stages.keys().copied().collect();
+        for key in keys {
+            self.await_worker(key);
+            self.settle(key);
+        }
+        let active: Vec<u64> = self
+            .jobs
+            .values()
+            .filter(|job| is_active(job))
+            .map(|job| job.sequence)
+            .collect();
+        for sequence in active {
+            if self.last_stage(sequence).is_done() {
+                self.succeed(sequence);
+            } else if let Some(reason) = failed_stage(self, self.job_at(sequence)) {
+                self.end_job(
+                    sequence,
+                    JobState::Failed {
+                        reason,
+                        finished_ms: self.now.wall_ms,
+                    },
+                );
+            }
+        }
+    }
+
+    /// A stage that ran when the records were kept is expected to run still, on a worker that has yet to come back.
+    fn await_worker(&mut self, key: StageKey) {
+        let until = self.now.elapsed.saturating_add(self.config.lease);
+        let stage = self.stage_mut(key);
+        let unneeded = stage.users.is_empty();
+        let attempt: Attempt = stage.attempt();
+        let State::Running(running) = &mut stage.state else {
+            return;
+        };
+        if unneeded {
+            running.ending = Some(Ending::Unneeded);
+        }
+        let name = running.worker.clone();
+        self.arm_deadline(key);
+        self.timers.arm(until, Timer::Lease(name.clone()));
+        let worker = self
+            .workers
+            .entry(name)
+            .or_insert_with(|| Worker::remembered(until));
+        worker.slots += 1;
+        worker.held.insert(attempt, Hold::Working);
+    }
+}
+
+/// A stage as it was kept.
+fn stage_of(record: StageRecord, now: Now) -> Stage {
+    let state = match record.state {
+        StageState::Pending => State::Pending(Default::default()),
+        StageState::Running { worker, started_ms } => State::Running(Running {
+            worker,
+            started_ms,
+            started: now.elapsed,
+            deadline: None,
+            ending: None,
+        }),
+        StageState::Done { result } => State::Done(Done { result, worker: None }),
+        StageState::Failed { failure } => State::Failed(Failed {
+            failure,
+            worker: None,
+        }),
+    };
+    Stage {
+        attempts: record.attempts,
+        faults: record.faults,
+        losses: record.losses,
+        state,
+        ..Stage::new(record.planned, record.input_bytes)
+    }
+}
+
+/// Why a live job cannot go on, if one of its stages is kept as failed.
+fn failed_stage(scheduler: &Scheduler, job: &JobRecord) -> Option<String> {
+    job.stages
+        .iter()
+        .find_map(|key| match &scheduler.stages[key].state {
+            State::Failed(failed) => Some(format!(
+                "{} failed: {}",
+                scheduler.stages[key].kind(),
+                failed.failure.message
+            )),
+            _ => None,
+        })
+}

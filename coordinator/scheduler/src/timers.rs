@@ -1,0 +1,48 @@
+//! Points in time at which something must be looked at.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nettailor_domain::ids::{Attempt, StageKey, WorkerId};
+
+/// What is to be looked at. Whoever handles one checks the state: a timer never decides alone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// A worker may have been silent, or away, for too long.
+    Lease(WorkerId),
+    /// A stage's wait before a retry ends.
+    BackOff(StageKey),
+    /// A running stage's deadline.
+    Deadline(StageKey),
+    /// A stop was sent and the attempt's end was not reported.
+    StopAgain(WorkerId, Attempt),
+}
+
+/// Armed timers in order of time. Times are elapsed time as in [`crate::event::Now`]. Whoever arms one keeps its time,
+/// so that it can be disarmed: no dead timers pile up.
+#[derive(Debug, Default)]
+pub(crate) struct Timers(BTreeSet<(Duration, Timer)>);
+
+impl Timers {
+    pub(crate) fn arm(&mut self, at: Duration, timer: Timer) {
+        self.0.insert((at, timer));
+    }
+
+    pub(crate) fn disarm(&mut self, at: Duration, timer: Timer) {
+        self.0.remove(&(at, timer));
+    }
+
+    /// Time of the earliest.
+    pub(crate) fn next(&self) -> Option<Duration> {
+        self.0.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out every timer due at `now`, the earliest first.
+    pub(crate) fn take_due(&mut self, now: Duration) -> Vec<Timer> {
+        let mut due = Vec::new();
+        while self.next().is_some_and(|at| at <= now) {
+            due.extend(self.0.pop_first().map(|(_, timer)| timer));
+        }
+        due
+    }
+}

@@ -1,0 +1,41 @@
+//! Small pieces of the reasons that people read.
+
+use std::time::Duration;
+
+use nettailor_domain::trainer::FailureClass;
+
+/// A failure class as users meet it elsewhere.
+pub(crate) fn class(class: FailureClass) -> &'static str {
+    match class {
+        FailureClass::Input => "input",
+        FailureClass::Resources => "resources",
+        FailureClass::Internal => "internal",
+        FailureClass::Lost => "lost",
+        FailureClass::Deadline => "deadline",
+    }
+}
+
+/// The time of day of a point in time given in milliseconds since 1970: `14:03:22 UTC`.
+pub(crate) fn time_of_day(wall_ms: u64) -> String {
+    let second = wall_ms / 1000 % 86_400;
+    format!(
+        "{:02}:{:02}:{:02} UTC",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+/// Time from `now` until `then`, in whole seconds, rounded up: `4 s`.
+pub(crate) fn until(then: Duration, now: Duration) -> String {
+    format!("{} s", then.saturating_sub(now).as_millis().div_ceil(1000))
+}
+
+/// `1 attempt`, `2 attempts`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
+}
