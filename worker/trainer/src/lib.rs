@@ -5,9 +5,13 @@
 //! - [`data`]: labelled images, decoded once per node, as batches of bytes.
 //! - [`model`]: networks, built from the domain's descriptions.
 //! - [`step`]: one step of training.
+//! - [`stages`]: what a trainer is started for; [`report`] says how far it is.
 
 pub mod data;
 pub mod device;
 pub mod model;
+pub mod report;
+pub mod runtime;
+pub mod stages;
 pub mod step;
 pub mod weights;

@@ -116,6 +116,21 @@ impl Network {
         self.architecture.layers.iter().map(tensor).collect()
     }
 
+    /// Scores of the kept blocks as tensors `scores.<l>`, one for every layer that keeps more than nothing; none for a
+    /// network without proxies.
+    pub fn scores(&self) -> Result<Vec<(String, Tensor)>, Error> {
+        if self.architecture.max_skip == 0 {
+            return Ok(Vec::new());
+        }
+        let kept = self.architecture.layers.iter().zip(1..).map(|(layer, number)| {
+            let scores = layer.blocks.iter().filter(|block| block.kept()).map(|block| block.score);
+            (format!("scores.{number}"), scores.collect::<Vec<f32>>())
+        });
+        kept.filter(|(_, scores)| !scores.is_empty())
+            .map(|(name, scores)| Ok((name, Tensor::f_from_slice(&scores)?)))
+            .collect()
+    }
+
     /// Images `[n, 3, input, input]` to node 0.
     pub fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor, Error> {
         let x = self.stem.forward(images, mode.universal)?;

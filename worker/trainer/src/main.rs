@@ -1,0 +1,64 @@
+//! `nettailor-trainer run <assignment.json>`: one stage, then the end.
+//!
+//! Events go to stdout as JSON lines, everything meant for people to stderr. SIGTERM keeps its default action and ends
+//! the process at once (status 143 in a shell): weights are written beside their place and renamed, so there is nothing
+//! to tidy up.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use nettailor_collective::Solo;
+use nettailor_domain::trainer::{Assignment, Failure, FailureClass, TrainerEvent};
+use nettailor_trainer::runtime::{self, Clock};
+use nettailor_trainer::stages;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [verb, file] = arguments.as_slice() else { return usage() };
+    if verb != "run" {
+        return usage();
+    }
+    let event = match read(Path::new(file)) {
+        Ok(assignment) => run(&assignment),
+        Err(error) => TrainerEvent::Failed(Failure { class: FailureClass::Internal, message: format!("{error:#}") }),
+    };
+    if let TrainerEvent::Failed(failure) = &event {
+        eprintln!("error: {failure}");
+    }
+    emit(&event);
+    if matches!(event, TrainerEvent::Finished(_)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: nettailor-trainer run <assignment.json>\n\nThe worker agent starts it; see nettailor_domain::trainer.");
+    ExitCode::from(2)
+}
+
+fn read(file: &Path) -> anyhow::Result<Assignment> {
+    let bytes = std::fs::read(file).with_context(|| format!("assignment {} cannot be read", file.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("assignment {} is not one", file.display()))
+}
+
+fn run(assignment: &Assignment) -> TrainerEvent {
+    let clock = Clock::start();
+    let device = runtime::prepare(assignment.threads);
+    eprintln!("{} on {device:?}, {} threads", assignment.spec.kind(), assignment.threads);
+    match stages::run(assignment, device, &Solo::new(), clock, &mut emit) {
+        Ok(finished) => TrainerEvent::Finished(finished),
+        Err(error) => TrainerEvent::Failed(error.failure()),
+    }
+}
+
+/// Writes one line. Without a reader there is nobody to work for: the process ends.
+fn emit(event: &TrainerEvent) {
+    let written = serde_json::to_string(event).map(|line| {
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "{line}").and_then(|()| stdout.flush())
+    });
+    if !matches!(written, Ok(Ok(()))) {
+        eprintln!("error: the events' reader is gone");
+        std::process::exit(1);
+    }
+}

@@ -1,0 +1,110 @@
+//! The one training loop, and evaluation.
+
+use nettailor_domain::task::TrainingSettings;
+use nettailor_domain::units::Accuracy;
+
+use super::{Error, Stage};
+use crate::data::Split;
+use crate::model::{Mode, Network, Statistics};
+use crate::step::{Learner, Moment};
+
+/// Held-out accuracy is measured after every so many epochs, and after the last.
+const EVALUATE_EVERY: u32 = 4;
+/// Images of an evaluation's batch: enough to keep the cores busy, little enough to need less memory than training.
+const EVALUATION_BATCH: usize = 64;
+
+/// Learning rate of epoch `epoch` (from 0): a tenth for every milestone passed.
+fn learning_rate(settings: &TrainingSettings, epoch: u32) -> f64 {
+    let passed = |share: &&f64| f64::from(epoch) >= **share * f64::from(settings.epochs) - 1e-9;
+    let milestones = settings.milestones.iter().filter(passed).count();
+    settings.learning_rate * 0.1f64.powi(milestones as i32)
+}
+
+impl Stage<'_> {
+    /// Trains for all epochs. Returns the held-out accuracy at the end.
+    pub(super) fn train(&mut self, learner: &mut dyn Learner, settings: &TrainingSettings) -> Result<Accuracy, Error> {
+        let batch_size = settings.batch_size as usize;
+        let steps = self.data.train_steps(batch_size) as u64 * u64::from(settings.epochs);
+        self.report.start_training(settings.epochs, steps);
+        let mut held_out = Accuracy { correct: 0, total: 0 };
+        let mut done = 0;
+        for epoch in 0..settings.epochs {
+            self.report.phase("training");
+            let rate = learning_rate(settings, epoch);
+            for batch in self.data.train_batches(epoch, batch_size) {
+                let batch = batch?;
+                let (images, labels) = self.tensors(&batch)?;
+                let at = Moment { learning_rate: rate, progress: done as f64 / steps as f64 };
+                let losses = learner.step(&images, &labels, at)?;
+                done += 1;
+                self.report.step(epoch + 1, batch.labels.len() as u64, losses);
+            }
+            if (epoch + 1) % EVALUATE_EVERY == 0 || epoch + 1 == settings.epochs {
+                held_out = self.evaluate(learner.network(), Split::HeldOut)?;
+                self.report.held_out(held_out.fraction());
+            }
+        }
+        Ok(held_out)
+    }
+
+    /// Accuracy on a split, in evaluation mode.
+    pub(super) fn evaluate(&mut self, network: &Network, split: Split) -> Result<Accuracy, Error> {
+        self.report.phase("evaluating");
+        let mut accuracy = Accuracy { correct: 0, total: 0 };
+        for batch in self.data.eval_batches(split, EVALUATION_BATCH) {
+            let batch = batch?;
+            let (images, labels) = self.tensors(&batch)?;
+            let logits = tch::no_grad(|| network.forward(&images, Mode::EVALUATE))?.logits;
+            let right = logits.f_argmax(1, false)?.f_eq_tensor(&labels)?.f_sum(tch::Kind::Int64)?;
+            accuracy.correct += right.f_int64_value(&[])? as u64;
+            accuracy.total += batch.labels.len() as u64;
+        }
+        Ok(accuracy)
+    }
+
+    /// Estimates running statistics anew: their mean over `count` training batches, without gradients. Statistics that
+    /// `mode` does not touch in training stay as they are.
+    pub(super) fn estimate_statistics(
+        &mut self,
+        network: &Network,
+        mode: Mode,
+        count: u32,
+        batch_size: usize,
+    ) -> Result<(), Error> {
+        self.report.phase("estimating statistics");
+        let mut epochs = (0..).flat_map(|epoch| self.data.train_batches(epoch, batch_size));
+        for number in 1..=count {
+            let Some(batch) = epochs.next() else { break };
+            let (images, _) = self.tensors(&batch?)?;
+            // 1, 1/2, 1/3, ...: the first batch replaces what was there, each later one joins the mean.
+            let averaged = |statistics| match statistics {
+                Statistics::Running => Statistics::Running,
+                Statistics::Batch { .. } => Statistics::Batch { momentum: 1.0 / f64::from(number) },
+            };
+            let mode = Mode { universal: averaged(mode.universal), task: averaged(mode.task) };
+            tch::no_grad(|| network.forward(&images, mode.for_batch(images.size()[0])))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_falls_to_a_tenth_at_each_share_of_the_epochs() {
+        let settings = TrainingSettings {
+            epochs: 12,
+            batch_size: 32,
+            learning_rate: 0.1,
+            milestones: vec![1.0 / 3.0, 2.0 / 3.0],
+            momentum: 0.9,
+            weight_decay: 0.0,
+        };
+        let rates: Vec<f64> = (0..12).map(|epoch| learning_rate(&settings, epoch)).collect();
+        for (epoch, expected) in [(0, 0.1), (3, 0.1), (4, 0.01), (7, 0.01), (8, 0.001), (11, 0.001)] {
+            assert!((rates[epoch] - expected).abs() < 1e-12, "epoch {epoch}: {}", rates[epoch]);
+        }
+    }
+}
