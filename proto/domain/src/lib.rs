@@ -4,7 +4,7 @@
 //! - [`ids`] and [`units`]: what things are called and measured in.
 //! - [`backbone`]: the pre-trained networks we know, as lists of blocks; shapes and costs follow from them.
 //! - [`architecture`]: which blocks a task's network keeps: attention, expected complexity, pruning, selection.
-//! - [`task`]: what a user asks for. [`stage`]: the work it turns into, and the key that names each piece of work.
+//! - [`task`]: what a user asks for; [`taskfile`]: how it is written down. [`stage`]: the work it turns into, and the key that names each piece of work.
 //! - [`trainer`]: what a worker agent and its trainer process say to each other.
 //! - [`model`]: what the registry keeps, and how it is asked.
 //!
@@ -16,6 +16,7 @@ pub mod ids;
 pub mod model;
 pub mod stage;
 pub mod task;
+pub mod taskfile;
 pub mod trainer;
 pub mod units;
 

@@ -19,6 +19,7 @@ pub struct BackboneSpec {
     /// Weights file (.safetensors, .pth, .pt), relative to the tasks file. Without it, the weights that were imported
     /// with `nettailor-cli backbone import` for this network are used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
     pub weights: Option<String>,
 }
 
@@ -51,8 +52,9 @@ pub struct TaskSpec {
     /// What an attempt may use.
     #[serde(default)]
     pub resources: ResourceSettings,
-    /// Seed of initialisation, shuffling, augmentation and the held-out split.
+    /// Seed of initialisation, shuffling, augmentation and the held-out split. Up to 2^53 - 1, so that JSON keeps it exact.
     #[serde(default)]
+    #[schemars(range(max = 9_007_199_254_740_991u64))]
     pub seed: u64,
 }
 
@@ -61,6 +63,7 @@ pub struct TaskSpec {
 #[serde(deny_unknown_fields)]
 pub struct DataSettings {
     /// Folder of images, relative to the tasks file: `train/<class>/*` and `test/<class>/*`, or `<class>/*` alone.
+    #[schemars(length(min = 1))]
     pub path: String,
     /// Side of the square network input, in pixels.
     #[serde(default = "defaults::image_size")]
