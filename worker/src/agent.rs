@@ -61,10 +61,15 @@ impl Agent {
             return Err(Error::NoSlots);
         }
         if !config.coordinator.starts_with("http://") {
-            return Err(Error::Url { url: config.coordinator, source: None });
+            return Err(Error::Url {
+                url: config.coordinator,
+                source: None,
+            });
         }
-        let endpoint = session::endpoint(config.coordinator.clone())
-            .map_err(|source| Error::Url { url: config.coordinator.clone(), source: Some(source) })?;
+        let endpoint = session::endpoint(config.coordinator.clone()).map_err(|source| Error::Url {
+            url: config.coordinator.clone(),
+            source: Some(source),
+        })?;
         if !config.trainer.is_file() {
             return Err(Error::NoTrainer(config.trainer));
         }
@@ -78,7 +83,12 @@ impl Agent {
             attempts_dir,
             slots: Semaphore::new(config.slots as usize),
         };
-        Ok(Self { config, endpoint, node: Arc::new(node), _lock: lock })
+        Ok(Self {
+            config,
+            endpoint,
+            node: Arc::new(node),
+            _lock: lock,
+        })
     }
 
     /// Serves the coordinator until `shutdown`, then leaves in good order: it says so, gives running attempts
@@ -95,7 +105,9 @@ impl Agent {
         let probes = match self.config.http {
             None => None,
             Some(address) => Some(
-                TcpListener::bind(address).await.map_err(|source| Error::Http { address, source })?,
+                TcpListener::bind(address)
+                    .await
+                    .map_err(|source| Error::Http { address, source })?,
             ),
         };
         let ended = tokio::select! {
@@ -132,14 +144,27 @@ impl Agent {
             };
             if let session::Error::Status(status::Error { code, message }) = &lost {
                 match code {
-                    Code::SessionReplaced => return Err(Error::Replaced { worker: self.config.name.clone() }),
-                    Code::InvalidArgument => return Err(Error::Rejected { reason: message.clone() }),
+                    Code::SessionReplaced => {
+                        return Err(Error::Replaced {
+                            worker: self.config.name.clone(),
+                        });
+                    }
+                    Code::InvalidArgument => {
+                        return Err(Error::Rejected {
+                            reason: message.clone(),
+                        });
+                    }
                     _ => {}
                 }
             }
             let wait = ambient::jittered(pause);
             let coordinator = &self.config.coordinator;
-            warn!(coordinator, "no session: {}; trying again in {:.1} s", in_full(&lost), wait.as_secs_f64());
+            warn!(
+                coordinator,
+                "no session: {}; trying again in {:.1} s",
+                in_full(&lost),
+                wait.as_secs_f64()
+            );
             tokio::time::sleep(wait).await;
             pause = (2 * pause).min(MAX_PAUSE);
         }
@@ -186,12 +211,28 @@ fn own_folder(parent: &Path, name: &WorkerId) -> Result<(PathBuf, File), Error> 
     let lock_path = parent.join(format!("{name}.lock"));
     let failed = |path: &Path| {
         let path = path.to_owned();
-        move |source| Error::Cache(cache::Error::Io { operation: "make", path, source })
+        move |source| {
+            Error::Cache(cache::Error::Io {
+                operation: "make",
+                path,
+                source,
+            })
+        }
     };
-    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(failed(&lock_path))?;
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock_path)
+        .map_err(failed(&lock_path))?;
     match lock.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(Error::NameInUse { worker: name.clone(), lock: lock_path }),
+        Err(TryLockError::WouldBlock) => {
+            return Err(Error::NameInUse {
+                worker: name.clone(),
+                lock: lock_path,
+            });
+        }
         Err(TryLockError::Error(error)) => return Err(failed(&lock_path)(error)),
     }
     if dir.exists() {
@@ -211,7 +252,11 @@ pub(crate) struct Attempts {
 
 impl Attempts {
     fn new(node: Arc<Node>) -> Self {
-        Self { node, ledger: Arc::default(), tasks: Mutex::default() }
+        Self {
+            node,
+            ledger: Arc::default(),
+            tasks: Mutex::default(),
+        }
     }
 
     /// What they have to say.

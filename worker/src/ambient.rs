@@ -1,5 +1,8 @@
 //! The only place where this crate reads the clock, chance and its surroundings.
-#![allow(clippy::disallowed_methods, reason = "this is the crate's clock and environment module")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the crate's clock and environment module"
+)]
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -21,7 +24,9 @@ pub(crate) fn wall() -> SystemTime {
 
 /// Milliseconds since 1970; 0 on a clock that is set before.
 pub(crate) fn wall_ms() -> u64 {
-    wall().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    wall()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A random part of `most`: at least half, so that a delay neither vanishes nor beats in time with others.
@@ -46,9 +51,21 @@ pub(crate) fn host_name() -> WorkerId {
 
 /// Turns any text into a worker name: lower case, other characters than those of a name as `-`.
 fn worker_name(text: &str) -> WorkerId {
-    let allowed = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c.to_ascii_lowercase() } else { '-' };
-    let name: String = text.chars().map(allowed).skip_while(|c| !c.is_ascii_alphanumeric()).take(63).collect();
-    name.parse().unwrap_or_else(|_| "worker".parse().expect("`worker` is a worker name"))
+    let allowed = |c: char| {
+        if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+            c.to_ascii_lowercase()
+        } else {
+            '-'
+        }
+    };
+    let name: String = text
+        .chars()
+        .map(allowed)
+        .skip_while(|c| !c.is_ascii_alphanumeric())
+        .take(63)
+        .collect();
+    name.parse()
+        .unwrap_or_else(|_| "worker".parse().expect("`worker` is a worker name"))
 }
 
 #[cfg(test)]
@@ -66,6 +83,10 @@ mod tests {
     #[test]
     fn jitter_stays_between_half_and_all() {
         let most = Duration::from_secs(8);
-        assert!((0..100).map(|_| jittered(most)).all(|d| d >= most / 2 && d <= most));
+        assert!(
+            (0..100)
+                .map(|_| jittered(most))
+                .all(|d| d >= most / 2 && d <= most)
+        );
     }
 }

@@ -63,21 +63,36 @@ pub(crate) async fn run(node: Arc<Node>, store: Arc<ArtifactStore>, order: Order
 }
 
 async fn execute(node: &Node, store: &ArtifactStore, order: Order, running: &mut Running) -> Report {
-    let _slot = or_stopped(running, async { node.slots.acquire().await.map_err(|closed| lost(closed.to_string())) });
+    let _slot = or_stopped(running, async {
+        node.slots
+            .acquire()
+            .await
+            .map_err(|closed| lost(closed.to_string()))
+    });
     let _slot = _slot.await?;
     let begun = ambient::now();
-    running.progress(Progress { phase: "fetching inputs".to_owned(), ..Progress::default() });
+    running.progress(Progress {
+        phase: "fetching inputs".to_owned(),
+        ..Progress::default()
+    });
     let inputs = or_stopped(running, Inputs::gather(node, store, order)).await?;
-    let process = TrainerProcess::spawn(&node.trainer, &inputs.assignment, node.threads).map_err(|error| {
-        let message = format!("cannot start the trainer {}: {error}", node.trainer.display());
-        Failure { class: FailureClass::Resources, message }
-    })?;
+    let process =
+        TrainerProcess::spawn(&node.trainer, &inputs.assignment, node.threads).map_err(|error| {
+            let message = format!("cannot start the trainer {}: {error}", node.trainer.display());
+            Failure {
+                class: FailureClass::Resources,
+                message,
+            }
+        })?;
     let finished = supervise(process, node.stop_grace, running).await?;
     let file = inputs.folder.path().join(WEIGHTS_FILE);
     let weights = match &finished.outcome {
         StageOutcome::Infeasible { .. } | StageOutcome::Select { .. } => None,
         StageOutcome::Teacher { .. } | StageOutcome::Student { .. } | StageOutcome::Candidate { .. } => {
-            running.progress(Progress { phase: "uploading weights".to_owned(), ..Progress::default() });
+            running.progress(Progress {
+                phase: "uploading weights".to_owned(),
+                ..Progress::default()
+            });
             Some(or_stopped(running, keep_weights(node, store, &file)).await?)
         }
     };
@@ -126,7 +141,9 @@ impl Inputs {
         for artifact in weights {
             artifacts.push(artifact?);
         }
-        let blobs = artifacts.into_iter().map(|artifact| node.cache.get(artifact, store));
+        let blobs = artifacts
+            .into_iter()
+            .map(|artifact| node.cache.get(artifact, store));
         let pinned = try_join_all(blobs).await.map_err(|error| resources(&error))?;
         let folder = tempfile::Builder::new()
             .prefix(&format!("{}-", order.attempt.to_string().replace('#', "-")))
@@ -137,7 +154,12 @@ impl Inputs {
             spec: order.spec,
             backbone: pinned[0].path().to_owned(),
             data: pinned[1].path().to_owned(),
-            parents: parents.map(|(result, blob)| ParentInput { result, weights: blob.path().to_owned() }).collect(),
+            parents: parents
+                .map(|(result, blob)| ParentInput {
+                    result,
+                    weights: blob.path().to_owned(),
+                })
+                .collect(),
             selection: order.selection,
             cache_dir: node.cache.decoded_dir(),
             output_dir: folder.path().to_owned(),
@@ -148,8 +170,14 @@ impl Inputs {
             class: FailureClass::Internal,
             message: format!("cannot write the assignment as JSON: {error}"),
         })?;
-        tokio::fs::write(&file, json).await.map_err(|error| unusable(&file, &error))?;
-        Ok(Self { folder, assignment: file, _pinned: pinned })
+        tokio::fs::write(&file, json)
+            .await
+            .map_err(|error| unusable(&file, &error))?;
+        Ok(Self {
+            folder,
+            assignment: file,
+            _pinned: pinned,
+        })
     }
 }
 
@@ -215,14 +243,20 @@ fn broke_off(process: &TrainerProcess, tail: VecDeque<String>) -> Failure {
         last if last.is_empty() => format!("the trainer ended without a result and without a word: {how}"),
         last => format!("the trainer ended without a result: {how}; it last said:\n{last}"),
     };
-    Failure { class: FailureClass::Internal, message }
+    Failure {
+        class: FailureClass::Internal,
+        message,
+    }
 }
 
 /// Uploads the weights, and keeps them in the cache: the next stage will want them.
 async fn keep_weights(node: &Node, store: &ArtifactStore, file: &Path) -> Result<Artifact, Failure> {
     if !file.exists() {
         let message = format!("the trainer reported success but left no {WEIGHTS_FILE}");
-        return Err(Failure { class: FailureClass::Internal, message });
+        return Err(Failure {
+            class: FailureClass::Internal,
+            message,
+        });
     }
     let mut pause = UPLOAD_PAUSE;
     let mut tries = 1;
@@ -244,11 +278,17 @@ async fn keep_weights(node: &Node, store: &ArtifactStore, file: &Path) -> Result
 
 fn unusable(path: &Path, error: &std::io::Error) -> Failure {
     let message = format!("cannot write {}: {error}", path.display());
-    Failure { class: FailureClass::Resources, message }
+    Failure {
+        class: FailureClass::Resources,
+        message,
+    }
 }
 
 fn resources(error: &dyn StdError) -> Failure {
-    Failure { class: FailureClass::Resources, message: in_full(error) }
+    Failure {
+        class: FailureClass::Resources,
+        message: in_full(error),
+    }
 }
 
 /// An error with its causes, on one line.

@@ -64,7 +64,12 @@ impl Config {
 #[derive(Debug, Args)]
 pub struct Options {
     /// The coordinator, e.g. http://localhost:7400
-    #[arg(long, value_name = "URL", env = "NETTAILOR_COORDINATOR", default_value = "http://127.0.0.1:7400")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "NETTAILOR_COORDINATOR",
+        default_value = "http://127.0.0.1:7400"
+    )]
     coordinator: String,
     /// Name of this agent, unique among the coordinator's workers [default: the host's name]
     #[arg(long, env = "NETTAILOR_WORKER_NAME")]
@@ -77,7 +82,12 @@ pub struct Options {
     #[arg(long, value_name = "N", env = "NETTAILOR_THREADS", value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
     /// Folder of the blob cache; agents on one machine may share it
-    #[arg(long, value_name = "DIR", env = "NETTAILOR_CACHE", default_value = ".nettailor/cache")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "NETTAILOR_CACHE",
+        default_value = ".nettailor/cache"
+    )]
     cache: PathBuf,
     /// Gibibytes of blobs to keep in the cache
     #[arg(long, value_name = "GIB", env = "NETTAILOR_CACHE_GIB", default_value_t = Config::CACHE_BYTES >> 30,
@@ -110,5 +120,9 @@ impl From<Options> for Config {
 }
 
 fn threads_per_slot(slots: u32) -> u32 {
-    u32::try_from(ambient::cores()).unwrap_or(1).checked_div(slots).unwrap_or(1).max(1)
+    u32::try_from(ambient::cores())
+        .unwrap_or(1)
+        .checked_div(slots)
+        .unwrap_or(1)
+        .max(1)
 }

@@ -93,7 +93,12 @@ impl Ledger {
         let (stop, stopped) = oneshot::channel();
         state.running.insert(attempt, Some(stop));
         self.publish(&state);
-        Begin::Started(Running { ledger: self.clone(), attempt, stopped: Some(stopped), ended: false })
+        Begin::Started(Running {
+            ledger: self.clone(),
+            attempt,
+            stopped: Some(stopped),
+            ended: false,
+        })
     }
 
     /// Reports an attempt that does not run here.
@@ -141,8 +146,16 @@ impl Ledger {
     /// Attempts that run or whose report is not acknowledged. All such reports are due again: call it once per session.
     pub(crate) fn open_session(&self) -> Vec<Attempt> {
         let mut state = self.state();
-        state.reports.values_mut().for_each(|waiting| waiting.sent = false);
-        state.running.keys().chain(state.reports.keys()).copied().collect()
+        state
+            .reports
+            .values_mut()
+            .for_each(|waiting| waiting.sent = false);
+        state
+            .running
+            .keys()
+            .chain(state.reports.keys())
+            .copied()
+            .collect()
     }
 
     /// Everything to be said now: log lines, then progress, then reports, so that a report is its attempt's last word.
@@ -177,7 +190,8 @@ impl Ledger {
 
     /// Waits until no attempt runs and every report is acknowledged. Cancel-safe.
     pub(crate) async fn settled(&self) {
-        self.wait_until(|outstanding| *outstanding == Outstanding::default()).await;
+        self.wait_until(|outstanding| *outstanding == Outstanding::default())
+            .await;
     }
 
     async fn wait_until(&self, condition: impl FnMut(&Outstanding) -> bool) {
@@ -186,7 +200,10 @@ impl Ledger {
     }
 
     fn publish(&self, state: &State) {
-        let now = Outstanding { running: state.running.len(), reports: state.reports.len() };
+        let now = Outstanding {
+            running: state.running.len(),
+            reports: state.reports.len(),
+        };
         self.outstanding.send_replace(now);
     }
 
@@ -212,10 +229,20 @@ impl Lines {
         let time_ms = self.since_ms;
         let mut lines: Vec<String> = self.lines.into();
         if self.dropped > 0 {
-            lines.insert(0, format!("({} older lines were dropped: they could not be sent in time)", self.dropped));
+            lines.insert(
+                0,
+                format!(
+                    "({} older lines were dropped: they could not be sent in time)",
+                    self.dropped
+                ),
+            );
         }
         let batches = lines.chunks(BATCH_LINES);
-        messages.extend(batches.map(|lines| FromAgent::Log { attempt, time_ms, lines: lines.to_vec() }));
+        messages.extend(batches.map(|lines| FromAgent::Log {
+            attempt,
+            time_ms,
+            lines: lines.to_vec(),
+        }));
     }
 }
 
@@ -273,13 +300,26 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.ended {
-            let message = "the agent gave this attempt up without a reason (a mistake in the agent)".to_owned();
-            self.ledger.report(self.attempt, Err(Failure { class: FailureClass::Internal, message }));
+            let message =
+                "the agent gave this attempt up without a reason (a mistake in the agent)".to_owned();
+            self.ledger.report(
+                self.attempt,
+                Err(Failure {
+                    class: FailureClass::Internal,
+                    message,
+                }),
+            );
         }
     }
 }
 
 /// The attempt ended through no fault of its own.
 pub(crate) fn lost(message: impl Into<String>) -> Failure {
-    Failure { class: FailureClass::Lost, message: message.into() }
+    Failure {
+        class: FailureClass::Lost,
+        message: message.into(),
+    }
 }
+
+#[cfg(test)]
+mod tests;

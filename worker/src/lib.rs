@@ -71,7 +71,9 @@ pub enum Error {
     #[error("the operating system refused a basic service")]
     Surroundings(#[source] io::Error),
     /// Another agent opened a session under the same name.
-    #[error("another agent named `{worker}` took this one's place at the coordinator; give each its own --name")]
+    #[error(
+        "another agent named `{worker}` took this one's place at the coordinator; give each its own --name"
+    )]
     Replaced {
         /// The name.
         worker: WorkerId,

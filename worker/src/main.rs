@@ -28,7 +28,11 @@ async fn main() -> anyhow::Result<()> {
     let Cli { options, log } = Cli::parse();
     let log = EnvFilter::try_new(&log).with_context(|| format!("`{log}` is no log filter"))?;
     let colour = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(log).with_ansi(colour).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(log)
+        .with_ansi(colour)
+        .with_writer(std::io::stderr)
+        .init();
     let agent = Agent::new(options.into())?;
     let mut signals = Signals::new().context("cannot listen to signals")?;
     let shutdown = CancellationToken::new();
@@ -56,7 +60,10 @@ struct Signals {
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     /// The name of the next one. Cancel-safe.

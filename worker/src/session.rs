@@ -74,7 +74,9 @@ impl From<tonic::transport::Error> for Error {
 
 /// How to reach a coordinator.
 pub(crate) fn endpoint(url: String) -> Result<Endpoint, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(url)?.connect_timeout(OPEN_TIMEOUT).tcp_nodelay(true);
+    let endpoint = Endpoint::from_shared(url)?
+        .connect_timeout(OPEN_TIMEOUT)
+        .tcp_nodelay(true);
     Ok(endpoint
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
@@ -92,7 +94,9 @@ pub(crate) struct Session {
 impl Session {
     /// Connects, says hello and waits for the welcome.
     pub(crate) async fn open(endpoint: &Endpoint, hello: Hello) -> Result<Self, Error> {
-        timeout(OPEN_TIMEOUT, Self::greet(endpoint, hello)).await.unwrap_or(Err(Error::Timeout))
+        timeout(OPEN_TIMEOUT, Self::greet(endpoint, hello))
+            .await
+            .unwrap_or(Err(Error::Timeout))
     }
 
     async fn greet(endpoint: &Endpoint, hello: Hello) -> Result<Self, Error> {
@@ -102,16 +106,31 @@ impl Session {
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let (outbound, messages) = mpsc::channel(OUTBOUND);
         // There is room: nothing else was sent.
-        outbound.send(FromAgent::Hello(hello).into()).await.map_err(|_| Error::Closed)?;
+        outbound
+            .send(FromAgent::Hello(hello).into())
+            .await
+            .map_err(|_| Error::Closed)?;
         let mut inbound = client.session(ReceiverStream::new(messages)).await?.into_inner();
         let first = inbound.message().await?.ok_or(Error::Closed)?;
-        let FromCoordinator::Welcome { artifacts_url, heartbeat } = first.try_into().map_err(Error::Message)? else {
+        let FromCoordinator::Welcome {
+            artifacts_url,
+            heartbeat,
+        } = first.try_into().map_err(Error::Message)?
+        else {
             return Err(Error::NoWelcome);
         };
         let store = nettailor_artifacts::location(&artifacts_url)
             .and_then(|location| ArtifactStore::open(&location))
-            .map_err(|source| Error::Store { url: artifacts_url, source })?;
-        Ok(Self { inbound, outbound, heartbeat, store: Arc::new(store) })
+            .map_err(|source| Error::Store {
+                url: artifacts_url,
+                source,
+            })?;
+        Ok(Self {
+            inbound,
+            outbound,
+            heartbeat,
+            store: Arc::new(store),
+        })
     }
 
     /// Talks until something ends the session, and says what. `leaving` is passed on as Draining.
@@ -174,7 +193,13 @@ fn understand(
                 "the agent (version {}) cannot read this assignment: {error}; are agent and coordinator of the same version?",
                 env!("CARGO_PKG_VERSION")
             );
-            ledger.report(attempt.try_into()?, Err(Failure { class: FailureClass::Internal, message }));
+            ledger.report(
+                attempt.try_into()?,
+                Err(Failure {
+                    class: FailureClass::Internal,
+                    message,
+                }),
+            );
             Ok(None)
         }
     }

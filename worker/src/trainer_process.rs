@@ -45,14 +45,23 @@ impl TrainerProcess {
     pub(crate) fn spawn(program: &Path, assignment: &Path, threads: usize) -> io::Result<Self> {
         let mut command = Command::new(program);
         command.arg("run").arg(assignment);
-        for variable in ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"] {
+        for variable in [
+            "OMP_NUM_THREADS",
+            "MKL_NUM_THREADS",
+            "OPENBLAS_NUM_THREADS",
+            "RAYON_NUM_THREADS",
+        ] {
             command.env(variable, threads.to_string());
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command.process_group(0).kill_on_drop(true);
         die_with_this_process(&mut command);
         let mut child = command.spawn()?;
-        let (Some(id), Some(stdout), Some(stderr)) = (child.id(), child.stdout.take(), child.stderr.take()) else {
+        let (Some(id), Some(stdout), Some(stderr)) = (child.id(), child.stdout.take(), child.stderr.take())
+        else {
             return Err(io::Error::other("the new process has no id or no pipes"));
         };
         // Process ids fit: the kernel's limit is 2^22.
@@ -60,7 +69,12 @@ impl TrainerProcess {
         let (sender, lines) = mpsc::channel(LINES);
         tokio::spawn(forward(stdout, sender.clone(), event_or_log));
         tokio::spawn(forward(stderr, sender, Line::Log));
-        Ok(Self { child, group, lines, status: None })
+        Ok(Self {
+            child,
+            group,
+            lines,
+            status: None,
+        })
     }
 
     /// The next line; `None` when the trainer has ended and all it said was heard. Cancel-safe.
@@ -212,7 +226,10 @@ mod tests {
 
     #[test]
     fn what_is_no_event_is_a_log_line() {
-        assert!(matches!(event_or_log("{\"event\": \"begun\"}".to_owned()), Line::Log(_)));
+        assert!(matches!(
+            event_or_log("{\"event\": \"begun\"}".to_owned()),
+            Line::Log(_)
+        ));
         let failed = r#"{"event":"failed","class":"input","message":"no images"}"#.to_owned();
         assert!(matches!(event_or_log(failed), Line::Event(_)));
     }

@@ -56,7 +56,11 @@ struct Identity {
 
 impl From<&Metadata> for Identity {
     fn from(data: &Metadata) -> Self {
-        Self { inode: data.ino(), bytes: data.len(), modified: (data.mtime(), data.mtime_nsec()) }
+        Self {
+            inode: data.ino(),
+            bytes: data.len(),
+            modified: (data.mtime(), data.mtime_nsec()),
+        }
     }
 }
 
@@ -83,8 +87,13 @@ impl Folder {
             reserved: AtomicU64::new(0),
             evicting: Mutex::default(),
         };
-        for dir in [folder.blobs_dir(), folder.partial_dir(), folder.locks_dir(), folder.decoded_dir(), folder.attempts_dir()]
-        {
+        for dir in [
+            folder.blobs_dir(),
+            folder.partial_dir(),
+            folder.locks_dir(),
+            folder.decoded_dir(),
+            folder.attempts_dir(),
+        ] {
             fs::create_dir_all(&dir).map_err(failed("make", &dir))?;
         }
         folder.sweep()?;
@@ -123,7 +132,9 @@ impl Folder {
     pub(super) fn make_partial(&self, digest: Digest) -> Result<PathBuf, Error> {
         self.remove_partial(digest)?;
         let dir = self.partial_dir().join(digest.to_string());
-        fs::create_dir(&dir).map(|()| dir.clone()).map_err(failed("make", &dir))
+        fs::create_dir(&dir)
+            .map(|()| dir.clone())
+            .map_err(failed("make", &dir))
     }
 
     /// Removes that folder and what is left in it.
@@ -136,7 +147,11 @@ impl Folder {
     }
 
     pub(super) fn inventory(&self) -> Result<Vec<Digest>, Error> {
-        Ok(self.entries(&self.blobs_dir())?.into_iter().map(|(digest, _)| digest).collect())
+        Ok(self
+            .entries(&self.blobs_dir())?
+            .into_iter()
+            .map(|(digest, _)| digest)
+            .collect())
     }
 
     /// The blob if it is here and intact. Its content is read on the first use in this process, or after it was touched.
@@ -173,7 +188,10 @@ impl Folder {
         let path = self.blob(artifact.digest);
         fs::rename(file, &path).map_err(failed("rename a fetched blob to", &path))?;
         drop(room);
-        Ok(PinnedBlob { path, _locked: pinned })
+        Ok(PinnedBlob {
+            path,
+            _locked: pinned,
+        })
     }
 
     fn verify(&self, artifact: Artifact, path: &Path, data: &Metadata) -> Result<(), Error> {
@@ -188,7 +206,12 @@ impl Folder {
         let actual = Digest::from(hasher.finalize());
         if identity.bytes != bytes || actual != digest {
             known().remove(&digest);
-            return Err(Error::Damaged { digest, expected: bytes, found: identity.bytes, actual });
+            return Err(Error::Damaged {
+                digest,
+                expected: bytes,
+                found: identity.bytes,
+                actual,
+            });
         }
         known().insert(digest, identity);
         Ok(())
@@ -199,7 +222,11 @@ impl Folder {
         let _one = self.evicting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut blobs: Vec<(Digest, u64, SystemTime)> = Vec::new();
         for (digest, data) in self.entries(&self.blobs_dir())? {
-            blobs.push((digest, data.len(), data.accessed().map_err(failed("look at", &self.blob(digest)))?));
+            blobs.push((
+                digest,
+                data.len(),
+                data.accessed().map_err(failed("look at", &self.blob(digest)))?,
+            ));
         }
         blobs.sort_by_key(|&(_, _, used)| used);
         let reserved = self.reserved.load(Ordering::Relaxed);
@@ -215,10 +242,18 @@ impl Folder {
         }
         if kept + bytes > self.budget {
             let (dir, budget) = (self.root.clone(), self.budget);
-            return Err(Error::OverBudget { dir, needed: bytes, kept, budget });
+            return Err(Error::OverBudget {
+                dir,
+                needed: bytes,
+                kept,
+                budget,
+            });
         }
         self.reserved.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Room { folder: self.clone(), bytes })
+        Ok(Room {
+            folder: self.clone(),
+            bytes,
+        })
     }
 
     /// Whether the blob is gone. One that is pinned, by any process, stays.
@@ -230,7 +265,9 @@ impl Folder {
             Err(error) => return Err(failed("open", &path)(error)),
         };
         match file.try_lock() {
-            Ok(()) => fs::remove_file(&path).map(|()| true).map_err(failed("remove", &path)),
+            Ok(()) => fs::remove_file(&path)
+                .map(|()| true)
+                .map_err(failed("remove", &path)),
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
         }
@@ -249,7 +286,11 @@ impl Folder {
     /// Blobs that share two digits share a lock: the files stay few, and a needless wait does no harm.
     fn try_fetch_lock(&self, digest: Digest) -> Result<Option<File>, Error> {
         let path = self.locks_dir().join(&digest.to_string()[..2]);
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path);
         let file = file.map_err(failed("open", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
@@ -295,5 +336,9 @@ fn mark_used(file: &File, path: &Path) {
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
-    move |source| Error::Io { operation, path, source }
+    move |source| Error::Io {
+        operation,
+        path,
+        source,
+    }
 }

@@ -81,7 +81,9 @@ pub enum Error {
         source: FetchError,
     },
     /// What arrived is something else.
-    #[error("blob {digest} arrived damaged: expected {expected} bytes with this digest, found {found} bytes with {actual}")]
+    #[error(
+        "blob {digest} arrived damaged: expected {expected} bytes with this digest, found {found} bytes with {actual}"
+    )]
     Damaged {
         /// Which.
         digest: Digest,
@@ -108,7 +110,10 @@ impl BlobCache {
     /// # Errors
     /// [`Error::Io`] where the folder cannot be made or written.
     pub fn open(dir: &Path, budget: u64) -> Result<Self, Error> {
-        Ok(Self { folder: Arc::new(Folder::open(dir, budget)?), turns: Mutex::default() })
+        Ok(Self {
+            folder: Arc::new(Folder::open(dir, budget)?),
+            turns: Mutex::default(),
+        })
     }
 
     /// For the trainers' decoded data.
@@ -145,7 +150,11 @@ impl BlobCache {
     ///
     /// # Errors
     /// Every variant of [`Error`]; those of `fetch` are the source of [`Error::Fetch`] or [`Error::NoSpace`].
-    pub async fn get_with<F>(&self, artifact: Artifact, fetch: impl FnOnce(PathBuf) -> F) -> Result<PinnedBlob, Error>
+    pub async fn get_with<F>(
+        &self,
+        artifact: Artifact,
+        fetch: impl FnOnce(PathBuf) -> F,
+    ) -> Result<PinnedBlob, Error>
     where
         F: Future<Output = Result<(), FetchError>>,
     {
@@ -158,17 +167,30 @@ impl BlobCache {
         if let Some(blob) = self.on_disk(move |folder| folder.lookup(artifact)).await? {
             return Ok(blob);
         }
-        let room = self.on_disk(move |folder| folder.make_room(artifact.bytes)).await?;
-        let partial = self.on_disk(move |folder| folder.make_partial(artifact.digest)).await?;
+        let room = self
+            .on_disk(move |folder| folder.make_room(artifact.bytes))
+            .await?;
+        let partial = self
+            .on_disk(move |folder| folder.make_partial(artifact.digest))
+            .await?;
         let file = partial.join("blob");
         let result = match fetch(file.clone()).await {
-            Ok(()) => self.on_disk(move |folder| folder.insert(artifact, &file, room)).await,
-            Err(source) if is_disk_full(source.as_ref()) => {
-                Err(Error::NoSpace { dir: self.folder.root().to_owned(), needed: artifact.bytes, source })
+            Ok(()) => {
+                self.on_disk(move |folder| folder.insert(artifact, &file, room))
+                    .await
             }
-            Err(source) => Err(Error::Fetch { digest: artifact.digest, source }),
+            Err(source) if is_disk_full(source.as_ref()) => Err(Error::NoSpace {
+                dir: self.folder.root().to_owned(),
+                needed: artifact.bytes,
+                source,
+            }),
+            Err(source) => Err(Error::Fetch {
+                digest: artifact.digest,
+                source,
+            }),
         };
-        self.on_disk(move |folder| folder.remove_partial(artifact.digest)).await?;
+        self.on_disk(move |folder| folder.remove_partial(artifact.digest))
+            .await?;
         result
     }
 
@@ -212,7 +234,11 @@ impl BlobCache {
             Ok(result) => result,
             Err(panicked) => {
                 let path = self.folder.root().to_owned();
-                Err(Error::Io { operation: "work in", path, source: io::Error::other(panicked) })
+                Err(Error::Io {
+                    operation: "work in",
+                    path,
+                    source: io::Error::other(panicked),
+                })
             }
         }
     }
@@ -223,8 +249,10 @@ fn is_disk_full(error: &(dyn StdError + 'static)) -> bool {
     std::iter::successors(Some(error), |&error| error.source()).any(|error| {
         error.downcast_ref::<io::Error>().is_some_and(|error| {
             // An io::Error made from another error hides it behind its own source.
-            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-                || error.get_ref().is_some_and(|inner| is_disk_full(inner))
+            matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ) || error.get_ref().is_some_and(|inner| is_disk_full(inner))
         })
     })
 }
