@@ -9,7 +9,7 @@
 //! - [`view`]: what is shown. [`config`]: settings. [`error`]: what can be refused.
 //!
 //! Inside, `scheduler` holds the state; `stage` and `worker` the states of one thing; `submit`, `workers` and `reports`
-//! the events; `lifecycle` what they do to stages, `jobs` how jobs end, `dispatch` who runs what; `show` the read side,
+//! the events; `lifecycle` what they do to stages, `jobs` how jobs end, `dispatch` who runs what; `show` and `reasons` the read side,
 //! `restore` the way back, `check` what must hold after every event.
 //!
 //! An event costs what it touches: ready stages, workers with a free slot and timers are indexed, and no event looks at
@@ -24,6 +24,7 @@ pub mod error;
 pub mod event;
 mod jobs;
 mod lifecycle;
+mod reasons;
 pub mod record;
 mod reports;
 mod restore;

@@ -1,7 +1,6 @@
 //! The same state again, from what was kept.
 
-use std::collections::btree_map;
-use std::collections::hash_map;
+use std::collections::hash_map::Entry;
 
 use nettailor_domain::ids::{Attempt, StageKey};
 
@@ -40,6 +39,9 @@ impl Scheduler {
     fn take_record(&mut self, record: Record) -> Result<(), RestoreError> {
         match record {
             Record::Job(job) => {
+                if self.jobs.contains_key(&job.id) {
+                    return Err(RestoreError::Duplicate(format!("job `{}`", job.id)));
+                }
                 if let Some(first) = self.by_sequence.insert(job.sequence, job.id.clone()) {
                     let (second, sequence) = (job.id, job.sequence);
                     return Err(RestoreError::SameSequence {
@@ -48,21 +50,12 @@ impl Scheduler {
                         sequence,
                     });
                 }
-                match self.jobs.entry(job.id.clone()) {
-                    btree_map::Entry::Occupied(_) => {
-                        Err(RestoreError::Duplicate(format!("job `{}`", job.id)))
-                    }
-                    btree_map::Entry::Vacant(entry) => {
-                        entry.insert(*job);
-                        Ok(())
-                    }
-                }
+                self.jobs.insert(job.id.clone(), *job);
+                Ok(())
             }
             Record::Stage(record) => match self.stages.entry(record.planned.key) {
-                hash_map::Entry::Occupied(entry) => {
-                    Err(RestoreError::Duplicate(format!("stage {}", entry.key())))
-                }
-                hash_map::Entry::Vacant(entry) => {
+                Entry::Occupied(entry) => Err(RestoreError::Duplicate(format!("stage {}", entry.key()))),
+                Entry::Vacant(entry) => {
                     entry.insert(stage_of(*record, self.now));
                     Ok(())
                 }

@@ -1,24 +1,15 @@
 //! The read side: what an API asks the scheduler for.
 
-use nettailor_domain::ids::{JobId, StageKey, TaskName};
+use nettailor_domain::ids::{Attempt, JobId, StageKey, TaskName};
 use nettailor_domain::model::ModelRecord;
 
 use crate::error::FindError;
+use crate::reasons::{Capacity, phase};
 use crate::record::{JobRecord, JobState, StageRecord};
 use crate::scheduler::Scheduler;
-use crate::stage::{Ending, Pending, Running, Stage, State, Wait};
-use crate::view::{Counters, JobPhase, JobView, RunningView, StagePhase, StageView, WorkerPhase, WorkerView};
-use crate::words::{class, count, time_of_day, until};
-use crate::worker::{Hold, Link, Worker};
-
-/// What the workers offer together.
-struct Capacity {
-    ready: usize,
-    draining: usize,
-    slots: u32,
-    used: u32,
-}
-
+use crate::stage::{Stage, State};
+use crate::view::{Counters, JobPhase, JobView, RunningView, StageView, WorkerView};
+use crate::worker::{Hold, Worker};
 impl Scheduler {
     /// One job with its stages.
     pub fn job(&self, id: &JobId) -> Option<JobView> {
@@ -119,27 +110,6 @@ impl Scheduler {
         self.counters
     }
 
-    fn capacity(&self) -> Capacity {
-        let mut capacity = Capacity {
-            ready: 0,
-            draining: 0,
-            slots: 0,
-            used: 0,
-        };
-        for worker in self.workers.values() {
-            match worker.link {
-                Link::Ready(_) => {
-                    capacity.ready += 1;
-                    capacity.slots += worker.slots;
-                    capacity.used += worker.used();
-                }
-                Link::Draining(_) => capacity.draining += 1,
-                Link::Disconnected { .. } => {}
-            }
-        }
-        capacity
-    }
-
     fn job_view(&self, job: &JobRecord, capacity: &Capacity) -> JobView {
         let (phase, reason, finished_ms, model_version) = match &job.state {
             JobState::Active => {
@@ -195,24 +165,6 @@ impl Scheduler {
         }
     }
 
-    /// What a live job is at: its first running stage, else the first that could run.
-    fn active_reason(&self, job: &JobRecord, capacity: &Capacity) -> String {
-        let stages = || job.stages.iter().map(|key| &self.stages[key]);
-        let running = stages().filter(|stage| stage.running().is_some()).count();
-        let next = stages()
-            .find(|stage| stage.running().is_some())
-            .or_else(|| stages().find(|stage| phase(stage) == StagePhase::Queued))
-            .or_else(|| stages().find(|stage| !stage.is_done()));
-        let more = if running > 1 {
-            format!(" (and {} more)", running - 1)
-        } else {
-            String::new()
-        };
-        next.map_or_else(String::new, |stage| {
-            format!("{} {}{more}", stage.kind(), self.stage_reason(stage, capacity))
-        })
-    }
-
     fn stage_view(&self, stage: &Stage, capacity: &Capacity) -> StageView {
         let worker = match &stage.state {
             State::Pending(pending) => pending.setback.as_ref().map(|setback| &setback.worker),
@@ -231,110 +183,8 @@ impl Scheduler {
         }
     }
 
-    fn stage_reason(&self, stage: &Stage, capacity: &Capacity) -> String {
-        match &stage.state {
-            State::Pending(pending) => self.pending_reason(stage, pending, capacity),
-            State::Running(running) => self.running_reason(running),
-            State::Done(done) => {
-                let by = done
-                    .worker
-                    .as_ref()
-                    .map_or_else(String::new, |worker| format!(" by {worker}"));
-                format!("done{by} in {:.1} s", done.result.seconds)
-            }
-            State::Failed(failed) => format!(
-                "failed ({}): {}",
-                class(failed.failure.class),
-                failed.failure.message
-            ),
-        }
-    }
-
-    fn pending_reason(&self, stage: &Stage, pending: &Pending, capacity: &Capacity) -> String {
-        match pending.wait {
-            Wait::Idle => "no live job asks for it".to_owned(),
-            Wait::Parents => {
-                let parents = stage.planned.parents.iter().map(|key| &self.stages[key]);
-                let missing: Vec<String> = parents
-                    .filter(|parent| !parent.is_done())
-                    .map(|parent| parent.kind().to_string())
-                    .collect();
-                format!("waits for {}", missing.join(", "))
-            }
-            Wait::Slot(_) => {
-                let slot = capacity.reason();
-                let retry = self
-                    .retry(stage, pending)
-                    .map_or_else(String::new, |retry| format!("; {retry}"));
-                format!("{slot}{retry}")
-            }
-            Wait::BackOff(at) => {
-                let wait = until(at, self.now.elapsed);
-                self.retry(stage, pending).map_or_else(
-                    || format!("is retried in {wait}"),
-                    |retry| retry.replacen(" after:", &format!(" in {wait} after:"), 1),
-                )
-            }
-        }
-    }
-
-    /// Which retry the next attempt is, and of what.
-    fn retry(&self, stage: &Stage, pending: &Pending) -> Option<String> {
-        let setback = pending.setback.as_ref()?;
-        let message = &setback.failure.message;
-        Some(match setback.failure.class {
-            nettailor_domain::trainer::FailureClass::Lost => {
-                format!(
-                    "loss {} of at most {} after: {message}",
-                    stage.losses, self.config.max_losses
-                )
-            }
-            _ => format!(
-                "retry {} of {} after: {message}",
-                stage.faults + 1,
-                self.max_attempts(stage.planned.key)
-            ),
-        })
-    }
-
-    fn running_reason(&self, running: &Running) -> String {
-        let name = &running.worker;
-        let link = self.workers.get(name).map(|worker| &worker.link);
-        if let Some(Link::Disconnected { until: end }) = link {
-            let left = until(*end, self.now.elapsed);
-            return format!("{name} is disconnected; waiting for it until its lease ends in {left}");
-        }
-        match running.ending {
-            None => format!("runs on {name} since {}", time_of_day(running.started_ms)),
-            Some(Ending::Unneeded) => {
-                format!("is being stopped on {name}: no live job asked for it any more")
-            }
-            Some(Ending::Deadline { minutes }) => {
-                format!("is being stopped on {name}: it ran for longer than {minutes} min")
-            }
-        }
-    }
-
-    fn worker_phase(&self, worker: &Worker) -> (WorkerPhase, String) {
-        let held = count(worker.held.len(), "attempt");
-        match worker.link {
-            Link::Ready(_) => (
-                WorkerPhase::Ready,
-                format!("{} of {} slots busy", worker.used(), worker.slots),
-            ),
-            Link::Draining(_) => (WorkerPhase::Draining, format!("takes no new work; {held} left")),
-            Link::Disconnected { until: end } => {
-                let left = until(end, self.now.elapsed);
-                (
-                    WorkerPhase::Disconnected,
-                    format!("disconnected; {held} waited for until its lease ends in {left}"),
-                )
-            }
-        }
-    }
-
     fn running_on(&self, worker: &Worker) -> Vec<RunningView> {
-        let describe = |(attempt, hold): (&nettailor_domain::ids::Attempt, &Hold)| {
+        let describe = |(attempt, hold): (&Attempt, &Hold)| {
             let stage = self.stages.get(&attempt.stage);
             let kind = stage.map_or_else(|| "unknown stage".to_owned(), |stage| stage.kind().to_string());
             let task = stage.and_then(|stage| stage.users.first());
@@ -353,40 +203,5 @@ impl Scheduler {
             }
         };
         worker.held.iter().map(describe).collect()
-    }
-}
-
-impl Capacity {
-    /// Why a ready stage does not run.
-    fn reason(&self) -> String {
-        match self {
-            Self {
-                ready: 0,
-                draining: 0,
-                ..
-            } => "waits: no worker is connected".to_owned(),
-            Self {
-                ready: 0, draining, ..
-            } => {
-                format!(
-                    "waits: no worker takes new work, {} draining",
-                    count(*draining, "worker")
-                )
-            }
-            Self { slots, used, .. } => format!("waits for a free slot: {used} of {slots} busy"),
-        }
-    }
-}
-
-fn phase(stage: &Stage) -> StagePhase {
-    match &stage.state {
-        State::Pending(Pending { wait: Wait::Idle, .. }) => StagePhase::Idle,
-        State::Pending(Pending {
-            wait: Wait::Parents, ..
-        }) => StagePhase::Waiting,
-        State::Pending(_) => StagePhase::Queued,
-        State::Running(_) => StagePhase::Running,
-        State::Done(_) => StagePhase::Done,
-        State::Failed(_) => StagePhase::Failed,
     }
 }

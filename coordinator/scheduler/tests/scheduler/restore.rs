@@ -1,0 +1,159 @@
+//! The coordinator dies and comes back.
+
+use nettailor_domain::stage::StageKind;
+use nettailor_domain::trainer::FailureClass;
+use nettailor_scheduler::event::Now;
+use nettailor_scheduler::record::{Record, RecordKey};
+use nettailor_scheduler::view::{JobPhase, WorkerPhase};
+use nettailor_scheduler::{Config, RestoreError, Scheduler};
+
+use crate::tasks::task;
+use crate::world::{World, assigned, job, only, seconds, stopped};
+
+#[test]
+fn running_attempts_are_found_again_after_a_restart() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let teacher = only(&world.submit(task("a", "digits")));
+    world.restart();
+    assert_eq!(world.worker("w").phase, WorkerPhase::Disconnected);
+    assert_eq!(world.job("a").phase, JobPhase::Running);
+    let effects = world.connect_with("w", 2, 1, &[teacher.attempt], &[]);
+    assert!(assigned(&effects).is_empty());
+    assert_eq!(
+        only(&world.finish("w", 2, &teacher)).spec.kind(),
+        StageKind::Student
+    );
+    assert_eq!(world.job("a").stages_run, 2);
+}
+
+#[test]
+fn attempts_of_workers_that_do_not_come_back_are_placed_again_after_the_lease() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    only(&world.submit(task("a", "digits")));
+    world.restart();
+    assert!(assigned(&world.connect("v", 1, 1)).is_empty());
+    world.pass(seconds(9));
+    world.heartbeat("v", 1);
+    world.pass(seconds(1));
+    assert_eq!(only(&world.pass(seconds(1))).attempt.number, 2);
+}
+
+#[test]
+fn an_attempt_that_was_durable_but_never_sent_is_placed_again_when_its_worker_is_back() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    world.submit(task("a", "digits"));
+    world.restart();
+    assert_eq!(only(&world.connect("w", 2, 1)).attempt.number, 2);
+}
+
+#[test]
+fn an_attempt_of_a_cancelled_job_is_stopped_when_its_worker_is_back() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let teacher = only(&world.submit(task("a", "digits")));
+    world.cancel("a");
+    world.restart();
+    assert_eq!(
+        stopped(&world.connect_with("w", 2, 1, &[teacher.attempt], &[])),
+        [teacher.attempt]
+    );
+    world.fail("w", 2, teacher.attempt, FailureClass::Internal);
+    assert_eq!(world.worker("w").slots_used, 0);
+    assert_eq!(world.scheduler.counters().faults, 0);
+}
+
+#[test]
+fn finished_work_models_and_order_survive() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let effects = world.submit(task("a", "digits"));
+    world.run(effects);
+    let before = world.job("a");
+    world.restart();
+    let after = world.job("a");
+    assert_eq!(
+        (after.phase, after.model_version, &after.reason),
+        (before.phase, Some(1), &before.reason)
+    );
+    world.submit(task("b", "digits"));
+    let view = world.job("b");
+    assert_eq!(
+        (view.sequence, view.model_version, view.stages_run),
+        (2, Some(1), 0)
+    );
+}
+
+#[test]
+fn contradicting_records_are_refused() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let effects = world.submit(task("a", "digits"));
+    world.run(effects);
+    let records: Vec<Record> = world.kept.values().cloned().collect();
+    let restore = |records: Vec<Record>| {
+        let now = Now {
+            elapsed: seconds(0),
+            wall_ms: 0,
+        };
+        Scheduler::restore(Config::default(), records, now).expect_err("refused")
+    };
+    let without = |key: RecordKey| {
+        records
+            .iter()
+            .filter(|record| record.key() != key)
+            .cloned()
+            .collect()
+    };
+
+    let teacher = world.key("a", StageKind::Teacher);
+    assert!(
+        matches!(restore(without(RecordKey::Stage(teacher))), RestoreError::MissingParent { parent, .. } if parent == teacher)
+    );
+    let select = world.key("a", StageKind::Select);
+    let missing = RestoreError::MissingStage {
+        job: job("a"),
+        stage: select,
+    };
+    assert_eq!(restore(without(RecordKey::Stage(select))), missing);
+
+    let twice = |record: &Record| records.iter().chain([record]).cloned().collect::<Vec<_>>();
+    let stage = records
+        .iter()
+        .find(|record| matches!(record, Record::Stage(_)))
+        .expect("a stage");
+    assert!(matches!(restore(twice(stage)), RestoreError::Duplicate(_)));
+    let model = records
+        .iter()
+        .find(|record| matches!(record, Record::Model(_)))
+        .expect("a model");
+    assert!(matches!(
+        restore(twice(model)),
+        RestoreError::VersionGap {
+            found: 2,
+            newest: 1,
+            ..
+        }
+    ));
+    let Some(Record::Job(found)) = records.iter().find(|record| matches!(record, Record::Job(_))) else {
+        panic!("a job was kept");
+    };
+    let mut other = found.clone();
+    other.id = job("b");
+    let same = RestoreError::SameSequence {
+        first: job("a"),
+        second: job("b"),
+        sequence: 1,
+    };
+    assert_eq!(restore(twice(&Record::Job(other))), same);
+    let mut bare = found.clone();
+    bare.id = job("b");
+    bare.sequence = 2;
+    bare.stages.clear();
+    assert_eq!(
+        restore(twice(&Record::Job(bare))),
+        RestoreError::NoStages(job("b"))
+    );
+}

@@ -1,0 +1,193 @@
+//! Attempts that end without a result.
+
+use nettailor_domain::ids::Attempt;
+use nettailor_domain::stage::StageKind;
+use nettailor_domain::trainer::FailureClass;
+use nettailor_scheduler::view::{JobPhase, StagePhase};
+
+use crate::tasks::{infeasible, result, task};
+use crate::world::{World, assigned, only, seconds, stopped};
+
+#[test]
+fn faults_are_retried_with_growing_waits_until_the_attempts_are_used_up() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let first = only(&world.submit(task("a", "digits"))).attempt;
+    assert!(assigned(&world.fail("w", 1, first, FailureClass::Internal)).is_empty());
+    let stage = world.stage("a", StageKind::Teacher);
+    assert_eq!(
+        (stage.phase, stage.reason.as_str()),
+        (StagePhase::Queued, "retry 2 of 3 in 1 s after: it broke")
+    );
+    assert!(assigned(&world.pass(seconds(1) / 2)).is_empty());
+    let second = only(&world.pass(seconds(1) / 2)).attempt;
+    assert_eq!(second.number, 2);
+    world.fail("w", 1, second, FailureClass::Resources);
+    assert!(assigned(&world.pass(seconds(1))).is_empty());
+    let third = only(&world.pass(seconds(1))).attempt;
+    world.fail("w", 1, third, FailureClass::Internal);
+    let view = world.job("a");
+    assert_eq!(view.phase, JobPhase::Failed);
+    assert_eq!(
+        view.reason,
+        "teacher failed (internal) after 3 attempts: it broke"
+    );
+    assert_eq!(view.stages_run, 1, "retries are the same stage");
+    assert_eq!(world.scheduler.counters().faults, 3);
+}
+
+#[test]
+fn the_most_patient_job_decides_how_often() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let mut once = task("a", "digits");
+    once.task.resources.max_attempts = 1;
+    let attempt = only(&world.submit(once)).attempt;
+    world.submit(task("b", "digits"));
+    world.fail("w", 1, attempt, FailureClass::Internal);
+    assert_eq!(world.job("a").phase, JobPhase::Running);
+    assert!(
+        world
+            .stage("a", StageKind::Teacher)
+            .reason
+            .starts_with("retry 2 of 3")
+    );
+}
+
+#[test]
+fn a_retry_goes_to_another_worker_if_there_is_one() {
+    let mut world = World::new();
+    world.connect("a", 1, 2);
+    let attempt = only(&world.submit(task("a", "digits"))).attempt;
+    world.connect("b", 1, 1);
+    world.fail("a", 1, attempt, FailureClass::Resources);
+    let effects = world.pass(seconds(1));
+    assert_eq!(assigned(&effects)[0].0.as_str(), "b");
+}
+
+#[test]
+fn lost_attempts_are_not_faults_but_a_stage_that_keeps_losing_workers_is_given_up() {
+    let mut world = World::new();
+    let mut once = task("a", "digits");
+    once.task.resources.max_attempts = 1;
+    world.submit(once);
+    for session in 1..=5 {
+        assert_eq!(
+            world.job("a").phase,
+            if session == 1 {
+                JobPhase::Queued
+            } else {
+                JobPhase::Running
+            }
+        );
+        let attempt = only(&world.connect("w", session, 1)).attempt;
+        assert_eq!(u64::from(attempt.number), session);
+        world.disconnect("w", session);
+        assert!(
+            world
+                .stage("a", StageKind::Teacher)
+                .reason
+                .ends_with("waiting for it until its lease ends in 10 s")
+        );
+        world.pass(seconds(12));
+    }
+    let view = world.job("a");
+    assert_eq!(view.phase, JobPhase::Failed);
+    assert!(
+        view.reason
+            .starts_with("teacher failed (lost) after 5 attempts: it keeps losing its workers"),
+        "{view:?}"
+    );
+    let counters = world.scheduler.counters();
+    assert_eq!((counters.faults, counters.losses), (0, 5));
+    assert_eq!(
+        world.scheduler.workers().count(),
+        0,
+        "a worker whose lease ended is forgotten"
+    );
+}
+
+#[test]
+fn a_worker_can_say_that_it_lost_an_attempt() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let mut once = task("a", "digits");
+    once.task.resources.max_attempts = 1;
+    let attempt = only(&world.submit(once)).attempt;
+    world.fail("w", 1, attempt, FailureClass::Lost);
+    assert_eq!(
+        world.stage("a", StageKind::Teacher).reason,
+        "loss 1 of at most 5, next attempt in 1 s after: it broke"
+    );
+    assert_eq!(only(&world.pass(seconds(1))).attempt.number, 2);
+}
+
+/// Keeps a worker alive for some minutes. Returns what was stopped.
+fn minutes(world: &mut World, number: u64) -> Vec<Attempt> {
+    let mut all = Vec::new();
+    for _ in 0..number * 12 {
+        all.extend(stopped(&world.pass(seconds(5))));
+        world.heartbeat("w", 1);
+    }
+    all
+}
+
+#[test]
+fn a_stage_past_its_deadline_is_stopped_and_counted() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let mut short = task("a", "digits");
+    short.task.resources.stage_minutes = 1;
+    short.task.resources.max_attempts = 1;
+    let attempt = only(&world.submit(short)).attempt;
+    assert!(stopped(&world.pass(seconds(9))).is_empty());
+    world.heartbeat("w", 1);
+    assert_eq!(minutes(&mut world, 1), [attempt]);
+    assert_eq!(
+        world.stage("a", StageKind::Teacher).reason,
+        "is being stopped on w: it ran for longer than 1 min"
+    );
+    assert_eq!(world.worker("w").slots_used, 1);
+    world.fail("w", 1, attempt, FailureClass::Internal);
+    assert!(
+        world
+            .job("a")
+            .reason
+            .starts_with("teacher failed (deadline) after 1 attempt: it was stopped")
+    );
+}
+
+#[test]
+fn a_job_that_allows_more_time_extends_the_deadline_and_takes_it_along() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let mut short = task("a", "digits");
+    short.task.resources.stage_minutes = 1;
+    let attempt = only(&world.submit(short)).attempt;
+    let mut long = task("b", "digits");
+    long.task.resources.stage_minutes = 4;
+    world.submit(long);
+    assert!(minutes(&mut world, 2).is_empty());
+    world.cancel("b");
+    assert_eq!(minutes(&mut world, 1)[..1], [attempt]);
+}
+
+#[test]
+fn a_result_of_another_stage_is_a_fault() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let teacher = only(&world.submit(task("a", "digits")));
+    world.finish_with("w", 1, teacher.attempt, infeasible(2));
+    let expected = "retry 2 of 3 in 1 s after: the trainer reported infeasible candidate(2) where the result of teacher was expected";
+    assert_eq!(world.stage("a", StageKind::Teacher).reason, expected);
+    let teacher = only(&world.pass(seconds(1)));
+    let mut bare = result(&teacher);
+    bare.weights = None;
+    world.finish_with("w", 1, teacher.attempt, bare);
+    assert!(
+        world
+            .stage("a", StageKind::Teacher)
+            .reason
+            .ends_with("without leaving its weights")
+    );
+}

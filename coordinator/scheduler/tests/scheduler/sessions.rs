@@ -1,0 +1,181 @@
+//! Workers that come, go, come back and are talked over.
+
+use nettailor_domain::ids::Attempt;
+use nettailor_domain::stage::StageKind;
+use nettailor_domain::trainer::FailureClass;
+use nettailor_scheduler::event::Event;
+use nettailor_scheduler::view::{StagePhase, WorkerPhase};
+
+use crate::tasks::{result, task};
+use crate::world::{World, acknowledged, assigned, closed, only, seconds, stopped, worker};
+
+#[test]
+fn a_worker_that_comes_back_within_its_lease_goes_on() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let teacher = only(&world.submit(task("a", "digits")));
+    world.disconnect("w", 1);
+    assert_eq!(world.worker("w").phase, WorkerPhase::Disconnected);
+    world.pass(seconds(9));
+    let effects = world.connect_with("w", 2, 1, &[teacher.attempt], &[]);
+    assert!(assigned(&effects).is_empty() && stopped(&effects).is_empty());
+    assert_eq!(world.worker("w").slots_used, 1);
+    world.heartbeat("w", 2);
+    world.pass(seconds(5));
+    assert_eq!(
+        only(&world.finish("w", 2, &teacher)).spec.kind(),
+        StageKind::Student
+    );
+    assert_eq!(world.scheduler.counters().losses, 0);
+}
+
+#[test]
+fn an_attempt_that_its_worker_does_not_know_is_placed_again_at_once() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let teacher = only(&world.submit(task("a", "digits")));
+    world.disconnect("w", 1);
+    let again = only(&world.connect("w", 2, 1));
+    assert_eq!(
+        again.attempt,
+        Attempt {
+            number: 2,
+            ..teacher.attempt
+        }
+    );
+    assert_eq!(world.job("a").stages_run, 1);
+}
+
+#[test]
+fn attempts_that_are_not_current_are_stopped_and_hold_their_slot_until_they_ended() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let old = only(&world.submit(task("a", "digits"))).attempt;
+    world.disconnect("w", 1);
+    world.pass(seconds(12));
+    world.connect("v", 1, 1);
+    let effects = world.connect_with("w", 2, 2, &[old], &[]);
+    assert_eq!(stopped(&effects), [old]);
+    assert_eq!(world.worker("w").slots_used, 1);
+    assert!(
+        world.worker("w").running[0]
+            .description
+            .ends_with("teacher, attempt 1, stopping")
+    );
+    // Its result comes too late: another attempt is current.
+    let new = Attempt { number: 2, ..old };
+    assert!(world.scheduler.is_current(&worker("v"), new));
+    let effects = world.fail("w", 2, old, FailureClass::Internal);
+    assert_eq!(acknowledged(&effects), [old]);
+    assert_eq!(world.worker("w").slots_used, 0);
+    assert_eq!(world.scheduler.counters().stale_reports, 1);
+    assert_eq!(world.stage("a", StageKind::Teacher).phase, StagePhase::Running);
+}
+
+#[test]
+fn reports_count_once_and_only_from_the_worker_that_has_the_attempt() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let teacher = only(&world.submit(task("a", "digits")));
+    world.connect("v", 1, 0);
+    assert_eq!(acknowledged(&world.finish("v", 1, &teacher)), [teacher.attempt]);
+    assert_eq!(world.stage("a", StageKind::Teacher).phase, StagePhase::Running);
+    assert_eq!(world.scheduler.counters().stale_reports, 1);
+
+    assert_eq!(assigned(&world.finish("w", 1, &teacher)).len(), 1);
+    let effects = world.finish("w", 1, &teacher);
+    assert_eq!(acknowledged(&effects), [teacher.attempt]);
+    assert!(assigned(&effects).is_empty());
+    assert_eq!(world.scheduler.counters().duplicate_reports, 1);
+
+    // The acknowledgement was lost with the stream: the worker still lists it, and is told again.
+    let student = world
+        .scheduler
+        .job(&crate::world::job("a"))
+        .expect("the job")
+        .stages[1]
+        .key;
+    let running = Attempt {
+        stage: student,
+        number: 1,
+    };
+    world.disconnect("w", 1);
+    let effects = world.connect_with("w", 2, 1, &[running, teacher.attempt], &[]);
+    assert_eq!(acknowledged(&effects), [teacher.attempt]);
+    assert!(stopped(&effects).is_empty());
+    assert_eq!(world.worker("w").slots_used, 1);
+
+    // Nobody ever heard of this one.
+    let unknown = Attempt {
+        number: 9,
+        ..teacher.attempt
+    };
+    assert_eq!(
+        acknowledged(&world.fail("w", 2, unknown, FailureClass::Internal)),
+        [unknown]
+    );
+}
+
+#[test]
+fn a_newer_session_replaces_the_older_whose_messages_no_longer_count() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let teacher = only(&world.submit(task("a", "digits")));
+    let effects = world.connect_with("w", 2, 1, &[teacher.attempt], &[]);
+    assert_eq!(closed(&effects), [1]);
+    assert!(world.finish("w", 1, &teacher).is_empty());
+    assert!(world.disconnect("w", 1).is_empty());
+    assert!(world.connect("w", 1, 1).is_empty());
+    assert_eq!(world.worker("w").phase, WorkerPhase::Ready);
+    assert_eq!(world.scheduler.counters().old_session_messages, 3);
+    assert_eq!(assigned(&world.finish("w", 2, &teacher)).len(), 1);
+}
+
+#[test]
+fn a_silent_worker_is_disconnected_and_its_attempts_move_after_the_lease() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let teacher = only(&world.submit(task("a", "digits")));
+    world.pass(seconds(8));
+    world.heartbeat("w", 1);
+    assert!(closed(&world.pass(seconds(9))).is_empty());
+    world.connect("v", 1, 1);
+    assert_eq!(closed(&world.pass(seconds(1))), [1]);
+    assert_eq!(world.worker("w").phase, WorkerPhase::Disconnected);
+    let mut moved = Vec::new();
+    for _ in 0..12 {
+        world.heartbeat("v", 1);
+        moved.extend(assigned(&world.pass(seconds(1))));
+    }
+    assert_eq!(moved.len(), 1);
+    assert_eq!((moved[0].0.as_str(), moved[0].1.attempt.number), ("v", 2));
+    // The late report of the first comes from a session that is over.
+    assert!(world.finish("w", 1, &teacher).is_empty());
+}
+
+#[test]
+fn a_draining_worker_gets_nothing_new_and_ends_what_it_has() {
+    let mut world = World::new();
+    world.connect("w", 1, 2);
+    let teacher = only(&world.submit(task("a", "digits")));
+    world.apply(Event::WorkerDraining {
+        worker: worker("w"),
+        session: 1,
+    });
+    assert_eq!(world.worker("w").reason, "takes no new work; 1 attempt left");
+    assert!(assigned(&world.finish_with("w", 1, teacher.attempt, result(&teacher))).is_empty());
+    let reason = world.stage("a", StageKind::Student).reason;
+    assert_eq!(reason, "waits: no worker takes new work, 1 worker draining");
+    assert_eq!(only(&world.connect("v", 1, 1)).spec.kind(), StageKind::Student);
+}
+
+#[test]
+fn a_stop_that_could_not_be_sent_is_sent_when_the_worker_is_back() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let teacher = only(&world.submit(task("a", "digits")));
+    world.disconnect("w", 1);
+    assert!(stopped(&world.cancel("a")).is_empty());
+    let effects = world.connect_with("w", 2, 1, &[teacher.attempt], &[]);
+    assert_eq!(stopped(&effects), [teacher.attempt]);
+}

@@ -1,0 +1,462 @@
+//! Simulated workers that run, fail, crash, fall silent, repeat themselves and come back, under a coordinator that
+//! restarts; in virtual time, with every invariant checked after every event.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use nettailor_domain::ids::{Attempt, WorkerId};
+use nettailor_domain::stage::{StageKind, StageResult};
+use nettailor_domain::trainer::{Failure, FailureClass};
+use nettailor_scheduler::effect::{Effect, Order};
+use nettailor_scheduler::event::{Event, Offer, SessionNumber, Submission};
+use nettailor_scheduler::record::{Record, StageState};
+use nettailor_scheduler::view::{Counters, JobPhase};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+use crate::tasks::{failure, infeasible, result, task};
+use crate::world::{World, seconds, worker};
+
+/// A worker agent, as far as the scheduler can tell.
+#[derive(Default)]
+struct Agent {
+    session: Option<SessionNumber>,
+    running: BTreeMap<Attempt, Order>,
+    /// Ends that were not acknowledged.
+    reports: BTreeMap<Attempt, Outcome>,
+    /// Reports of the past, to be sent again by mistake.
+    history: Vec<(Attempt, Outcome)>,
+}
+
+type Outcome = Result<StageResult, Failure>;
+
+/// Something that the outside does. Numbers are reduced to what there is.
+#[derive(Debug, Clone)]
+enum Op {
+    Submit {
+        variant: u8,
+    },
+    Cancel {
+        job: u8,
+    },
+    Connect {
+        agent: u8,
+    },
+    /// The stream breaks; the coordinator is told.
+    Break {
+        agent: u8,
+    },
+    /// The stream breaks and nobody tells the coordinator.
+    Vanish {
+        agent: u8,
+    },
+    /// The agent dies with everything that it runs and remembers.
+    Crash {
+        agent: u8,
+    },
+    Drain {
+        agent: u8,
+    },
+    Heartbeat {
+        agent: u8,
+    },
+    /// A trainer ends.
+    End {
+        agent: u8,
+        which: u8,
+        how: u8,
+    },
+    /// A report is sent; it stays until it is acknowledged.
+    Report {
+        agent: u8,
+        which: u8,
+    },
+    /// An old report is sent again.
+    Repeat {
+        agent: u8,
+        which: u8,
+    },
+    Pass {
+        seconds: u8,
+    },
+    /// The coordinator dies before it carries out the effects of the last event.
+    Restart,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let agent = 0..3u8;
+    prop_oneof![
+        3 => (0..8u8).prop_map(|variant| Op::Submit { variant }),
+        1 => any::<u8>().prop_map(|job| Op::Cancel { job }),
+        4 => agent.clone().prop_map(|agent| Op::Connect { agent }),
+        1 => agent.clone().prop_map(|agent| Op::Break { agent }),
+        1 => agent.clone().prop_map(|agent| Op::Vanish { agent }),
+        1 => agent.clone().prop_map(|agent| Op::Crash { agent }),
+        1 => agent.clone().prop_map(|agent| Op::Drain { agent }),
+        2 => agent.clone().prop_map(|agent| Op::Heartbeat { agent }),
+        12 => (agent.clone(), any::<u8>(), any::<u8>()).prop_map(|(agent, which, how)| Op::End { agent, which, how }),
+        12 => (agent.clone(), any::<u8>()).prop_map(|(agent, which)| Op::Report { agent, which }),
+        2 => (agent, any::<u8>()).prop_map(|(agent, which)| Op::Repeat { agent, which }),
+        5 => (0..15u8).prop_map(|seconds| Op::Pass { seconds }),
+        1 => Just(Op::Restart),
+    ]
+}
+
+struct Simulation {
+    world: World,
+    agents: [Agent; 3],
+    /// Effects that were not carried out yet.
+    outbox: Vec<Effect>,
+    sessions: SessionNumber,
+    jobs: u32,
+}
+
+const SLOTS: usize = 2;
+
+impl Simulation {
+    fn new() -> Self {
+        let agents = [Agent::default(), Agent::default(), Agent::default()];
+        Self {
+            world: World::new(),
+            agents,
+            outbox: Vec::new(),
+            sessions: 0,
+            jobs: 0,
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        let effects = self.world.apply(event);
+        self.outbox.extend(effects);
+    }
+
+    /// Carries out what the scheduler asked for. What goes to a session that is gone is lost.
+    fn deliver(&mut self) {
+        for effect in std::mem::take(&mut self.outbox) {
+            match effect {
+                Effect::Assign {
+                    worker,
+                    session,
+                    order,
+                } => {
+                    if let Some(agent) = self.listening(worker.as_str(), session) {
+                        let twice = agent.running.insert(order.attempt, *order);
+                        assert!(twice.is_none(), "an attempt was assigned twice");
+                        assert!(agent.running.len() <= SLOTS, "more attempts than slots");
+                    }
+                }
+                Effect::Stop {
+                    worker,
+                    session,
+                    attempt,
+                    ..
+                } => {
+                    if let Some(agent) = self.listening(worker.as_str(), session)
+                        && agent.running.remove(&attempt).is_some()
+                    {
+                        agent
+                            .reports
+                            .insert(attempt, Err(failure(FailureClass::Internal)));
+                    }
+                }
+                Effect::Acknowledge {
+                    worker,
+                    session,
+                    attempt,
+                } => {
+                    if let Some(agent) = self.listening(worker.as_str(), session) {
+                        assert!(
+                            !agent.running.contains_key(&attempt),
+                            "a running attempt was acknowledged"
+                        );
+                        let report = agent.reports.remove(&attempt);
+                        agent.history.extend(report.map(|report| (attempt, report)));
+                    }
+                }
+                Effect::CloseSession { worker, session, .. } => {
+                    if let Some(agent) = self.listening(worker.as_str(), session) {
+                        agent.session = None;
+                    }
+                }
+                Effect::JobChanged(_) | Effect::StageDone(_) | Effect::Published { .. } => {}
+            }
+        }
+    }
+
+    fn listening(&mut self, name: &str, session: SessionNumber) -> Option<&mut Agent> {
+        let index: usize = name[1..].parse().expect("a number");
+        Some(&mut self.agents[index]).filter(|agent| agent.session == Some(session))
+    }
+
+    fn act(&mut self, op: Op) {
+        if let Op::Restart = op {
+            self.outbox.clear();
+            self.world.restart();
+            self.agents.iter_mut().for_each(|agent| agent.session = None);
+            return;
+        }
+        self.deliver();
+        match op {
+            Op::Submit { variant } => {
+                self.jobs += 1;
+                let submission = variation(variant, &format!("j{}", self.jobs));
+                self.apply(Event::Submit(submission));
+            }
+            Op::Cancel { job } if self.jobs > 0 => {
+                let job = format!("j{}", 1 + u32::from(job) % self.jobs)
+                    .parse()
+                    .expect("an id");
+                self.apply(Event::Cancel {
+                    job,
+                    reason: String::new(),
+                });
+            }
+            Op::Connect { agent } => self.connect(agent),
+            Op::Break { agent } => self.with_session(agent, |worker, session, agent| {
+                agent.session = None;
+                Some(Event::WorkerDisconnected { worker, session })
+            }),
+            Op::Vanish { agent } => self.agents[usize::from(agent)].session = None,
+            Op::Crash { agent } => {
+                let agent = &mut self.agents[usize::from(agent)];
+                agent.session = None;
+                agent.running.clear();
+                agent.reports.clear();
+            }
+            Op::Drain { agent } => self.with_session(agent, |worker, session, _| {
+                Some(Event::WorkerDraining { worker, session })
+            }),
+            Op::Heartbeat { agent } => {
+                self.with_session(agent, |worker, session, _| {
+                    Some(Event::Heartbeat { worker, session })
+                });
+            }
+            Op::End { agent, which, how } => self.end(agent, which, how),
+            Op::Report { agent, which } => self.with_session(agent, |worker, session, agent| {
+                let (attempt, outcome) = pick(agent.reports.iter(), which)?;
+                Some(report(worker, session, *attempt, outcome.clone()))
+            }),
+            Op::Repeat { agent, which } => self.with_session(agent, |worker, session, agent| {
+                let (attempt, outcome) = pick(agent.history.iter(), which)?;
+                Some(report(worker, session, *attempt, outcome.clone()))
+            }),
+            Op::Pass { seconds: number } => {
+                let effects = self.world.pass(seconds(number.into()));
+                self.outbox.extend(effects);
+            }
+            Op::Cancel { .. } | Op::Restart => {}
+        }
+    }
+
+    fn connect(&mut self, index: u8) {
+        let agent = &mut self.agents[usize::from(index)];
+        self.sessions += 1;
+        agent.session = Some(self.sessions);
+        let offer = Offer {
+            slots: SLOTS as u32,
+            threads_per_slot: 1,
+            device: "cpu".into(),
+            cached: vec![],
+            attempts: agent
+                .running
+                .keys()
+                .chain(agent.reports.keys())
+                .copied()
+                .collect(),
+            version: "0.1.0".into(),
+        };
+        let session = self.sessions;
+        self.apply(Event::WorkerConnected {
+            worker: worker(&format!("w{index}")),
+            session,
+            offer,
+        });
+    }
+
+    fn with_session(
+        &mut self,
+        index: u8,
+        event: impl FnOnce(WorkerId, SessionNumber, &mut Agent) -> Option<Event>,
+    ) {
+        let agent = &mut self.agents[usize::from(index)];
+        let Some(session) = agent.session else { return };
+        if let Some(event) = event(worker(&format!("w{index}")), session, agent) {
+            self.apply(event);
+        }
+    }
+
+    fn end(&mut self, index: u8, which: u8, how: u8) {
+        let agent = &mut self.agents[usize::from(index)];
+        let Some((attempt, order)) = pick(agent.running.iter(), which) else {
+            return;
+        };
+        let attempt = *attempt;
+        let outcome = match how {
+            0..8 => Err(failure(FailureClass::Internal)),
+            8..16 => Err(failure(FailureClass::Resources)),
+            16..24 => Err(failure(FailureClass::Lost)),
+            24..28 => Err(failure(FailureClass::Input)),
+            28..32 => Ok(infeasible(2)),
+            _ => Ok(natural(order)),
+        };
+        agent.running.remove(&attempt);
+        agent.reports.insert(attempt, outcome);
+    }
+
+    /// Everybody comes back and behaves: every job must end.
+    fn calm_down(&mut self) {
+        self.deliver();
+        (0..3).for_each(|index| self.connect(index));
+        for _ in 0..2000 {
+            self.deliver();
+            for index in 0..3u8 {
+                for _ in 0..SLOTS + 2 {
+                    self.act(Op::End {
+                        agent: index,
+                        which: 0,
+                        how: u8::MAX,
+                    });
+                    self.act(Op::Report {
+                        agent: index,
+                        which: 0,
+                    });
+                }
+                self.act(Op::Heartbeat { agent: index });
+            }
+            self.act(Op::Pass { seconds: 1 });
+            let live = self.world.scheduler.jobs().any(|job| !job.phase.is_final());
+            let busy = self.world.scheduler.workers().any(|worker| worker.slots_used > 0);
+            if !live && !busy {
+                return;
+            }
+        }
+        let stuck: Vec<_> = self
+            .world
+            .scheduler
+            .jobs()
+            .filter(|job| !job.phase.is_final())
+            .collect();
+        panic!("not everything ended: {stuck:?}");
+    }
+}
+
+/// One of eight tasks that overlap in different ways; the last has no feasible candidate.
+fn variation(variant: u8, job: &str) -> Submission {
+    let mut submission = task(
+        job,
+        if variant.is_multiple_of(2) {
+            "digits"
+        } else {
+            "numbers"
+        },
+    );
+    match variant / 2 {
+        0 => {}
+        1 => submission.task.student.gamma1 = 0.7,
+        2 => submission.task.candidates.k = Some(vec![2, 4, 6]),
+        _ => submission.task.candidates.k = Some(vec![8]),
+    }
+    submission
+}
+
+fn natural(order: &Order) -> StageResult {
+    match order.spec.kind() {
+        StageKind::Candidate(8) => infeasible(8),
+        _ => result(order),
+    }
+}
+
+fn report(worker: WorkerId, session: SessionNumber, attempt: Attempt, outcome: Outcome) -> Event {
+    match outcome {
+        Ok(result) => Event::AttemptFinished {
+            worker,
+            session,
+            attempt,
+            result,
+        },
+        Err(failure) => Event::AttemptFailed {
+            worker,
+            session,
+            attempt,
+            failure,
+        },
+    }
+}
+
+fn pick<T>(items: impl ExactSizeIterator<Item = T>, which: u8) -> Option<T> {
+    let length = items.len();
+    let mut items = items;
+    if length == 0 {
+        None
+    } else {
+        items.nth(usize::from(which) % length)
+    }
+}
+
+/// Runs a history to its end. Returns what was dropped and went wrong in it.
+fn live_through(ops: Vec<Op>) -> Result<Counters, TestCaseError> {
+    let mut simulation = Simulation::new();
+    let mut total = Counters::default();
+    for op in ops {
+        if matches!(op, Op::Restart) {
+            total = sum(total, simulation.world.scheduler.counters());
+        }
+        simulation.act(op);
+    }
+    simulation.calm_down();
+    // That no finished stage is written again is checked with every record (`World::try_apply`).
+    for record in simulation.world.kept.values() {
+        if let Record::Stage(stage) = record {
+            prop_assert!(
+                !matches!(stage.state, StageState::Running { .. }),
+                "{stage:?} runs for ever"
+            );
+        }
+    }
+    for job in simulation.world.scheduler.jobs() {
+        prop_assert!(!job.reason.is_empty());
+        prop_assert_eq!(job.phase == JobPhase::Succeeded, job.model_version.is_some());
+        prop_assert!(job.stages_run as usize <= job.stage_count);
+    }
+    Ok(sum(total, simulation.world.scheduler.counters()))
+}
+
+fn sum(a: Counters, b: Counters) -> Counters {
+    Counters {
+        stale_reports: a.stale_reports + b.stale_reports,
+        duplicate_reports: a.duplicate_reports + b.duplicate_reports,
+        old_session_messages: a.old_session_messages + b.old_session_messages,
+        assigned: a.assigned + b.assigned,
+        finished: a.finished + b.finished,
+        faults: a.faults + b.faults,
+        losses: a.losses + b.losses,
+    }
+}
+
+#[test]
+fn every_job_ends_and_no_stage_is_done_twice() {
+    let config = ProptestConfig {
+        cases: 300,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let total = Cell::new(Counters::default());
+    let histories = prop::collection::vec(op(), 1..150);
+    let outcome = TestRunner::new(config).run(&histories, |ops| {
+        total.set(sum(total.get(), live_through(ops)?));
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+    // The faults that this is about did happen.
+    let total = total.get();
+    assert!(
+        total.finished > 0 && total.faults > 0 && total.losses > 0,
+        "{total:?}"
+    );
+    assert!(
+        total.stale_reports > 0 && total.duplicate_reports > 0,
+        "{total:?}"
+    );
+}

@@ -1,0 +1,314 @@
+//! A scheduler with its store, and time that passes when told to.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use nettailor_domain::ids::{Attempt, Digest, JobId, StageKey, WorkerId};
+use nettailor_domain::stage::{StageKind, StageResult};
+use nettailor_domain::trainer::{Failure, FailureClass};
+use nettailor_scheduler::effect::{Effect, Order};
+use nettailor_scheduler::event::{Event, Now, Offer, SessionNumber, Submission};
+use nettailor_scheduler::record::{Record, RecordKey, StageState};
+use nettailor_scheduler::view::{JobView, StageView, WorkerView};
+use nettailor_scheduler::{Config, Rejected, Scheduler};
+
+use crate::tasks::{failure, result};
+
+pub(crate) fn seconds(number: u64) -> Duration {
+    Duration::from_secs(number)
+}
+
+pub(crate) fn worker(name: &str) -> WorkerId {
+    name.parse().expect("a name")
+}
+
+pub(crate) fn job(id: &str) -> JobId {
+    id.parse().expect("an id")
+}
+
+pub(crate) struct World {
+    pub(crate) scheduler: Scheduler,
+    /// What is durable.
+    pub(crate) kept: HashMap<RecordKey, Record>,
+    pub(crate) now: Now,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let now = Now {
+            elapsed: seconds(1),
+            wall_ms: 1_700_000_000_000,
+        };
+        Self {
+            scheduler: Scheduler::new(Config::default()),
+            kept: HashMap::new(),
+            now,
+        }
+    }
+
+    /// Applies an event, keeps its records, and checks everything that must hold then.
+    pub(crate) fn try_apply(&mut self, event: Event) -> Result<Vec<Effect>, Rejected> {
+        let transition = self.scheduler.apply(event, self.now)?;
+        for record in transition.records {
+            let key = record.key();
+            if let Some(Record::Stage(before)) = self.kept.get(&key)
+                && let StageState::Done { .. } = before.state
+            {
+                panic!("the record of a finished stage was written again: {record:?}");
+            }
+            if let (Some(Record::Stage(before)), Record::Stage(after)) = (self.kept.get(&key), &record) {
+                assert!(after.attempts >= before.attempts, "attempt numbers only grow");
+            }
+            // A failed stage that is asked for anew and fails in the same event is the one thing written twice alike.
+            let failed =
+                matches!(&record, Record::Stage(stage) if matches!(stage.state, StageState::Failed { .. }));
+            let before = self.kept.insert(key, record.clone());
+            assert!(
+                failed || before.as_ref() != Some(&record),
+                "a record that did not change was written"
+            );
+        }
+        for effect in &transition.effects {
+            if let Effect::Assign { worker, order, .. } = effect {
+                let kept = self.kept.get(&RecordKey::Stage(order.attempt.stage));
+                let Some(Record::Stage(stage)) = kept else {
+                    panic!("assigned without a record")
+                };
+                assert_eq!(
+                    stage.attempts, order.attempt.number,
+                    "an attempt is durable before it is assigned"
+                );
+                assert!(matches!(&stage.state, StageState::Running { worker: w, .. } if w == worker));
+            }
+        }
+        self.check();
+        Ok(transition.effects)
+    }
+
+    pub(crate) fn apply(&mut self, event: Event) -> Vec<Effect> {
+        self.try_apply(event).expect("the event is accepted")
+    }
+
+    fn check(&self) {
+        if let Err(contradiction) = self.scheduler.check() {
+            panic!("{contradiction}");
+        }
+        for (key, record) in &self.kept {
+            let same = match (key, record) {
+                (RecordKey::Job(id), Record::Job(job)) => self.scheduler.job_record(id) == Some(job),
+                (RecordKey::Stage(key), Record::Stage(stage)) => {
+                    self.scheduler.stage_record(key).as_ref() == Some(stage)
+                }
+                (RecordKey::Model(task, version), Record::Model(model)) => {
+                    self.scheduler.model(task, *version) == Some(model)
+                }
+                _ => false,
+            };
+            assert!(same, "what is kept under {key:?} is not what the scheduler holds");
+        }
+    }
+
+    /// Lets time pass, waking the scheduler whenever it asked to be.
+    pub(crate) fn pass(&mut self, time: Duration) -> Vec<Effect> {
+        let end = self.now.elapsed + time;
+        let mut effects = Vec::new();
+        while let Some(at) = self.scheduler.next_wakeup().filter(|at| *at <= end) {
+            self.set_time(at.max(self.now.elapsed));
+            effects.extend(self.apply(Event::Tick));
+            assert!(
+                self.scheduler.next_wakeup().is_none_or(|next| next > at),
+                "a due timer was left"
+            );
+        }
+        self.set_time(end);
+        effects
+    }
+
+    fn set_time(&mut self, elapsed: Duration) {
+        self.now.wall_ms += (elapsed - self.now.elapsed).as_millis() as u64;
+        self.now.elapsed = elapsed;
+    }
+
+    /// The coordinator dies and comes back with what is durable.
+    pub(crate) fn restart(&mut self) {
+        self.now.elapsed = Duration::ZERO;
+        self.scheduler = Scheduler::restore(Config::default(), self.kept.values().cloned(), self.now)
+            .expect("what was kept can be restored");
+        self.check();
+    }
+
+    pub(crate) fn submit(&mut self, submission: Submission) -> Vec<Effect> {
+        self.apply(Event::Submit(submission))
+    }
+
+    pub(crate) fn cancel(&mut self, id: &str) -> Vec<Effect> {
+        self.apply(Event::Cancel {
+            job: job(id),
+            reason: "enough".into(),
+        })
+    }
+
+    pub(crate) fn connect(&mut self, name: &str, session: SessionNumber, slots: u32) -> Vec<Effect> {
+        self.connect_with(name, session, slots, &[], &[])
+    }
+
+    pub(crate) fn connect_with(
+        &mut self,
+        name: &str,
+        session: SessionNumber,
+        slots: u32,
+        attempts: &[Attempt],
+        cached: &[Digest],
+    ) -> Vec<Effect> {
+        let offer = Offer {
+            slots,
+            threads_per_slot: 1,
+            device: "cpu".into(),
+            cached: cached.to_vec(),
+            attempts: attempts.to_vec(),
+            version: "0.1.0".into(),
+        };
+        self.apply(Event::WorkerConnected {
+            worker: worker(name),
+            session,
+            offer,
+        })
+    }
+
+    pub(crate) fn disconnect(&mut self, name: &str, session: SessionNumber) -> Vec<Effect> {
+        self.apply(Event::WorkerDisconnected {
+            worker: worker(name),
+            session,
+        })
+    }
+
+    pub(crate) fn heartbeat(&mut self, name: &str, session: SessionNumber) -> Vec<Effect> {
+        self.apply(Event::Heartbeat {
+            worker: worker(name),
+            session,
+        })
+    }
+
+    pub(crate) fn finish(&mut self, name: &str, session: SessionNumber, order: &Order) -> Vec<Effect> {
+        self.finish_with(name, session, order.attempt, result(order))
+    }
+
+    pub(crate) fn finish_with(
+        &mut self,
+        name: &str,
+        session: SessionNumber,
+        attempt: Attempt,
+        result: StageResult,
+    ) -> Vec<Effect> {
+        self.apply(Event::AttemptFinished {
+            worker: worker(name),
+            session,
+            attempt,
+            result,
+        })
+    }
+
+    pub(crate) fn fail(
+        &mut self,
+        name: &str,
+        session: SessionNumber,
+        attempt: Attempt,
+        class: FailureClass,
+    ) -> Vec<Effect> {
+        self.fail_with(name, session, attempt, failure(class))
+    }
+
+    pub(crate) fn fail_with(
+        &mut self,
+        name: &str,
+        session: SessionNumber,
+        attempt: Attempt,
+        failure: Failure,
+    ) -> Vec<Effect> {
+        self.apply(Event::AttemptFailed {
+            worker: worker(name),
+            session,
+            attempt,
+            failure,
+        })
+    }
+
+    /// Lets workers in session 1 do everything they are assigned, successfully. Returns the stages in that order.
+    pub(crate) fn run(&mut self, effects: Vec<Effect>) -> Vec<StageKind> {
+        let mut ran = Vec::new();
+        let mut open = assigned(&effects);
+        while !open.is_empty() {
+            let (name, order) = open.remove(0);
+            ran.push(order.spec.kind());
+            let effects = self.finish(name.as_str(), 1, &order);
+            open.extend(assigned(&effects));
+        }
+        ran
+    }
+
+    pub(crate) fn job(&self, id: &str) -> JobView {
+        self.scheduler.job(&job(id)).expect("the job exists")
+    }
+
+    pub(crate) fn stage(&self, id: &str, kind: StageKind) -> StageView {
+        self.job(id)
+            .stages
+            .into_iter()
+            .find(|stage| stage.kind == kind)
+            .expect("the stage exists")
+    }
+
+    pub(crate) fn key(&self, id: &str, kind: StageKind) -> StageKey {
+        self.stage(id, kind).key
+    }
+
+    pub(crate) fn worker(&self, name: &str) -> WorkerView {
+        self.scheduler
+            .workers()
+            .find(|view| view.id.as_str() == name)
+            .expect("the worker is known")
+    }
+}
+
+/// What was assigned to whom.
+pub(crate) fn assigned(effects: &[Effect]) -> Vec<(WorkerId, Order)> {
+    let assigned = effects.iter().filter_map(|effect| match effect {
+        Effect::Assign { worker, order, .. } => Some((worker.clone(), (**order).clone())),
+        _ => None,
+    });
+    assigned.collect()
+}
+
+/// The one thing that was assigned.
+pub(crate) fn only(effects: &[Effect]) -> Order {
+    let mut all = assigned(effects);
+    assert_eq!(all.len(), 1, "one assignment was expected: {effects:?}");
+    all.remove(0).1
+}
+
+/// Attempts that were told to stop.
+pub(crate) fn stopped(effects: &[Effect]) -> Vec<Attempt> {
+    let stopped = effects.iter().filter_map(|effect| match effect {
+        Effect::Stop { attempt, .. } => Some(*attempt),
+        _ => None,
+    });
+    stopped.collect()
+}
+
+/// Attempts whose reports were acknowledged.
+pub(crate) fn acknowledged(effects: &[Effect]) -> Vec<Attempt> {
+    let acknowledged = effects.iter().filter_map(|effect| match effect {
+        Effect::Acknowledge { attempt, .. } => Some(*attempt),
+        _ => None,
+    });
+    acknowledged.collect()
+}
+
+/// Sessions that were closed.
+pub(crate) fn closed(effects: &[Effect]) -> Vec<SessionNumber> {
+    let closed = effects.iter().filter_map(|effect| match effect {
+        Effect::CloseSession { session, .. } => Some(*session),
+        _ => None,
+    });
+    closed.collect()
+}
