@@ -7,6 +7,7 @@ use nettailor_domain::trainer::{Failure, FailureClass};
 use crate::effect::Effect;
 use crate::event::SessionNumber;
 use crate::scheduler::Scheduler;
+use crate::stage::Ending;
 
 impl Scheduler {
     /// An attempt is done. Its result counts if the attempt is current; the report is acknowledged in any case, so
@@ -47,7 +48,10 @@ impl Scheduler {
         if !self.take_report(worker, session, attempt) {
             return;
         }
-        if failure.class == FailureClass::Lost {
+        // Agents report what they were told to stop as lost. Past its deadline that is the attempt's own fault.
+        let running = self.stages[&attempt.stage].running();
+        let overdue = running.is_some_and(|running| matches!(running.ending, Some(Ending::Deadline { .. })));
+        if failure.class == FailureClass::Lost && !overdue {
             self.lose(attempt.stage, &failure.message, self.config.loss_wait);
         } else {
             self.fault(attempt.stage, failure);

@@ -69,7 +69,11 @@ impl Scheduler {
         Ok(())
     }
 
-    fn validate(&self, submission: &Submission) -> Result<(), Rejected> {
+    /// Whether a submission would be accepted. Several that are to be accepted together are all looked at first.
+    ///
+    /// # Errors
+    /// What [`Scheduler::apply`] would answer.
+    pub fn validate(&self, submission: &Submission) -> Result<(), Rejected> {
         let Submission { job, arch, task, .. } = submission;
         if self.jobs.contains_key(job) {
             return Err(Rejected::DuplicateJob(job.clone()));

@@ -148,7 +148,8 @@ fn a_stage_past_its_deadline_is_stopped_and_counted() {
         "is being stopped on w: it ran for longer than 1 min"
     );
     assert_eq!(world.worker("w").slots_used, 1);
-    world.fail("w", 1, attempt, FailureClass::Internal);
+    // The agent says so of whatever it was told to stop.
+    world.fail("w", 1, attempt, FailureClass::Lost);
     assert!(
         world
             .job("a")

@@ -14,6 +14,7 @@ use nettailor_scheduler::view::{Counters, JobPhase};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
+use crate::history::{Op, op};
 use crate::tasks::{failure, infeasible, result, task};
 use crate::world::{World, seconds, worker};
 
@@ -29,78 +30,6 @@ struct Agent {
 }
 
 type Outcome = Result<StageResult, Failure>;
-
-/// Something that the outside does. Numbers are reduced to what there is.
-#[derive(Debug, Clone)]
-enum Op {
-    Submit {
-        variant: u8,
-    },
-    Cancel {
-        job: u8,
-    },
-    Connect {
-        agent: u8,
-    },
-    /// The stream breaks; the coordinator is told.
-    Break {
-        agent: u8,
-    },
-    /// The stream breaks and nobody tells the coordinator.
-    Vanish {
-        agent: u8,
-    },
-    /// The agent dies with everything that it runs and remembers.
-    Crash {
-        agent: u8,
-    },
-    Drain {
-        agent: u8,
-    },
-    Heartbeat {
-        agent: u8,
-    },
-    /// A trainer ends.
-    End {
-        agent: u8,
-        which: u8,
-        how: u8,
-    },
-    /// A report is sent; it stays until it is acknowledged.
-    Report {
-        agent: u8,
-        which: u8,
-    },
-    /// An old report is sent again.
-    Repeat {
-        agent: u8,
-        which: u8,
-    },
-    Pass {
-        seconds: u8,
-    },
-    /// The coordinator dies before it carries out the effects of the last event.
-    Restart,
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let agent = 0..3u8;
-    prop_oneof![
-        3 => (0..8u8).prop_map(|variant| Op::Submit { variant }),
-        1 => any::<u8>().prop_map(|job| Op::Cancel { job }),
-        4 => agent.clone().prop_map(|agent| Op::Connect { agent }),
-        1 => agent.clone().prop_map(|agent| Op::Break { agent }),
-        1 => agent.clone().prop_map(|agent| Op::Vanish { agent }),
-        1 => agent.clone().prop_map(|agent| Op::Crash { agent }),
-        1 => agent.clone().prop_map(|agent| Op::Drain { agent }),
-        2 => agent.clone().prop_map(|agent| Op::Heartbeat { agent }),
-        12 => (agent.clone(), any::<u8>(), any::<u8>()).prop_map(|(agent, which, how)| Op::End { agent, which, how }),
-        12 => (agent.clone(), any::<u8>()).prop_map(|(agent, which)| Op::Report { agent, which }),
-        2 => (agent, any::<u8>()).prop_map(|(agent, which)| Op::Repeat { agent, which }),
-        5 => (0..15u8).prop_map(|seconds| Op::Pass { seconds }),
-        1 => Just(Op::Restart),
-    ]
-}
 
 struct Simulation {
     world: World,
