@@ -280,7 +280,7 @@ fn wrong_values_say_what_was_expected() {
     );
     one(
         &data("normalise: {mean: [0, 0, 0], std: [1, 0, 1]}"),
-        "5:59: tasks[0].data.normalise.std: expected standard deviations above 0, found [1, 0, 1]",
+        "5:58: tasks[0].data.normalise.std: expected standard deviations above 0, found [1, 0, 1]",
     );
     one(
         &data("normalise: {mean: [0, 0, 0]}"),
