@@ -1,1 +1,25 @@
-//! nettailor-coordinator
+//! The coordinator: gRPC and HTTP at the edge, one driver thread around the scheduler, sled below.
+//!
+//! [`Coordinator::start`] binds the ports, restores the state and returns a [`Running`], which serves until it is told
+//! to stop or something fails.
+//!
+//! From the edge inwards: `grpc` converts and checks, `handle` makes commands of requests, `driver` lets them change the
+//! state, commits what changed to the [`store`], and only then carries out effects and answers. Effects go through
+//! `outlet` to `sessions` (agents), `watch` (those who follow a job), `manifests` (the artifact store) and `logs`.
+//! `http` answers probes. `ambient` reads the clock and draws job ids; nothing else does.
+
+mod ambient;
+mod coordinator;
+mod driver;
+mod grpc;
+mod handle;
+mod http;
+mod logs;
+mod manifests;
+mod outlet;
+mod sessions;
+mod state;
+pub mod store;
+mod watch;
+
+pub use coordinator::{Config, Coordinator, Error, Running};

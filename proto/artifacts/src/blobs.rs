@@ -117,6 +117,9 @@ impl ArtifactStore {
         let written = async {
             while let Some(chunk) = chunks.next().await.transpose()? {
                 hasher.update(&chunk);
+                if hasher.count() > announced.bytes {
+                    break;
+                }
                 upload.wait_for_capacity(PARTS_IN_FLIGHT).await.map_err(failed)?;
                 upload.put(chunk);
             }

@@ -79,7 +79,7 @@ impl ArtifactStore {
     }
 }
 
-/// Reads a place as people write it: a URL, or a folder (made absolute against the current one).
+/// Reads a place as people write it: a URL, or a folder.
 pub fn location(text: &str) -> Result<Url, Error> {
     if text.contains("://") {
         return text.parse().map_err(|error| Error::NotAUrl {
@@ -87,12 +87,16 @@ pub fn location(text: &str) -> Result<Url, Error> {
             source: Box::new(error),
         });
     }
-    let invalid = |source| Error::NotAUrl {
-        text: text.to_owned(),
-        source,
-    };
-    let folder = std::path::absolute(FilePath::new(text)).map_err(|error| invalid(Box::new(error)))?;
-    Url::from_directory_path(&folder).map_err(|()| Error::NotAbsolute {
-        url: folder.display().to_string(),
+    folder(FilePath::new(text))
+}
+
+/// The URL of a folder; a relative one counts from the current one.
+pub fn folder(path: &FilePath) -> Result<Url, Error> {
+    let absolute = std::path::absolute(path).map_err(|error| Error::NotAUrl {
+        text: path.display().to_string(),
+        source: Box::new(error),
+    })?;
+    Url::from_directory_path(&absolute).map_err(|()| Error::NotAbsolute {
+        url: absolute.display().to_string(),
     })
 }

@@ -1,0 +1,164 @@
+//! Jobs: submit, get, list, watch, cancel, logs.
+
+mod follow;
+mod submit;
+
+use std::pin::Pin;
+
+use futures::Stream;
+use nettailor_domain::ids::TaskName;
+use nettailor_proto::convert::{self, parse};
+use nettailor_proto::v1;
+use nettailor_proto::v1::jobs_server::Jobs;
+use nettailor_scheduler::view::JobView;
+use tonic::{Request, Response, Status};
+
+use super::{Context, view};
+use crate::state::State;
+
+/// Most jobs of one page.
+const LARGEST_PAGE: usize = 1000;
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+pub(super) struct Service(pub(super) Context);
+
+#[tonic::async_trait]
+impl Jobs for Service {
+    async fn submit(
+        &self,
+        request: Request<v1::SubmitRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let tasks = submit::read(&self.0.artifacts, request.into_inner()).await?;
+        let jobs = self.0.handle.submit(tasks).await?;
+        Ok(Response::new(v1::SubmitResponse {
+            jobs: jobs.iter().map(view::job).collect(),
+        }))
+    }
+
+    async fn get(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let job = self.0.handle.job(id(request.into_inner().id)?).await?;
+        Ok(Response::new(view::job(&job)))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let question = Listing::try_from(request.into_inner())?;
+        let (jobs, next) = self.0.handle.read(move |state| question.answer(state)).await?;
+        Ok(Response::new(v1::ListJobsResponse {
+            jobs: jobs.iter().map(view::summary).collect(),
+            next_page_token: next.map(|sequence| sequence.to_string()).unwrap_or_default(),
+        }))
+    }
+
+    type WatchStream = Answers<v1::JobEvent>;
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchJobRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let (job, events) = self.0.handle.watch(id(request.into_inner().id)?).await?;
+        Ok(Response::new(Box::pin(follow::events(
+            self.0.clone(),
+            job,
+            events,
+        ))))
+    }
+
+    async fn cancel(&self, request: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let v1::CancelJobRequest { id: prefix, reason } = request.into_inner();
+        let job = self.0.handle.cancel(id(prefix)?, reason).await?;
+        Ok(Response::new(view::job(&job)))
+    }
+
+    type LogsStream = Answers<v1::LogLine>;
+
+    async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        let v1::LogsRequest {
+            id: prefix,
+            stage,
+            follow,
+        } = request.into_inner();
+        let (job, events) = self.0.handle.watch(id(prefix)?).await?;
+        let kinds = job
+            .view
+            .stages
+            .iter()
+            .filter(|view| stage.is_empty() || view.kind.to_string() == stage);
+        let stages: Vec<_> = kinds.map(|view| (view.key, view.kind)).collect();
+        if stages.is_empty() {
+            let all: Vec<String> = job.view.stages.iter().map(|view| view.kind.to_string()).collect();
+            let reason = format!(
+                "job {} has no stage `{stage}`: expected one of {}",
+                job.view.id,
+                all.join(", ")
+            );
+            return Err(convert::Error::invalid("stage", reason).into());
+        }
+        let events = follow.then_some(events);
+        Ok(Response::new(Box::pin(follow::lines(
+            self.0.clone(),
+            job,
+            stages,
+            events,
+        ))))
+    }
+}
+
+/// The start of a job id, as asked for.
+fn id(text: String) -> Result<String, convert::Error> {
+    parse::<String>(&text, "id")
+}
+
+/// A question for jobs.
+struct Listing {
+    task: Option<TaskName>,
+    states: Vec<v1::JobState>,
+    size: usize,
+    /// Only jobs submitted before the one with this sequence number.
+    before: Option<u64>,
+}
+
+impl TryFrom<v1::ListJobsRequest> for Listing {
+    type Error = convert::Error;
+    fn try_from(request: v1::ListJobsRequest) -> Result<Self, convert::Error> {
+        let optional = |text: String| Some(text).filter(|text| !text.is_empty());
+        Ok(Self {
+            task: optional(request.task.clone())
+                .map(|task| parse(&task, "task"))
+                .transpose()?,
+            states: request.states().collect(),
+            size: match request.page_size as usize {
+                0 => LARGEST_PAGE,
+                size => size.min(LARGEST_PAGE),
+            },
+            before: optional(request.page_token)
+                .map(|token| parse(&token, "page_token"))
+                .transpose()?,
+        })
+    }
+}
+
+impl Listing {
+    /// A page, and the sequence number of its last job if there are more.
+    fn answer(&self, state: &State) -> (Vec<JobView>, Option<u64>) {
+        let mut jobs: Vec<JobView> = state
+            .scheduler
+            .jobs()
+            .filter(|job| self.matches(job))
+            .take(self.size + 1)
+            .collect();
+        let more = jobs.len() > self.size;
+        jobs.truncate(self.size);
+        let next = jobs.last().filter(|_| more).map(|job| job.sequence);
+        (jobs, next)
+    }
+
+    fn matches(&self, job: &JobView) -> bool {
+        self.before.is_none_or(|before| job.sequence < before)
+            && self.task.as_ref().is_none_or(|task| job.task == *task)
+            && (self.states.is_empty() || self.states.contains(&view::phase(job.phase)))
+    }
+}

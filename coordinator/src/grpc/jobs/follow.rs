@@ -1,0 +1,151 @@
+//! Streams that end with their job.
+
+use std::io;
+
+use futures::Stream;
+use nettailor_domain::ids::StageKey;
+use nettailor_domain::stage::StageKind;
+use nettailor_proto::status::{Code, Error};
+use nettailor_proto::v1;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use crate::grpc::{Context, view};
+use crate::handle::stopping;
+use crate::logs::Tail;
+use crate::state::Job;
+use crate::watch::JobEvent;
+
+/// Messages that wait for a slow reader before whoever makes them waits, too.
+const QUEUED: usize = 64;
+
+type Sender<T> = mpsc::Sender<Result<T, Status>>;
+type Events = broadcast::Receiver<JobEvent>;
+
+/// The job, then what happens to it until it is final.
+pub(super) fn events(
+    context: Context,
+    job: Job,
+    events: Events,
+) -> impl Stream<Item = Result<v1::JobEvent, Status>> {
+    stream(context.clone(), |send| follow_events(context, job, events, send))
+}
+
+/// The log lines of some stages of a job: what there is, and with `events` what comes until the job is final.
+pub(super) fn lines(
+    context: Context,
+    job: Job,
+    stages: Vec<(StageKey, StageKind)>,
+    events: Option<Events>,
+) -> impl Stream<Item = Result<v1::LogLine, Status>> {
+    stream(context.clone(), |send| {
+        follow_lines(context, job, stages, events, send)
+    })
+}
+
+/// What `produce` sends, and its error at the end; cut short when nobody reads it or the coordinator stops.
+fn stream<T, F>(
+    context: Context,
+    produce: impl FnOnce(Sender<T>) -> F,
+) -> impl Stream<Item = Result<T, Status>>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    let (send, stream) = mpsc::channel(QUEUED);
+    let work = produce(send.clone());
+    tokio::spawn(async move {
+        let ended = tokio::select! {
+            ended = work => ended,
+            () = context.stop.cancelled() => Err(stopping()),
+            () = send.closed() => Ok(()),
+        };
+        if let Err(error) = ended {
+            // The reader may have left meanwhile.
+            let _ = send.send(Err(error.into())).await;
+        }
+    });
+    ReceiverStream::new(stream)
+}
+
+async fn follow_events(
+    context: Context,
+    job: Job,
+    mut events: Events,
+    send: Sender<v1::JobEvent>,
+) -> Result<(), Error> {
+    let id = job.view.id.clone();
+    let mut next = JobEvent::Job(job.into());
+    loop {
+        if send.send(Ok(view::event(&next))).await.is_err() || ends(&next) {
+            return Ok(());
+        }
+        next = match events.recv().await {
+            Ok(event) => event,
+            // What was missed is in the job as a whole.
+            Err(RecvError::Lagged(_)) => JobEvent::Job(context.handle.job(id.to_string()).await?.into()),
+            Err(RecvError::Closed) => return Err(stopping()),
+        };
+    }
+}
+
+fn ends(event: &JobEvent) -> bool {
+    matches!(event, JobEvent::Job(job) if job.view.phase.is_final())
+}
+
+async fn follow_lines(
+    context: Context,
+    job: Job,
+    stages: Vec<(StageKey, StageKind)>,
+    mut events: Option<Events>,
+    send: Sender<v1::LogLine>,
+) -> Result<(), Error> {
+    let id = job.view.id.to_string();
+    let mut written = context.logs.written();
+    let mut tail = Tail::new(context.logs.folder(), stages);
+    let mut over = job.view.phase.is_final();
+    loop {
+        // What was said before the job ended is in the files after this.
+        context.logs.settle().await;
+        tail = pass_on(tail, send.clone()).await?;
+        let Some(events) = events.as_mut().filter(|_| !over) else {
+            return Ok(());
+        };
+        loop {
+            tokio::select! {
+                stage = written.recv() => match stage {
+                    Ok(stage) if !tail.covers(stage) => {}
+                    Ok(_) | Err(RecvError::Lagged(_)) => break,
+                    Err(RecvError::Closed) => return Err(stopping()),
+                },
+                event = events.recv() => {
+                    over = match event {
+                        Ok(event) => ends(&event),
+                        Err(RecvError::Lagged(_)) => context.handle.job(id.clone()).await?.view.phase.is_final(),
+                        Err(RecvError::Closed) => return Err(stopping()),
+                    };
+                    if over {
+                        break;
+                    }
+                }
+            }
+        }
+        // Many notices, one reading.
+        while matches!(written.try_recv(), Ok(_) | Err(TryRecvError::Lagged(_))) {}
+    }
+}
+
+/// Sends what is new in the files.
+async fn pass_on(mut tail: Tail, send: Sender<v1::LogLine>) -> Result<Tail, Error> {
+    let read = move || {
+        tail.read_new(|entry| send.blocking_send(Ok(view::log_line(entry))).is_ok())?;
+        Ok(tail)
+    };
+    let read: io::Result<Tail> = tokio::task::spawn_blocking(read)
+        .await
+        .map_err(io::Error::other)
+        .flatten();
+    read.map_err(|error| Error::new(Code::Internal, format!("the logs cannot be read: {error}")))
+}

@@ -1,0 +1,81 @@
+//! A submission is checked here, so that the driver only meets complete ones.
+
+use std::collections::HashMap;
+
+use nettailor_artifacts::ArtifactStore;
+use nettailor_domain::ids::{Digest, TaskName};
+use nettailor_domain::task::{TaskInputs, TaskSpec};
+use nettailor_domain::taskfile::TasksFile;
+use nettailor_proto::convert;
+use nettailor_proto::status::{Code, Error};
+use nettailor_proto::v1;
+
+use crate::grpc::storage;
+use crate::handle::NewJob;
+
+/// Reads the tasks file again, and finds every task's inputs in the artifact store.
+pub(super) async fn read(store: &ArtifactStore, request: v1::SubmitRequest) -> Result<Vec<NewJob>, Error> {
+    let file = TasksFile::parse(&request.tasks_yaml)
+        .map_err(|problems| Error::new(Code::InvalidTasksFile, problems.to_string()))?;
+    let inputs = inputs(&file, request.inputs)?;
+    let mut sizes = HashMap::new();
+    let mut jobs = Vec::with_capacity(file.tasks.len());
+    for (task, inputs) in file.tasks.into_iter().zip(inputs) {
+        let backbone_bytes = size(store, &mut sizes, &task.name, "backbone weights", inputs.backbone).await?;
+        let data_bytes = size(store, &mut sizes, &task.name, "data archive", inputs.data).await?;
+        jobs.push(NewJob {
+            arch: file.backbone.arch,
+            task,
+            inputs,
+            backbone_bytes,
+            data_bytes,
+        });
+    }
+    Ok(jobs)
+}
+
+/// The inputs of every task, in the file's order.
+fn inputs(
+    file: &TasksFile,
+    mut given: HashMap<String, v1::TaskInputs>,
+) -> Result<Vec<TaskInputs>, convert::Error> {
+    let mut take = |task: &TaskSpec| {
+        let field = format!("inputs.{}", task.name);
+        let inputs: TaskInputs = convert::required(given.remove(task.name.as_str()), &field)?;
+        if inputs.classes.is_empty() {
+            return Err(convert::Error::invalid(
+                &format!("{field}.classes"),
+                "a task has at least one class",
+            ));
+        }
+        Ok(inputs)
+    };
+    let found = file.tasks.iter().map(&mut take).collect::<Result<_, _>>()?;
+    match given.keys().next() {
+        Some(other) => Err(convert::Error::invalid(
+            &format!("inputs.{other}"),
+            "the tasks file has no such task",
+        )),
+        None => Ok(found),
+    }
+}
+
+async fn size(
+    store: &ArtifactStore,
+    known: &mut HashMap<Digest, u64>,
+    task: &TaskName,
+    what: &str,
+    digest: Digest,
+) -> Result<u64, Error> {
+    if let Some(bytes) = known.get(&digest) {
+        return Ok(*bytes);
+    }
+    let Some(bytes) = store.size(digest).await.map_err(storage)? else {
+        let message = format!(
+            "task `{task}`: its {what}, blob {digest}, is not in the artifact store: upload it first"
+        );
+        return Err(Error::new(Code::BlobMissing, message));
+    };
+    known.insert(digest, bytes);
+    Ok(bytes)
+}

@@ -1,0 +1,170 @@
+//! Views of the scheduler as messages.
+
+use nettailor_domain::stage::{StageOutcome, StageResult};
+use nettailor_domain::trainer::Progress;
+use nettailor_domain::units::human;
+use nettailor_proto::v1;
+use nettailor_scheduler::view::{JobPhase, JobView, StagePhase, StageView, WorkerPhase, WorkerView};
+
+use crate::logs::Entry;
+use crate::state::Job;
+use crate::watch::JobEvent;
+
+pub(super) fn job(job: &Job) -> v1::Job {
+    let stages = job
+        .view
+        .stages
+        .iter()
+        .map(|view| stage(view, job.progress.get(&view.key)))
+        .collect();
+    v1::Job {
+        stages,
+        ..summary(&job.view)
+    }
+}
+
+/// A job without its stages.
+pub(super) fn summary(view: &JobView) -> v1::Job {
+    v1::Job {
+        id: view.id.to_string(),
+        task: view.task.to_string(),
+        state: phase(view.phase).into(),
+        reason: view.reason.clone(),
+        submitted_ms: view.submitted_ms,
+        finished_ms: view.finished_ms.unwrap_or(0),
+        model_version: view.model_version.unwrap_or(0),
+        stages_run: view.stages_run,
+        stages: Vec::new(),
+    }
+}
+
+pub(super) fn phase(phase: JobPhase) -> v1::JobState {
+    match phase {
+        JobPhase::Queued => v1::JobState::Queued,
+        JobPhase::Running => v1::JobState::Running,
+        JobPhase::Succeeded => v1::JobState::Succeeded,
+        JobPhase::Failed => v1::JobState::Failed,
+        JobPhase::Cancelled => v1::JobState::Cancelled,
+    }
+}
+
+fn stage(view: &StageView, progress: Option<&Progress>) -> v1::Stage {
+    let state = match view.phase {
+        StagePhase::Waiting => v1::StageState::Waiting,
+        StagePhase::Queued => v1::StageState::Queued,
+        StagePhase::Running => v1::StageState::Running,
+        StagePhase::Done => v1::StageState::Done,
+        StagePhase::Failed => v1::StageState::Failed,
+        StagePhase::Idle => v1::StageState::Idle,
+    };
+    v1::Stage {
+        key: view.key.to_string(),
+        kind: view.kind.to_string(),
+        state: state.into(),
+        reason: view.reason.clone(),
+        attempt: view.attempt,
+        worker: view.worker.as_ref().map(ToString::to_string).unwrap_or_default(),
+        progress: progress.cloned().map(Into::into),
+        summary: view.result.as_deref().map(found).unwrap_or_default(),
+        seconds: view.result.as_deref().map_or(0.0, |result| result.seconds),
+    }
+}
+
+/// What a stage found, in one line.
+fn found(result: &StageResult) -> String {
+    let text = match &result.outcome {
+        StageOutcome::Teacher { held_out } => format!("held-out {held_out}"),
+        StageOutcome::Student {
+            held_out,
+            expected_complexity,
+            ..
+        } => {
+            format!("held-out {held_out}, expected complexity {expected_complexity:.3}")
+        }
+        StageOutcome::Candidate {
+            architecture,
+            counts,
+            held_out,
+            ..
+        } => format!(
+            "held-out {held_out}, {} of {} blocks, {} parameters, {} FLOPs",
+            architecture.kept_mains().len(),
+            architecture.layers.len(),
+            human(counts.active_params),
+            human(counts.active_flops),
+        ),
+        StageOutcome::Infeasible { reason, .. } => format!("infeasible: {reason}"),
+        StageOutcome::Select {
+            selection,
+            teacher_test,
+            test,
+        } => {
+            let flag = if selection.qualified {
+                ""
+            } else {
+                ", below the threshold"
+            };
+            format!(
+                "candidate({}){flag}: test {test}, teacher {teacher_test}",
+                selection.k
+            )
+        }
+    };
+    match result.unreadable {
+        0 => text,
+        1 => format!("{text}; 1 unreadable image left out"),
+        count => format!("{text}; {count} unreadable images left out"),
+    }
+}
+
+pub(super) fn event(event: &JobEvent) -> v1::JobEvent {
+    use v1::job_event::Event;
+    let event = match event {
+        JobEvent::Job(changed) => Event::Job(job(changed)),
+        JobEvent::Progress {
+            attempt,
+            kind,
+            progress,
+        } => Event::Progress(v1::StageProgress {
+            key: attempt.stage.to_string(),
+            kind: kind.to_string(),
+            attempt: attempt.number,
+            progress: Some(progress.clone().into()),
+        }),
+    };
+    v1::JobEvent { event: Some(event) }
+}
+
+pub(super) fn log_line(entry: Entry) -> v1::LogLine {
+    v1::LogLine {
+        stage: entry.stage.to_string(),
+        attempt: entry.attempt,
+        worker: entry.worker,
+        time_ms: entry.time_ms,
+        line: entry.line,
+    }
+}
+
+pub(super) fn worker(view: WorkerView) -> v1::Worker {
+    let state = match view.phase {
+        WorkerPhase::Ready => v1::WorkerState::Ready,
+        WorkerPhase::Draining => v1::WorkerState::Draining,
+        WorkerPhase::Disconnected => v1::WorkerState::Disconnected,
+    };
+    v1::Worker {
+        name: view.id.into(),
+        state: state.into(),
+        slots: view.slots,
+        slots_used: view.slots_used,
+        threads_per_slot: view.threads_per_slot,
+        device: view.device,
+        running: view
+            .running
+            .into_iter()
+            .map(|running| running.description)
+            .collect(),
+        cached_blobs: view.cached_blobs as u64,
+        last_seen_ms: view.last_seen_ms,
+        version: view.version,
+    }
+}

@@ -1,0 +1,265 @@
+//! The way to the driver.
+
+use nettailor_domain::backbone::BackboneName;
+use nettailor_domain::ids::{Attempt, JobId, WorkerId};
+use nettailor_domain::model::BackboneRecord;
+use nettailor_domain::task::{TaskInputs, TaskSpec};
+use nettailor_domain::trainer::Progress;
+use nettailor_proto::status::{Code, Error};
+use nettailor_scheduler::event::{Event, SessionNumber, Submission};
+use nettailor_scheduler::{FindError, Rejected};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::driver::{Command, Turn};
+use crate::logs::Batch;
+use crate::state::{Job, State};
+use crate::store::Row;
+use crate::watch::JobEvent;
+
+/// A task to be tailored, its inputs found in the artifact store.
+pub(crate) struct NewJob {
+    pub(crate) arch: BackboneName,
+    pub(crate) task: TaskSpec,
+    pub(crate) inputs: TaskInputs,
+    /// Sizes of the blobs.
+    pub(crate) backbone_bytes: u64,
+    pub(crate) data_bytes: u64,
+}
+
+/// Who speaks: a worker in one of its sessions.
+#[derive(Debug, Clone)]
+pub(crate) struct Speaker {
+    pub(crate) worker: WorkerId,
+    pub(crate) session: SessionNumber,
+}
+
+/// Sends commands to the driver. Cheap to clone. Every method waits for room in the driver's queue; dropping its future
+/// drops the answer, not the command.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Handle {
+    pub(crate) fn new(commands: mpsc::Sender<Command>) -> Self {
+        Self { commands }
+    }
+
+    /// Creates a job for every task, or none. Answers once they are durable.
+    pub(crate) async fn submit(&self, tasks: Vec<NewJob>) -> Result<Vec<Job>, Error> {
+        self.ask(|turn| submit(turn, tasks)).await?
+    }
+
+    /// Ends a job, given the start of its id. Answers once that is durable.
+    pub(crate) async fn cancel(&self, prefix: String, reason: String) -> Result<Job, Error> {
+        self.ask(move |turn| {
+            let job = find(turn.state, &prefix)?;
+            turn.apply(Event::Cancel {
+                job: job.clone(),
+                reason,
+            })
+            .map_err(rejected)?;
+            shown(turn.state, &job)
+        })
+        .await?
+    }
+
+    /// One job, given the start of its id.
+    pub(crate) async fn job(&self, prefix: String) -> Result<Job, Error> {
+        self.ask(move |turn| shown(turn.state, &find(turn.state, &prefix)?))
+            .await?
+    }
+
+    /// One job, and everything that happens to it from then on.
+    pub(crate) async fn watch(&self, prefix: String) -> Result<(Job, broadcast::Receiver<JobEvent>), Error> {
+        self.ask(move |turn| {
+            let id = find(turn.state, &prefix)?;
+            Ok((shown(turn.state, &id)?, turn.outlet.watchers.watch(&id)))
+        })
+        .await?
+    }
+
+    /// Keeps an imported backbone, in place of an earlier one of the same name. Answers once it is durable.
+    pub(crate) async fn register(
+        &self,
+        backbone: impl FnOnce(u64) -> BackboneRecord + Send + 'static,
+    ) -> Result<BackboneRecord, Error> {
+        self.ask(move |turn| {
+            let backbone = backbone(turn.now.wall_ms);
+            turn.state.backbones.insert(backbone.arch, backbone.clone());
+            turn.keep(Row::Backbone(backbone.clone()));
+            backbone
+        })
+        .await
+    }
+
+    /// Asks the state.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&State) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        self.ask(|turn| question(turn.state)).await
+    }
+
+    /// Passes on what a worker did; nothing is answered.
+    pub(crate) async fn event(&self, event: Event) -> Result<(), Error> {
+        self.tell(|turn| {
+            turn.apply(event)
+                .expect("only submissions and cancellations can be refused")
+        })
+        .await
+    }
+
+    /// Passes on how far an attempt is.
+    pub(crate) async fn progress(
+        &self,
+        by: Speaker,
+        attempt: Attempt,
+        progress: Progress,
+    ) -> Result<(), Error> {
+        self.tell(move |turn| {
+            if !heard(turn, &by, attempt) {
+                return;
+            }
+            let watchers = &turn.outlet.watchers;
+            let scheduler = &turn.state.scheduler;
+            let watched: Vec<&JobId> = scheduler
+                .stage_jobs(&attempt.stage)
+                .filter(|id| watchers.has(id))
+                .collect();
+            if !watched.is_empty()
+                && let Some(stage) = scheduler.stage_record(&attempt.stage)
+            {
+                let kind = stage.planned.spec.kind();
+                for id in watched {
+                    watchers.tell(
+                        id,
+                        JobEvent::Progress {
+                            attempt,
+                            kind,
+                            progress: progress.clone(),
+                        },
+                    );
+                }
+            }
+            turn.state.report(attempt, progress);
+        })
+        .await
+    }
+
+    /// Passes on what an attempt wrote to its log.
+    pub(crate) async fn log(&self, by: Speaker, batch: Batch) -> Result<(), Error> {
+        self.tell(move |turn| {
+            if heard(turn, &by, batch.attempt) {
+                turn.outlet.logs.append(batch);
+            }
+        })
+        .await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Turn<'_>) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let (send, answer) = oneshot::channel();
+        self.send(Box::new(move |turn| {
+            let value = work(turn);
+            // Whoever asked may have left.
+            Box::new(move || drop(send.send(value)))
+        }))
+        .await?;
+        answer.await.map_err(|_| stopping())
+    }
+
+    async fn tell(&self, work: impl FnOnce(&mut Turn<'_>) + Send + 'static) -> Result<(), Error> {
+        self.send(Box::new(move |turn| {
+            work(turn);
+            Box::new(|| ())
+        }))
+        .await
+    }
+
+    async fn send(&self, command: Command) -> Result<(), Error> {
+        self.commands.send(command).await.map_err(|_| stopping())
+    }
+}
+
+fn submit(turn: &mut Turn<'_>, tasks: Vec<NewJob>) -> Result<Vec<Job>, Error> {
+    let mut submissions: Vec<Submission> = Vec::with_capacity(tasks.len());
+    for NewJob {
+        arch,
+        task,
+        inputs,
+        backbone_bytes,
+        data_bytes,
+    } in tasks
+    {
+        let job = loop {
+            let id = turn.state.ids.draw(&task.name);
+            let taken = submissions.iter().any(|earlier| earlier.job == id);
+            if !taken && turn.state.scheduler.job_record(&id).is_none() {
+                break id;
+            }
+        };
+        submissions.push(Submission {
+            job,
+            arch,
+            task,
+            inputs,
+            backbone_bytes,
+            data_bytes,
+        });
+    }
+    for submission in &submissions {
+        turn.state.scheduler.validate(submission).map_err(rejected)?;
+    }
+    let ids: Vec<JobId> = submissions
+        .iter()
+        .map(|submission| submission.job.clone())
+        .collect();
+    for submission in submissions {
+        turn.apply(Event::Submit(submission)).map_err(rejected)?;
+    }
+    ids.iter().map(|id| shown(turn.state, id)).collect()
+}
+
+/// Takes in a sign of life, and says whether the worker speaks of an attempt that is its own now.
+fn heard(turn: &mut Turn<'_>, by: &Speaker, attempt: Attempt) -> bool {
+    let Speaker { worker, session } = by.clone();
+    turn.apply(Event::Heartbeat { worker, session })
+        .expect("only submissions and cancellations can be refused");
+    turn.state.scheduler.is_current(&by.worker, attempt)
+}
+
+fn find(state: &State, prefix: &str) -> Result<JobId, Error> {
+    state.scheduler.find_job(prefix).cloned().map_err(|error| {
+        let code = match error {
+            FindError::NotFound(_) => Code::JobNotFound,
+            FindError::Ambiguous { .. } => Code::AmbiguousJob,
+        };
+        Error::new(code, error.to_string())
+    })
+}
+
+fn shown(state: &State, id: &JobId) -> Result<Job, Error> {
+    state
+        .job(id)
+        .ok_or_else(|| rejected(Rejected::UnknownJob(id.clone())))
+}
+
+fn rejected(error: Rejected) -> Error {
+    let code = match error {
+        Rejected::DuplicateJob(_) => Code::Internal,
+        Rejected::UnknownJob(_) => Code::JobNotFound,
+        Rejected::InvalidK { .. } | Rejected::NoCandidates(_) => Code::InvalidTasksFile,
+    };
+    Error::new(code, error.to_string())
+}
+
+/// What is answered once the driver has stopped. The command may or may not have been carried out.
+pub(crate) fn stopping() -> Error {
+    Error::new(
+        Code::Unavailable,
+        "the coordinator is stopping: try again when it is back",
+    )
+}

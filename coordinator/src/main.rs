@@ -1,0 +1,73 @@
+//! `nettailor-coordinator`: the coordinator as a process of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Parser;
+use nettailor_coordinator::{Config, Coordinator};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+/// Schedules tailoring jobs on workers and keeps the registry of tailored networks.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// Where gRPC is served, to workers and clients.
+    #[arg(long, env = "NETTAILOR_LISTEN", default_value = "127.0.0.1:7400")]
+    listen: SocketAddr,
+    /// Where /livez and /readyz are answered.
+    #[arg(long, env = "NETTAILOR_HTTP", default_value = "127.0.0.1:7401")]
+    http: SocketAddr,
+    /// Directory of jobs and registry; made if it is not there.
+    #[arg(
+        long,
+        env = "NETTAILOR_STATE",
+        value_name = "DIR",
+        default_value = ".nettailor"
+    )]
+    state: PathBuf,
+    /// Artifact store, as workers reach it, too: a URL (file:///...) or a folder [default: artifacts in the state directory].
+    #[arg(long, env = "NETTAILOR_ARTIFACTS", value_name = "URL", value_parser = nettailor_artifacts::location)]
+    artifacts: Option<Url>,
+    /// What is logged, to stderr: error, warn, info, debug, or per module.
+    #[arg(long, env = "NETTAILOR_LOG", value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let filter =
+        EnvFilter::try_new(&args.log).context("--log: expected a level, or a list of module=level")?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .init();
+    let (listen, http, artifacts) = (args.listen, Some(args.http), args.artifacts);
+    let config = Config {
+        listen,
+        http,
+        artifacts,
+        ..Config::local(args.state)
+    };
+    let runtime = tokio::runtime::Runtime::new().context("the async runtime cannot start")?;
+    runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let running = Coordinator::start(config).await?;
+        let asked = shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            asked.cancel();
+        });
+        Ok(running.run(shutdown).await?)
+    })
+}

@@ -1,0 +1,157 @@
+//! Manifests of jobs, stages, models and backbones in the artifact store, written behind the commits.
+//!
+//! The state directory is what counts; manifests follow it, so that jobs and models can be made out without it. What is
+//! still to be written is kept in memory, the newest content per manifest, and tried until it succeeds. At the start,
+//! [`Manifests::write_missing`] finds what an earlier process did not get to.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nettailor_artifacts::{ArtifactStore, Error, Kind, Manifest};
+use nettailor_domain::model::BackboneRecord;
+use nettailor_scheduler::record::{JobRecord, Record, StageState};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::store::Row;
+
+/// Wait after the first failure; doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What is still to be written. Cheap to clone. Not bounded by a number, but by what there is: one entry per manifest.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Manifests {
+    pending: Arc<Mutex<BTreeMap<Manifest, Row>>>,
+    changed: Arc<Notify>,
+}
+
+impl Manifests {
+    /// Writes the manifests of these rows, sooner or later. Stages have one once they are done.
+    pub(crate) fn write(&self, rows: Vec<Row>) {
+        let named = rows.into_iter().filter_map(|row| Some((name(&row)?, row)));
+        self.lock().extend(named);
+        self.changed.notify_one();
+    }
+
+    /// Writes those of `rows` that the store lacks or has in an earlier state.
+    pub(crate) async fn write_missing(&self, store: &ArtifactStore, rows: Vec<Row>) -> Result<(), Error> {
+        let mut present = HashSet::new();
+        for kind in [Kind::Job, Kind::Stage, Kind::Model, Kind::Backbone] {
+            present.extend(store.list_manifests(kind).await?);
+        }
+        let mut missing = Vec::new();
+        for row in rows {
+            if let Some(manifest) = name(&row)
+                && !(present.contains(&manifest) && up_to_date(store, &manifest, &row).await?)
+            {
+                missing.push(row);
+            }
+        }
+        if !missing.is_empty() {
+            info!(
+                count = missing.len(),
+                "writing manifests that the artifact store lacks"
+            );
+            let mut pending = self.lock();
+            for (manifest, row) in missing.into_iter().filter_map(|row| Some((name(&row)?, row))) {
+                // What was committed meanwhile is newer.
+                pending.entry(manifest).or_insert(row);
+            }
+            drop(pending);
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Writes until it is stopped; then what is left is tried once more.
+    pub(crate) async fn run(self, store: ArtifactStore, stop: CancellationToken) {
+        let mut wait = FIRST_WAIT;
+        loop {
+            match self.write_pending(&store).await {
+                Ok(()) if stop.is_cancelled() => return,
+                Ok(()) => {
+                    wait = FIRST_WAIT;
+                    tokio::select! {
+                        () = self.changed.notified() => {}
+                        () = stop.cancelled() => {}
+                    }
+                }
+                Err(error) => {
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        left = self.lock().len(),
+                        "manifests lag behind"
+                    );
+                    if stop.is_cancelled() {
+                        return;
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = stop.cancelled() => {}
+                    }
+                    wait = (2 * wait).min(LONGEST_WAIT);
+                }
+            }
+        }
+    }
+
+    async fn write_pending(&self, store: &ArtifactStore) -> Result<(), Error> {
+        loop {
+            let Some((manifest, row)) = self.lock().pop_first() else {
+                return Ok(());
+            };
+            if let Err(error) = write(store, &manifest, &row).await {
+                // What came in meanwhile is newer.
+                self.lock().entry(manifest).or_insert(row);
+                return Err(error);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Manifest, Row>> {
+        // Every change under the lock leaves a valid map: a panic elsewhere leaves nothing half done.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn name(row: &Row) -> Option<Manifest> {
+    match row {
+        Row::Record(Record::Job(job)) => Some(Manifest::Job(job.id.clone())),
+        Row::Record(Record::Stage(stage)) => {
+            matches!(stage.state, StageState::Done { .. }).then_some(Manifest::Stage(stage.planned.key))
+        }
+        Row::Record(Record::Model(model)) => Some(Manifest::Model(model.task.clone(), model.version)),
+        Row::Backbone(backbone) => Some(Manifest::Backbone(backbone.arch)),
+    }
+}
+
+async fn write(store: &ArtifactStore, manifest: &Manifest, row: &Row) -> Result<(), Error> {
+    match row {
+        Row::Record(Record::Job(job)) => store.write_manifest(manifest, job).await,
+        Row::Record(Record::Stage(stage)) => store.write_manifest(manifest, stage).await,
+        Row::Record(Record::Model(model)) => store.write_manifest(manifest, model).await,
+        Row::Backbone(backbone) => store.write_manifest(manifest, backbone).await,
+    }
+}
+
+/// Stages that are done and models never change; a job's or a backbone's manifest may be an earlier one, or unreadable.
+async fn up_to_date(store: &ArtifactStore, manifest: &Manifest, row: &Row) -> Result<bool, Error> {
+    let same = match row {
+        Row::Record(Record::Stage(_) | Record::Model(_)) => return Ok(true),
+        Row::Record(Record::Job(job)) => store
+            .read_manifest::<JobRecord>(manifest)
+            .await
+            .map(|written| written == **job),
+        Row::Backbone(backbone) => store
+            .read_manifest::<BackboneRecord>(manifest)
+            .await
+            .map(|written| written == *backbone),
+    };
+    match same {
+        Err(Error::ManifestMissing(_) | Error::BadManifest { .. }) => Ok(false),
+        other => other,
+    }
+}

@@ -1,0 +1,103 @@
+//! Where effects go: worker sessions, watchers, manifests, the log.
+
+use nettailor_proto::convert::session::{FromCoordinator, Order};
+use nettailor_scheduler::effect::{self, Effect};
+use tracing::info;
+
+use crate::logs::Logs;
+use crate::manifests::Manifests;
+use crate::sessions::Sessions;
+use crate::state::State;
+use crate::store::Row;
+use crate::watch::{JobEvent, Watchers};
+
+/// Everything the driver talks to. Nothing here blocks it.
+#[derive(Clone)]
+pub(crate) struct Outlet {
+    pub(crate) sessions: Sessions,
+    pub(crate) watchers: Watchers,
+    pub(crate) manifests: Manifests,
+    pub(crate) logs: Logs,
+}
+
+impl Outlet {
+    /// Hands committed rows to the manifest writer.
+    pub(crate) fn publish(&self, rows: Vec<Row>) {
+        self.manifests.write(rows);
+    }
+
+    /// Carries out an effect, its records being durable.
+    pub(crate) fn carry_out(&self, effect: Effect, state: &mut State) {
+        match effect {
+            Effect::Assign {
+                worker,
+                session,
+                order,
+            } => {
+                info!(%worker, attempt = %order.attempt, "assigned {}", order.description);
+                self.sessions.send(
+                    &worker,
+                    session,
+                    FromCoordinator::Assign(Box::new(message(*order))),
+                );
+            }
+            Effect::Stop {
+                worker,
+                session,
+                attempt,
+                reason,
+            } => {
+                info!(%worker, %attempt, reason, "stopping");
+                self.sessions
+                    .send(&worker, session, FromCoordinator::Stop { attempt, reason });
+            }
+            Effect::Acknowledge {
+                worker,
+                session,
+                attempt,
+            } => {
+                self.sessions
+                    .send(&worker, session, FromCoordinator::Acknowledged(attempt));
+            }
+            Effect::CloseSession {
+                worker,
+                session,
+                reason,
+            } => self.sessions.close(&worker, session, &reason),
+            Effect::JobChanged(id) => {
+                if self.watchers.has(&id)
+                    && let Some(job) = state.job(&id)
+                {
+                    self.watchers.tell(&id, JobEvent::Job(job.into()));
+                }
+            }
+            // Manifests are written from the committed records.
+            Effect::StageDone(key) => {
+                state.forget_progress(&key);
+                info!(stage = %key.0.short(), "stage done");
+            }
+            Effect::Published { task, version } => info!(%task, version, "published"),
+        }
+    }
+}
+
+fn message(order: effect::Order) -> Order {
+    let effect::Order {
+        attempt,
+        spec,
+        backbone,
+        data,
+        parents,
+        selection,
+        description,
+    } = order;
+    Order {
+        attempt,
+        spec,
+        backbone,
+        data,
+        parents,
+        selection,
+        description,
+    }
+}

@@ -1,0 +1,256 @@
+//! Rows on disk.
+//!
+//! ```text
+//! <state>/lock     held while a coordinator runs
+//! <state>/format   version of the directory; written once the database is made, so that one which lost its content is
+//!                  told from a new one
+//! <state>/db       sled: one tree per kind of row, and `meta`
+//! ```
+
+use std::fs::{File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use sled::Transactional as _;
+use sled::transaction::{ConflictableTransactionError, TransactionError};
+
+use super::row::{Tree, Unreadable};
+use super::{Error, Row, Store};
+
+/// Version of the directory's layout, in `format` and in the `meta` tree.
+const FORMAT: u32 = 1;
+const FORMAT_KEY: &[u8] = b"format";
+/// Bytes of the database that sled keeps in memory. Rows are read once, at the start.
+const CACHE_BYTES: u64 = 16 << 20;
+
+/// Keeps rows in a directory.
+#[derive(Debug)]
+pub struct SledStore {
+    path: PathBuf,
+    db: sled::Db,
+    trees: [sled::Tree; Tree::ALL.len()],
+    /// Released after the database is closed: fields are dropped in this order.
+    _lock: File,
+}
+
+impl SledStore {
+    /// Opens the store in `path`; a new or empty directory becomes one.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Open {
+            path: path.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(path).map_err(failed)?;
+        let lock = lock(path)?;
+        let formatted = read_format(path)?.is_some();
+        let database = path.join("db");
+        // sled makes a new database wherever it finds none: an old one must not be lost that way.
+        if formatted && !database.join("db").exists() {
+            return Err(damaged(path, "the database `db` is missing"));
+        }
+        let db = sled::Config::new()
+            .path(&database)
+            .cache_capacity(CACHE_BYTES)
+            .open();
+        let db = db.map_err(|source| {
+            Failure {
+                doing: "opening",
+                source,
+            }
+            .at(path)
+        })?;
+        let trees = trees(&db).map_err(|error| error.at(path))?;
+        let store = Self {
+            path: path.to_owned(),
+            trees,
+            db,
+            _lock: lock,
+        };
+        store.check_format(formatted)?;
+        if !formatted {
+            write_format(path).map_err(failed)?;
+        }
+        Ok(store)
+    }
+
+    /// A database that lost its content has lost this entry, too. A new one gets it, before the file `format` is written.
+    fn check_format(&self, formatted: bool) -> Result<(), Error> {
+        let failed = |source| self.failed("opening", source);
+        let meta = self.db.open_tree("meta").map_err(failed)?;
+        let entry = meta.get(FORMAT_KEY).map_err(failed)?;
+        match entry.as_deref().map(<[u8; 4]>::try_from) {
+            Some(Ok(bytes)) => known_format(&self.path, u32::from_be_bytes(bytes)),
+            None if !formatted && self.trees.iter().all(sled::Tree::is_empty) => {
+                meta.insert(FORMAT_KEY, &FORMAT.to_be_bytes()).map_err(failed)?;
+                self.db.flush().map_err(failed).map(drop)
+            }
+            _ => Err(damaged(&self.path, "the database has lost its content")),
+        }
+    }
+
+    fn failed(&self, doing: &'static str, source: sled::Error) -> Error {
+        Failure { doing, source }.at(&self.path)
+    }
+
+    fn unreadable(&self, tree: Tree, key: &[u8], error: Unreadable) -> Error {
+        match error {
+            Unreadable::Newer(version) => Error::Newer {
+                path: self.path.clone(),
+                found: version.into(),
+                known: FORMAT,
+            },
+            Unreadable::Damaged(why) => damaged(
+                &self.path,
+                format!("{} `{}`: {why}", tree.name(), key.escape_ascii()),
+            ),
+        }
+    }
+}
+
+impl Store for SledStore {
+    fn load(&mut self) -> Result<Vec<Row>, Error> {
+        let mut rows = Vec::new();
+        for (kind, tree) in Tree::ALL.into_iter().zip(&self.trees) {
+            for entry in tree {
+                let (key, value) = entry.map_err(|error| self.failed("reading", error))?;
+                let row = Row::decode(kind, &value).map_err(|error| self.unreadable(kind, &key, error))?;
+                if row.place().1.as_slice() != key.as_ref() {
+                    let why = Unreadable::Damaged("its content belongs to another key".into());
+                    return Err(self.unreadable(kind, &key, why));
+                }
+                rows.push(row);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn commit(&mut self, rows: &[Row]) -> Result<(), Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let encoded: Vec<_> = rows.iter().map(|row| (row.place(), row.encode())).collect();
+        self.trees
+            .as_slice()
+            .transaction(|trees| {
+                for ((tree, key), value) in &encoded {
+                    trees[*tree as usize].insert(key.as_slice(), value.as_slice())?;
+                }
+                Ok::<(), ConflictableTransactionError<()>>(())
+            })
+            .map_err(|error| match error {
+                TransactionError::Storage(source) => self.failed("writing", source),
+                TransactionError::Abort(()) => unreachable!("nothing aborts the transaction"),
+            })?;
+        // Blocking on purpose: only what is on disk may be acknowledged (`flush_async` can deadlock in sled 0.34).
+        self.db
+            .flush()
+            .map_err(|source| self.failed("flushing", source))
+            .map(drop)
+    }
+}
+
+/// A failure of the database, not yet knowing where it lies.
+struct Failure {
+    doing: &'static str,
+    source: sled::Error,
+}
+
+impl Failure {
+    fn at(self, path: &Path) -> Error {
+        match self.source {
+            sled::Error::Corruption { at, .. } => {
+                let place = at.map_or_else(String::new, |at| format!(" at {at:?}"));
+                damaged(path, format!("the database is corrupt{place}"))
+            }
+            sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock") => {
+                Error::Locked {
+                    path: path.to_owned(),
+                }
+            }
+            source => Error::Database {
+                path: path.to_owned(),
+                doing: self.doing,
+                source,
+            },
+        }
+    }
+}
+
+fn lock(path: &Path) -> Result<File, Error> {
+    let failed = |source| Error::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path.join("lock"))
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked {
+            path: path.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+fn read_format(path: &Path) -> Result<Option<u32>, Error> {
+    let text = match std::fs::read_to_string(path.join("format")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(Error::Open {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    let format = text
+        .trim()
+        .parse()
+        .map_err(|_| damaged(path, "the file `format` holds no number"))?;
+    known_format(path, format)?;
+    Ok(Some(format))
+}
+
+fn write_format(path: &Path) -> io::Result<()> {
+    std::fs::write(path.join("format.new"), format!("{FORMAT}\n"))?;
+    File::open(path.join("format.new"))?.sync_all()?;
+    std::fs::rename(path.join("format.new"), path.join("format"))?;
+    File::open(path)?.sync_all()
+}
+
+fn known_format(path: &Path, found: u32) -> Result<(), Error> {
+    if found > FORMAT {
+        return Err(Error::Newer {
+            path: path.to_owned(),
+            found,
+            known: FORMAT,
+        });
+    }
+    Ok(())
+}
+
+fn trees(db: &sled::Db) -> Result<[sled::Tree; Tree::ALL.len()], Failure> {
+    let open = |tree: Tree| {
+        db.open_tree(tree.name()).map_err(|source| Failure {
+            doing: "opening",
+            source,
+        })
+    };
+    Ok([
+        open(Tree::Jobs)?,
+        open(Tree::Stages)?,
+        open(Tree::Models)?,
+        open(Tree::Backbones)?,
+    ])
+}
+
+fn damaged(path: &Path, what: impl Into<String>) -> Error {
+    Error::Damaged {
+        path: path.to_owned(),
+        what: what.into(),
+    }
+}
