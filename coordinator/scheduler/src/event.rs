@@ -22,6 +22,10 @@ pub type SessionNumber = u64;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an event is made, moved into the loop and consumed; none are stored"
+)]
 pub enum Event {
     /// A validated task was submitted under a fresh id.
     Submit(Submission),

@@ -94,7 +94,7 @@ impl Scheduler {
             task: job.task.name.clone(),
             version,
             architecture: architecture.clone(),
-            counts: counts.clone(),
+            counts: *counts,
             image_size: job.task.data.image_size,
             classes: job.inputs.classes.clone(),
             selection,

@@ -192,3 +192,21 @@ fn a_result_of_another_stage_is_a_fault() {
             .ends_with("without leaving its weights")
     );
 }
+
+#[test]
+fn a_measurement_of_a_candidate_that_was_not_chosen_is_a_fault() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let mut order = only(&world.submit(task("a", "digits")));
+    while order.spec.kind() != StageKind::Select {
+        order = only(&world.finish("w", 1, &order));
+    }
+    if let Some(selection) = &mut order.selection {
+        selection.k = 2;
+    }
+    world.finish("w", 1, &order);
+    let reason = world.stage("a", StageKind::Select).reason;
+    assert!(
+        reason.ends_with("reported a measurement of candidate(2) where the result of select was expected")
+    );
+}
