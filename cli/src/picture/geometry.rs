@@ -8,12 +8,12 @@ const PITCH: f64 = 94.0;
 /// Space around everything.
 pub(super) const MARGIN: f64 = 32.0;
 /// Width of the boxes before node 0 and behind node L, and their distance from it.
-pub(super) const END_BOX: f64 = 62.0;
+pub(super) const END_BOX: f64 = 84.0;
 const END_GAP: f64 = 54.0;
 /// Height of the title and the figures.
 const HEADER: f64 = 196.0;
 /// Width that the figures need.
-const LEAST_WIDTH: f64 = 1120.0;
+const LEAST_WIDTH: f64 = 1180.0;
 /// Apex of an arch of skip 1 over the row, and how much higher each further skip goes.
 const ARCH: f64 = 52.0;
 const ARCH_STEP: f64 = 38.0;

@@ -102,10 +102,10 @@ fn tiles(model: &ModelRecord) -> [Tile; 5] {
             share: Some((share(counts.active_params, counts.backbone.params), SHARED)),
         },
         Tile {
-            name: "Stored for this task",
+            name: "Stored for this task alone",
             figure: human(counts.task_params),
             beside: format!(
-                "{} of {} blocks shared, {} proxies",
+                "{} of {} blocks, {} proxies",
                 architecture.kept_mains().len(),
                 architecture.layers.len(),
                 architecture.kept_proxies()

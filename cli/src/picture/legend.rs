@@ -7,8 +7,10 @@ use super::geometry::{Geometry, NODE_RADIUS};
 use super::network::{arch, universal_shape};
 use super::style::{BORDER, INK, OWN, PAPER, QUIET, px, text};
 
-/// Width of one entry.
-const ENTRY: f64 = 190.0;
+/// Room for an entry's shape, for a letter of its words at most, and after it.
+const SHAPE: f64 = 38.0;
+const LETTER: f64 = 6.9;
+const GAP: f64 = 22.0;
 
 pub(super) fn draw(geometry: &Geometry) -> Group {
     let (width, height) = geometry.size();
@@ -45,14 +47,21 @@ pub(super) fn draw(geometry: &Geometry) -> Group {
         ("proxy, removed", &|x| proxy(x, BORDER, 1.2)),
         ("node, channels below", &node),
     ];
-    let left = (width - entries.len() as f64 * ENTRY) / 2.0;
-    entries.iter().enumerate().fold(
-        Group::new().set("class", "legend"),
-        |group, (index, (words, shape))| {
-            let x = left + index as f64 * ENTRY + 18.0;
-            group
-                .add(shape(x))
-                .add(text(*words, x + 22.0, y + 4.0, 12.0, QUIET, "start"))
-        },
-    )
+    let entry = |words: &str| SHAPE + LETTER * words.chars().count() as f64 + GAP;
+    let all: f64 = entries.iter().map(|(words, _)| entry(words)).sum();
+    let mut left = (width - all + GAP) / 2.0;
+    entries
+        .iter()
+        .fold(Group::new().set("class", "legend"), |group, (words, shape)| {
+            let x = left;
+            left += entry(words);
+            group.add(shape(x + SHAPE / 2.0 - 4.0)).add(text(
+                *words,
+                x + SHAPE,
+                y + 4.0,
+                12.0,
+                QUIET,
+                "start",
+            ))
+        })
 }

@@ -284,7 +284,7 @@ fn wrong_values_say_what_was_expected() {
     );
     one(
         &data("normalise: {mean: [0, 0, 0]}"),
-        "5:36: tasks[0].data.normalise: missing key `std`",
+        "5:35: tasks[0].data.normalise: missing key `std`",
     );
     one(
         &SMALL.replace("path: digits", "path: ''"),
