@@ -22,7 +22,7 @@ pub struct Config {
     pub threads_per_slot: u32,
     /// Folder of the blob cache; agents of one node may share it.
     pub cache_dir: PathBuf,
-    /// Bytes of blobs kept there.
+    /// Bytes of blobs and decoded data kept there.
     pub cache_bytes: u64,
     /// The trainer's program.
     pub trainer: PathBuf,
@@ -89,7 +89,7 @@ pub struct Options {
         default_value = ".nettailor/cache"
     )]
     cache: PathBuf,
-    /// Gibibytes of blobs to keep in the cache
+    /// Gibibytes of blobs and decoded data to keep in the cache
     #[arg(long, value_name = "GIB", env = "NETTAILOR_CACHE_GIB", default_value_t = Config::CACHE_BYTES >> 30,
           value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     cache_gib: u64,

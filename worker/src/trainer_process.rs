@@ -196,7 +196,7 @@ fn broken(line: Line) -> Vec<Line> {
             let mut rest = text.as_str();
             let mut lines = Vec::new();
             while !rest.is_empty() {
-                let (head, tail) = rest.split_at(rest.floor_char_boundary(MAX_LOG_BYTES));
+                let (head, tail) = rest.split_at(boundary_within(rest, MAX_LOG_BYTES));
                 lines.push(Line::Log(head.to_owned()));
                 rest = tail;
             }
@@ -204,6 +204,14 @@ fn broken(line: Line) -> Vec<Line> {
         }
         line => vec![line],
     }
+}
+
+/// The last place, at most `bytes` from the start, where `text` may be split.
+fn boundary_within(text: &str, bytes: usize) -> usize {
+    (0..=bytes.min(text.len()))
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -87,11 +87,17 @@ async fn two_caches_on_one_folder_fetch_once() {
 async fn a_failed_fetch_leaves_the_turn_to_the_next() {
     let dir = TempDir::new().expect("a folder");
     let (cache, source) = (cache(dir.path(), 1000), Source::default());
+    let (begin, begun) = tokio::sync::oneshot::channel();
     let failing = cache.get_with(artifact(b'a'), async |to: PathBuf| {
-        std::fs::write(to, b"half of it").expect("written");
+        begin.send(()).expect("the other waits for it");
+        tokio::fs::write(to, b"half of it").await?;
         Err("the line went dead".into())
     });
-    let (failed, served) = tokio::join!(failing, source.get(&cache, b'a'));
+    let next = async {
+        begun.await.expect("the first fetches");
+        source.get(&cache, b'a').await
+    };
+    let (failed, served) = tokio::join!(failing, next);
     assert!(matches!(failed, Err(Error::Fetch { .. })), "{failed:?}");
     served.expect("a blob");
     assert_eq!(
@@ -119,6 +125,23 @@ async fn the_least_recently_used_goes_first_and_what_is_pinned_stays() {
     drop(pinned);
     source.get(&cache, b'e').await.expect("a blob");
     assert!(!here(b'a') && here(b'b') && here(b'd') && here(b'e'));
+}
+
+#[tokio::test]
+async fn decoded_data_counts_and_makes_room() {
+    let dir = TempDir::new().expect("a folder");
+    let (cache, source) = (cache(dir.path(), 2 * SIZE), Source::default());
+    let packed = cache.decoded_dir().join("packed");
+    std::fs::create_dir(&packed).expect("made");
+    let file = |name: &str| packed.join(name);
+    for name in ["a.safetensors", "a.lock", "b.partial"] {
+        std::fs::write(file(name), content(b'p')).expect("written");
+    }
+    source.get(&cache, b'a').await.expect("a blob");
+    assert!(file("a.safetensors").exists(), "both fit");
+    let _pinned = source.get(&cache, b'b').await.expect("a blob");
+    assert!(!file("a.safetensors").exists());
+    assert!(file("a.lock").exists() && file("b.partial").exists());
 }
 
 #[tokio::test]

@@ -5,15 +5,16 @@ use std::fs::{self, File, FileTimes, Metadata, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use nettailor_domain::ids::Digest;
 use nettailor_domain::stage::Artifact;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::Error;
+use super::room::Room;
 use crate::ambient;
 
 /// How often another process's fetch of the same blob is looked at: file locks give no signal that could be cancelled.
@@ -22,14 +23,14 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 /// Every operation may be called from several threads and processes at a time.
 #[derive(Debug)]
 pub(super) struct Folder {
-    root: PathBuf,
-    budget: u64,
+    pub(super) root: PathBuf,
+    pub(super) budget: u64,
     /// Blobs whose content this process has checked, by what tells one file from another.
     verified: Mutex<HashMap<Digest, Identity>>,
     /// Bytes that fetches of this process are about to write. Others' are not seen until they are blobs.
-    reserved: AtomicU64,
+    pub(super) reserved: AtomicU64,
     /// Held while room is made.
-    evicting: Mutex<()>,
+    pub(super) evicting: Mutex<()>,
 }
 
 /// A blob on disk that cannot be evicted while this lives.
@@ -64,19 +65,6 @@ impl From<&Metadata> for Identity {
     }
 }
 
-/// Bytes kept free for a fetch until it is a blob, or given up.
-#[derive(Debug)]
-pub(super) struct Room {
-    folder: Arc<Folder>,
-    bytes: u64,
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.folder.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 impl Folder {
     pub(super) fn open(dir: &Path, budget: u64) -> Result<Self, Error> {
         let root = std::path::absolute(dir).map_err(failed("find", dir))?;
@@ -104,7 +92,7 @@ impl Folder {
         &self.root
     }
 
-    fn blobs_dir(&self) -> PathBuf {
+    pub(super) fn blobs_dir(&self) -> PathBuf {
         self.root.join("blobs")
     }
 
@@ -124,7 +112,7 @@ impl Folder {
         self.root.join("attempts")
     }
 
-    fn blob(&self, digest: Digest) -> PathBuf {
+    pub(super) fn blob(&self, digest: Digest) -> PathBuf {
         self.blobs_dir().join(digest.to_string())
     }
 
@@ -217,62 +205,6 @@ impl Folder {
         Ok(())
     }
 
-    /// Evicts what was not used for longest until `bytes` more fit into the budget, and keeps them free.
-    pub(super) fn make_room(self: &Arc<Self>, bytes: u64) -> Result<Room, Error> {
-        let _one = self.evicting.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut blobs: Vec<(Digest, u64, SystemTime)> = Vec::new();
-        for (digest, data) in self.entries(&self.blobs_dir())? {
-            blobs.push((
-                digest,
-                data.len(),
-                data.accessed().map_err(failed("look at", &self.blob(digest)))?,
-            ));
-        }
-        blobs.sort_by_key(|&(_, _, used)| used);
-        let reserved = self.reserved.load(Ordering::Relaxed);
-        let mut kept = reserved + blobs.iter().map(|&(_, bytes, _)| bytes).sum::<u64>();
-        for (digest, size, _) in blobs {
-            if kept + bytes <= self.budget {
-                break;
-            }
-            if self.evict(digest)? {
-                info!(blob = %digest, bytes = size, "evicted from the cache");
-                kept -= size;
-            }
-        }
-        if kept + bytes > self.budget {
-            let (dir, budget) = (self.root.clone(), self.budget);
-            return Err(Error::OverBudget {
-                dir,
-                needed: bytes,
-                kept,
-                budget,
-            });
-        }
-        self.reserved.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Room {
-            folder: self.clone(),
-            bytes,
-        })
-    }
-
-    /// Whether the blob is gone. One that is pinned, by any process, stays.
-    fn evict(&self, digest: Digest) -> Result<bool, Error> {
-        let path = self.blob(digest);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-            Err(error) => return Err(failed("open", &path)(error)),
-        };
-        match file.try_lock() {
-            Ok(()) => fs::remove_file(&path)
-                .map(|()| true)
-                .map_err(failed("remove", &path)),
-            Err(TryLockError::WouldBlock) => Ok(false),
-            Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
-        }
-    }
-
     /// The right to fetch a blob, among all processes, until the file is closed. Cancel-safe.
     pub(super) async fn fetch_lock(&self, digest: Digest) -> Result<File, Error> {
         loop {
@@ -310,7 +242,7 @@ impl Folder {
     }
 
     /// Files named by a digest. One that vanishes meanwhile is left out.
-    fn entries(&self, dir: &Path) -> Result<Vec<(Digest, Metadata)>, Error> {
+    pub(super) fn entries(&self, dir: &Path) -> Result<Vec<(Digest, Metadata)>, Error> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
             let entry = entry.map_err(failed("list", dir))?;
@@ -334,7 +266,7 @@ fn mark_used(file: &File, path: &Path) {
     }
 }
 
-fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::Io {
         operation,

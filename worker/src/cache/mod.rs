@@ -4,7 +4,7 @@
 //! blobs/<digest>     complete and verified; renamed into place
 //! partial/<digest>/  being fetched, by the holder of the lock below
 //! locks/<2 digits>   file locks: one fetch per blob, across processes
-//! decoded/           the trainers' own: decoded data sets
+//! decoded/           the trainers' own: decoded data sets, counted and evicted with the blobs
 //! attempts/          one folder per running attempt
 //! ```
 //!
@@ -12,6 +12,7 @@
 //! whichever process uses it. Within a process a keyed lock makes starters of the same blob wait for one fetch.
 
 mod folder;
+mod room;
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
