@@ -1,0 +1,107 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueHint};
+
+use crate::commands::{backbone, completions, jobs, registry, run, submit, validate, workers};
+use crate::output::Format;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 done             3 not found             6 coordinator unavailable
+  1 a job failed     4 cancelled             7 denied
+  2 wrong usage or   5 timed out waiting     8 conflict
+    invalid input";
+
+/// Tailor pre-trained networks to your tasks, and keep what comes out.
+///
+/// Data go to stdout, everything else to stderr.
+#[derive(Debug, Parser)]
+#[command(name = "nettailor-cli", version, propagate_version = true, after_help = EXIT_CODES)]
+#[command(disable_help_subcommand = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Coordinator to work with
+    #[arg(long, global = true, value_name = "URL", env = "NETTAILOR_COORDINATOR")]
+    #[arg(default_value = "http://127.0.0.1:7400", value_hint = ValueHint::Url)]
+    pub(crate) coordinator: String,
+
+    /// Use the state directory of `run` instead of a coordinator; nothing is trained
+    #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = crate::embedded::STATE_DIR, value_hint = ValueHint::DirPath)]
+    pub(crate) local: Option<PathBuf>,
+
+    /// How to print data
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    pub(crate) output: Format,
+
+    /// No colours
+    #[arg(long, global = true, env = "NO_COLOR", value_parser = not_empty, action = ArgAction::SetTrue)]
+    pub(crate) no_color: bool,
+
+    /// Say nothing but data and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+
+    /// Show the log of what runs in this process; twice for more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// Nouns, and the verbs that need none.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Tailor every task of a file on this machine, without a coordinator
+    Run(run::Args),
+    /// Hand a tasks file to the coordinator
+    Submit(submit::Args),
+    /// Check a tasks file, its images and its weights, without a coordinator
+    Validate(validate::Args),
+    /// Print the JSON Schema of tasks files
+    Schema,
+    /// Tailoring jobs: one per task of a submitted file
+    #[command(subcommand)]
+    Jobs(jobs::Command),
+    /// Machines that train
+    #[command(subcommand)]
+    Workers(workers::Command),
+    /// Tailored networks
+    #[command(subcommand)]
+    Registry(registry::Command),
+    /// Pre-trained networks
+    #[command(subcommand)]
+    Backbone(backbone::Command),
+    /// Print the completion script of a shell
+    Completions(completions::Args),
+}
+
+/// Reads `90s`, `30m`, `1h 30m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; expected a span like 90s, 30m or 2h"))
+}
+
+/// NO_COLOR counts whatever its value, unless that is empty.
+fn not_empty(text: &str) -> Result<bool, std::convert::Infallible> {
+    Ok(!text.is_empty())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,15 @@
+//! `jobs get ID`.
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::output::Console;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Job id, or a beginning that no other job has
+    id: String,
+}
+
+pub(super) async fn run(args: Args, client: &Client, console: &Console) -> Result<(), Error> {
+    console.detail(&client.job(&args.id).await?)
+}

@@ -1,0 +1,78 @@
+//! One file per verb. A command reads its arguments, asks, prints; everything else is done elsewhere.
+
+pub(crate) mod backbone;
+pub(crate) mod completions;
+pub(crate) mod jobs;
+pub(crate) mod registry;
+pub(crate) mod run;
+pub(crate) mod schema;
+pub(crate) mod submit;
+pub(crate) mod validate;
+pub(crate) mod workers;
+
+use crate::args::{Args, Command, Global};
+use crate::client::Client;
+use crate::embedded::Embedded;
+use crate::error::Error;
+use crate::output::Console;
+
+/// Executes what was typed.
+pub(crate) async fn run(args: Args) -> Result<(), Error> {
+    let Args { global, command } = args;
+    let console = Console::new(global.output, global.no_color, global.quiet);
+    match command {
+        Command::Run(args) => run::run(args, &global, &console).await,
+        Command::Validate(args) => validate::run(args, &console).await,
+        Command::Schema => schema::run(&console),
+        Command::Completions(args) => completions::run(&args, &console),
+        Command::Submit(args) => submit::run(args, &global, &console).await,
+        Command::Jobs(command) => jobs::run(command, &global, &console).await,
+        Command::Workers(command) => workers::run(command, &global, &console).await,
+        Command::Registry(command) => registry::run(command, &global, &console).await,
+        Command::Backbone(command) => backbone::run(command, &global, &console).await,
+    }
+}
+
+/// A coordinator to talk to: another process, or one that lives as long as this command.
+struct Connection {
+    client: Client,
+    embedded: Option<Embedded>,
+}
+
+impl Connection {
+    /// Connects to the coordinator, or opens the state directory, that the global options name.
+    async fn open(global: &Global) -> Result<Self, Error> {
+        match &global.local {
+            None => Ok(Self {
+                client: Client::connect(&global.coordinator).await?,
+                embedded: None,
+            }),
+            Some(state) => Self::to(Embedded::open_existing(state).await?).await,
+        }
+    }
+
+    /// Like [`Connection::open`]; makes the state directory if there is none.
+    async fn open_or_create(global: &Global) -> Result<Self, Error> {
+        match &global.local {
+            Some(state) => Self::to(Embedded::open(state).await?).await,
+            None => Self::open(global).await,
+        }
+    }
+
+    async fn to(embedded: Embedded) -> Result<Self, Error> {
+        Ok(Self {
+            client: Client::connect(embedded.url()).await?,
+            embedded: Some(embedded),
+        })
+    }
+
+    /// Closes what was opened for this command, and passes its result on.
+    async fn close<T>(self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Some(embedded) = self.embedded {
+            // An error of the command says more than one that follows from it.
+            let closed = embedded.close().await;
+            return result.and_then(|value| closed.map(|()| value).map_err(Error::from));
+        }
+        result
+    }
+}

@@ -1,0 +1,195 @@
+//! What changed, one line each: the whole display where there is no terminal, the part above the bars where there is.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use nettailor_domain::trainer::Progress;
+use tokio::time::Instant;
+
+use super::text;
+use crate::quantity::seconds;
+use crate::views::{JobView, StageState, StageView};
+
+/// A stage's progress is told this often at most...
+const QUIET: Duration = Duration::from_secs(10);
+/// ...or at a new epoch, if this much time has passed.
+const QUIET_IN_EPOCH: Duration = Duration::from_secs(3);
+
+/// Remembers what was said, to say only what is new.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    jobs: HashMap<usize, JobView>,
+    /// When and at which epoch a stage's progress was last told.
+    told: HashMap<(usize, String), (Instant, u32)>,
+}
+
+impl Lines {
+    /// What is new about job `index`.
+    pub(super) fn job(&mut self, index: usize, job: &JobView) -> Vec<String> {
+        let before = self.jobs.insert(index, job.clone());
+        let stage_before = |stage: &StageView| {
+            before
+                .as_ref()
+                .and_then(|job| job.stages.iter().find(|known| known.key == stage.key))
+        };
+        let mut lines: Vec<String> = job
+            .stages
+            .iter()
+            .filter_map(|stage| stage_line(stage, stage_before(stage)))
+            .map(|line| format!("{}: {line}", job.task))
+            .collect();
+        let changed = before.is_none_or(|before| before.state != job.state);
+        if changed && job.state.is_final() {
+            lines.push(format!("{}: {}", job.task, job.ending()));
+        }
+        lines
+    }
+
+    /// Whether, and how, this report is told.
+    pub(super) fn progress(
+        &mut self,
+        index: usize,
+        stage: &str,
+        progress: &Progress,
+        now: Instant,
+    ) -> Option<String> {
+        let told = self.told.entry((index, stage.to_owned()));
+        let due = match &told {
+            std::collections::hash_map::Entry::Vacant(_) => true,
+            std::collections::hash_map::Entry::Occupied(told) => {
+                let (when, epoch) = *told.get();
+                let quiet = if epoch == progress.epoch {
+                    QUIET
+                } else {
+                    QUIET_IN_EPOCH
+                };
+                now.duration_since(when) >= quiet
+            }
+        };
+        if !due {
+            return None;
+        }
+        told.insert_entry((now, progress.epoch));
+        let task = self.jobs.get(&index).map_or("", |job| job.task.as_str());
+        Some(format!("{task}: {stage}: {}", text::progress(progress)))
+    }
+}
+
+/// What to say about a stage that was `before` and is `stage` now.
+fn stage_line(stage: &StageView, before: Option<&StageView>) -> Option<String> {
+    let kind = &stage.kind;
+    let same = before.is_some_and(|before| (before.state, before.attempt) == (stage.state, stage.attempt));
+    let took = stage
+        .seconds
+        .map(|took| format!(" in {}", seconds(took)))
+        .unwrap_or_default();
+    match stage.state {
+        _ if same => None,
+        StageState::Running => Some(match stage.attempt {
+            0 | 1 => format!("{kind} runs on {}", stage.worker),
+            attempt => format!("{kind} runs on {} (attempt {attempt})", stage.worker),
+        }),
+        StageState::Done if before.is_none() => Some(format!("{kind} was already done: {}", stage.summary)),
+        StageState::Done => Some(format!("{kind} done{took}: {}", stage.summary)),
+        StageState::Failed => Some(format!("{kind} failed: {}", stage.reason)),
+        // It ran, and has to wait again: that has a reason worth telling.
+        StageState::Queued if before.is_some_and(|before| before.state == StageState::Running) => {
+            Some(format!("{kind} waits again: {}", stage.reason))
+        }
+        StageState::Queued | StageState::Waiting | StageState::Idle | StageState::Unknown => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::views::JobState;
+    use crate::views::fixtures::{job, stage};
+
+    #[test]
+    fn every_change_is_told_once() {
+        let mut lines = Lines::default();
+        let with = |state, stages: Vec<StageView>| JobView {
+            state,
+            stages,
+            ..job()
+        };
+        let running = StageView {
+            worker: "one".into(),
+            attempt: 1,
+            ..stage("student", StageState::Running)
+        };
+        let teacher = StageView {
+            summary: "held-out 97.80 %".into(),
+            ..stage("teacher", StageState::Done)
+        };
+        let first = with(JobState::Running, vec![teacher.clone(), running.clone()]);
+        assert_eq!(
+            lines.job(0, &first),
+            [
+                "digits: teacher was already done: held-out 97.80 %",
+                "digits: student runs on one"
+            ]
+        );
+        assert!(lines.job(0, &first).is_empty(), "nothing new");
+
+        let lost = StageView {
+            state: StageState::Queued,
+            reason: "worker one was lost".into(),
+            ..running.clone()
+        };
+        let waiting = with(JobState::Running, vec![teacher.clone(), lost]);
+        assert_eq!(
+            lines.job(0, &waiting),
+            ["digits: student waits again: worker one was lost"]
+        );
+
+        let again = StageView {
+            worker: "two".into(),
+            attempt: 2,
+            ..running
+        };
+        let again = with(JobState::Running, vec![teacher, again]);
+        assert_eq!(lines.job(0, &again), ["digits: student runs on two (attempt 2)"]);
+
+        let failed = JobView {
+            state: JobState::Failed,
+            reason: "student: no space".into(),
+            ..again
+        };
+        assert_eq!(lines.job(0, &failed), ["digits: failed: student: no space"]);
+    }
+
+    #[test]
+    fn progress_is_told_now_and_then() {
+        let mut lines = Lines::default();
+        lines.job(0, &job());
+        let start = Instant::now();
+        let mut told = |ms, stage: &str, epoch| {
+            let progress = Progress {
+                phase: "training".into(),
+                epoch,
+                epochs: 9,
+                ..Progress::default()
+            };
+            lines.progress(0, stage, &progress, start + Duration::from_millis(ms))
+        };
+        assert_eq!(
+            told(0, "teacher", 1).as_deref(),
+            Some("digits: teacher: training, epoch 1/9")
+        );
+        assert_eq!(told(1_000, "teacher", 1), None);
+        assert_eq!(
+            told(1_500, "teacher", 2),
+            None,
+            "epochs of a second each would be a flood"
+        );
+        assert!(
+            told(1_500, "candidate(6)", 1).is_some(),
+            "another stage has its own pace"
+        );
+        assert!(told(3_000, "teacher", 2).is_some());
+        assert_eq!(told(12_900, "teacher", 2), None);
+        assert!(told(13_000, "teacher", 2).is_some());
+    }
+}

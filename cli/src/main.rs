@@ -1,0 +1,7 @@
+//! `nettailor-cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nettailor_cli::main()
+}

@@ -1,0 +1,208 @@
+//! Tailored networks beside the fine-tuned ones they replace: accuracy, cost, and what has to be stored.
+
+mod stored;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use nettailor_domain::architecture::Architecture;
+use nettailor_domain::ids::{Digest, JobId};
+use nettailor_domain::model::ModelRecord;
+use nettailor_domain::stage::Artifact;
+use nettailor_domain::units::human;
+use serde::Serialize;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::follow;
+use crate::output::{Column, Console, Detail, Row, Sheet, table};
+use crate::picture::architecture_svg;
+use crate::quantity::{seconds, share};
+use crate::views::{JobState, JobView, ModelView};
+use stored::Stored;
+
+/// Everything that is said about some models together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Report {
+    /// One entry per model.
+    pub(crate) tasks: Vec<TaskReport>,
+    /// All models together.
+    pub(crate) stored: Stored,
+}
+
+/// One model with what is not its own.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct TaskReport {
+    #[serde(flatten)]
+    pub(crate) model: ModelView,
+    /// Parameters of the fine-tuned backbone with its classifier and statistics.
+    pub(crate) finetuned_params: u64,
+    /// From the submission to the end of the job that published it; null where the job is not known.
+    pub(crate) job_seconds: Option<f64>,
+}
+
+impl TaskReport {
+    fn of(model: &ModelRecord, job_seconds: Option<f64>) -> Self {
+        let backbone = model.architecture.backbone.describe();
+        // More classes than u32 cannot be: each is a folder.
+        let classes = u32::try_from(model.classes.len()).unwrap_or(u32::MAX);
+        let finetuned = Architecture::backbone_only(&backbone).counts(classes, model.image_size);
+        Self {
+            model: model.into(),
+            finetuned_params: finetuned.active_params,
+            job_seconds,
+        }
+    }
+}
+
+impl Report {
+    /// Sets `models` side by side. `took` holds the wall times of jobs, `sizes` the bytes of backbones' files, as far as
+    /// they are known.
+    pub(crate) fn of(
+        models: &[ModelRecord],
+        took: &HashMap<JobId, f64>,
+        sizes: &HashMap<Digest, u64>,
+    ) -> Self {
+        let task = |model: &ModelRecord| TaskReport::of(model, took.get(&model.lineage.job).copied());
+        let tasks: Vec<TaskReport> = models.iter().map(task).collect();
+        let stored = Stored::of(models, &tasks, sizes);
+        Self { tasks, stored }
+    }
+}
+
+impl Row for TaskReport {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::new("MODEL", Self::name),
+        Column::number("TEACHER HELD-OUT", |task| task.model.teacher_held_out.percent()),
+        Column::number("TEST", |task| task.model.teacher_test.percent()),
+        Column::number("TAILORED HELD-OUT", |task| task.model.held_out.percent()),
+        Column::number("TEST", |task| task.model.test.percent()),
+        Column::number("ACTIVE PARAMS", |task| {
+            of(task.model.active_params, task.model.backbone_params)
+        }),
+        Column::number("ACTIVE FLOPS", |task| {
+            of(task.model.active_flops, task.model.backbone_flops)
+        }),
+        Column::number("TASK PARAMS", |task| {
+            of(task.model.task_params, task.model.backbone_params)
+        }),
+        Column::new("BLOCKS KEPT", |task| task.model.kept()),
+        Column::number("TRAINED", |task| seconds(task.model.training_seconds as f64)),
+        Column::number("TOOK", |task| {
+            task.job_seconds.map_or_else(|| "-".to_owned(), seconds)
+        }),
+    ];
+
+    fn name(&self) -> String {
+        self.model.name()
+    }
+}
+
+/// A count and its share of the backbone's.
+fn of(part: u64, whole: u64) -> String {
+    format!("{} ({})", human(part), share(part, whole))
+}
+
+impl Detail for Report {
+    fn names(&self) -> Vec<String> {
+        self.tasks.iter().map(Row::name).collect()
+    }
+
+    fn describe(&self, sheet: &Sheet) -> String {
+        if self.tasks.is_empty() {
+            return String::new();
+        }
+        let mut text = format!(
+            "{}\n{}",
+            table(&self.tasks, sheet),
+            table(&self.stored.lines(), sheet)
+        );
+        for task in self.tasks.iter().filter(|task| !task.model.qualified) {
+            let missed = format!("{:.2} %", 100.0 * task.model.threshold);
+            text += &format!(
+                "\n{}: no candidate reached {missed} held out; the most accurate was taken\n",
+                task.name()
+            );
+        }
+        text
+    }
+}
+
+/// Prints the report of `models`; draws each into `svg_dir`.
+pub(crate) async fn print(
+    client: &Client,
+    models: Vec<ModelRecord>,
+    backbone: Option<Artifact>,
+    console: &Console,
+    svg_dir: Option<&Path>,
+) -> Result<(), Error> {
+    write_pictures(&models, console, svg_dir)?;
+    let mut sizes: HashMap<Digest, u64> = client
+        .backbones()
+        .await?
+        .iter()
+        .map(|backbone| (backbone.weights.digest, backbone.weights.bytes))
+        .collect();
+    sizes.extend(backbone.map(|artifact| (artifact.digest, artifact.bytes)));
+    let mut took = HashMap::new();
+    for model in &models {
+        let job = &model.lineage.job;
+        // A registry may hold models of jobs that the coordinator does not know any more.
+        if let Ok(JobView {
+            seconds: Some(seconds),
+            ..
+        }) = client.job(job.as_str()).await
+        {
+            took.insert(job.clone(), seconds);
+        }
+    }
+    console.detail(&Report::of(&models, &took, &sizes))
+}
+
+/// What is said once jobs have ended: to people, the report of their models; to programs, the jobs. Then the verdict.
+pub(crate) async fn conclude(
+    client: &Client,
+    jobs: &[JobView],
+    backbone: Option<Artifact>,
+    console: &Console,
+    svg_dir: Option<&Path>,
+) -> Result<(), Error> {
+    let mut models = Vec::new();
+    for job in jobs.iter().filter(|job| job.state == JobState::Succeeded) {
+        if let Ok(task) = job.task.parse() {
+            models.push(client.model(&task, job.model_version).await?);
+        }
+    }
+    if console.for_people() {
+        print(client, models, backbone, console, svg_dir).await?;
+    } else {
+        write_pictures(&models, console, svg_dir)?;
+        console.list(jobs, "no jobs")?;
+    }
+    follow::verdict(jobs)
+}
+
+fn write_pictures(models: &[ModelRecord], console: &Console, folder: Option<&Path>) -> Result<(), Error> {
+    let Some(folder) = folder else { return Ok(()) };
+    std::fs::create_dir_all(folder).map_err(|source| Error::Write {
+        path: folder.to_owned(),
+        source,
+    })?;
+    for model in models {
+        let path = folder.join(format!("{}.svg", model.task));
+        write_picture(model, &path)?;
+        console.note(format_args!("picture: {}", path.display()));
+    }
+    Ok(())
+}
+
+/// Draws a model into a file.
+pub(crate) fn write_picture(model: &ModelRecord, path: &Path) -> Result<(), Error> {
+    std::fs::write(path, architecture_svg(model)).map_err(|source| Error::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests;

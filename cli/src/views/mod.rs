@@ -1,0 +1,67 @@
+//! What the CLI shows, with stable keys: the documented JSON and YAML, and the columns of the tables.
+//!
+//! Nothing else prints models, jobs, workers or backbones, and no generated type is printed. Keys are only ever added.
+//! Times are RFC 3339 in UTC, spans are seconds, accuracies hold their counts and the fraction.
+
+mod backbone;
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod job;
+mod model;
+mod worker;
+
+pub(crate) use backbone::BackboneView;
+pub(crate) use job::{JobState, JobView, LogView, StageState, StageView};
+pub(crate) use model::ModelView;
+pub(crate) use worker::WorkerView;
+
+use nettailor_domain::stage::Artifact;
+use nettailor_domain::units::Accuracy;
+use serde::Serialize;
+
+/// Samples classified right.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct AccuracyView {
+    pub(crate) correct: u64,
+    pub(crate) total: u64,
+    pub(crate) fraction: f64,
+}
+
+impl From<Accuracy> for AccuracyView {
+    fn from(accuracy: Accuracy) -> Self {
+        Self {
+            correct: accuracy.correct,
+            total: accuracy.total,
+            fraction: accuracy.fraction(),
+        }
+    }
+}
+
+impl AccuracyView {
+    /// `97.80 %`.
+    pub(crate) fn percent(&self) -> String {
+        format!("{:.2} %", 100.0 * self.fraction)
+    }
+}
+
+/// A file in the artifact store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct ArtifactView {
+    /// blake3, 64 hexadecimal digits.
+    pub(crate) digest: String,
+    pub(crate) bytes: u64,
+}
+
+impl From<Artifact> for ArtifactView {
+    fn from(artifact: Artifact) -> Self {
+        Self {
+            digest: artifact.digest.to_string(),
+            bytes: artifact.bytes,
+        }
+    }
+}
+
+/// The first twelve digits of a digest, as people see it.
+pub(crate) fn short(digest: &str) -> String {
+    digest.chars().take(12).collect()
+}
