@@ -125,3 +125,6 @@ impl<W: Write> Write for Hashing<W> {
         self.out.flush()
     }
 }
+
+#[cfg(test)]
+mod tests;

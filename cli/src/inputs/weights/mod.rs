@@ -203,3 +203,6 @@ fn list_safetensors(file: &[u8]) -> Result<Vec<(String, TensorView)>, SafeTensor
     };
     metadata.tensors().into_iter().map(view).collect()
 }
+
+#[cfg(test)]
+mod tests;

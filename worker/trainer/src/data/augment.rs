@@ -49,7 +49,8 @@ pub(super) fn augment(
 fn rectangle(side: f64, [least, most]: [f32; 2], draw: &mut Pcg64Mcg) -> Rectangle {
     let widest = WIDEST.ln();
     for _ in 0..TRIES {
-        let area = side * side * f64::from(draw.random_range(least..=most));
+        let share = draw.random_range(least.min(most)..=most.max(least));
+        let area = side * side * f64::from(share);
         let aspect = draw.random_range(-widest..=widest).exp();
         let (width, height) = ((area * aspect).sqrt().round(), (area / aspect).sqrt().round());
         if width >= 1.0 && height >= 1.0 && width <= side && height <= side {
@@ -127,4 +128,103 @@ fn jitter(image: &mut [u8], strength: f32, draw: &mut Pcg64Mcg) {
 
 fn luma(pixel: [f32; 3]) -> f32 {
     LUMA.iter().zip(pixel).map(|(share, value)| share * value).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::random::{Purpose, generator};
+    use proptest::prelude::*;
+
+    fn draw(id: u64) -> Pcg64Mcg {
+        generator(Purpose::Augmentation, 0, 0, id)
+    }
+
+    /// Red tells the column, green the row.
+    fn coordinates(side: usize) -> Vec<u8> {
+        (0..side * side)
+            .flat_map(|at| [(at % side) as u8, (at / side) as u8, 0])
+            .collect()
+    }
+
+    #[test]
+    fn reflection_does_not_repeat_the_edge() {
+        let coordinates: Vec<usize> = (0..11).map(|at| reflect(at, 3, 5)).collect();
+        assert_eq!(coordinates, [3, 2, 1, 0, 1, 2, 3, 4, 3, 2, 1]);
+    }
+
+    #[test]
+    fn mirroring_swaps_columns() {
+        let mut row = vec![1, 1, 1, 2, 2, 2, 3, 4, 5];
+        mirror(&mut row);
+        assert_eq!(row, [3, 4, 5, 2, 2, 2, 1, 1, 1]);
+    }
+
+    #[test]
+    fn crops_take_every_place() {
+        let places: std::collections::HashSet<(u8, u8)> = (0..400)
+            .map(|id| {
+                let mut image = coordinates(16);
+                crop(&mut image, 16, 2, &mut draw(id));
+                // The pixel in the middle tells how far the image has moved.
+                let middle = 3 * (8 * 16 + 8);
+                (image[middle], image[middle + 1])
+            })
+            .collect();
+        assert_eq!(places.len(), 25);
+        assert!(
+            places
+                .iter()
+                .all(|&(x, y)| (6..=10).contains(&x) && (6..=10).contains(&y))
+        );
+    }
+
+    #[test]
+    fn half_of_the_images_are_mirrored() {
+        let settings = AugmentSettings {
+            horizontal_flip: true,
+            ..AugmentSettings::default()
+        };
+        let stored = coordinates(16);
+        let mirrored = (0..1000).filter(|&id| {
+            let mut out = vec![0; stored.len()];
+            augment(&stored, 16, &mut out, 16, &settings, &mut draw(id));
+            out[0] == 15
+        });
+        assert!((430..570).contains(&mirrored.count()));
+    }
+
+    #[test]
+    fn colour_jitter_moves_brightness_both_ways_and_keeps_grey_grey() {
+        let means: Vec<u8> = (0..200)
+            .map(|id| {
+                let mut image = vec![100; 3 * 64];
+                jitter(&mut image, 0.4, &mut draw(id));
+                assert!(image.iter().all(|&byte| byte.abs_diff(image[0]) <= 1));
+                image[0]
+            })
+            .collect();
+        assert!(means.iter().all(|mean| (60..=140).contains(mean)));
+        assert!(means.iter().any(|&mean| mean < 75) && means.iter().any(|&mean| mean > 125));
+    }
+
+    proptest! {
+        #[test]
+        fn any_settings_fill_the_image(
+            size in 16_u32..40, padding in 0_u32..256, least in 0.0_f32..1.0, most in 0.0_f32..1.0,
+            cropped: bool, jitter in 0.0_f32..1.0, id: u64,
+        ) {
+            let from = if cropped { size * 5 / 4 } else { size };
+            let settings = AugmentSettings {
+                crop_padding: padding,
+                resized_crop: cropped.then_some([least, most]),
+                horizontal_flip: true,
+                color_jitter: jitter,
+            };
+            let stored = vec![128; 3 * (from * from) as usize];
+            let mut out = vec![0; 3 * (size * size) as usize];
+            augment(&stored, from, &mut out, size, &settings, &mut draw(id));
+            prop_assert!(out.iter().all(|byte| byte.abs_diff(out[0]) <= 1));
+        }
+    }
 }

@@ -114,7 +114,7 @@ fn order(shared: &Shared, epoch: u32) -> Vec<usize> {
 }
 
 /// One batch; augmented for `epoch`, or as it is. Images are independent of each other, so threads change nothing.
-fn batch(shared: &Shared, members: &[usize], epoch: Option<u32>) -> Batch {
+pub(super) fn batch(shared: &Shared, members: &[usize], epoch: Option<u32>) -> Batch {
     let (size, from) = (shared.size as u32, shared.packed.side());
     let image_bytes = 3 * shared.size * shared.size;
     let mut pixels = vec![0; members.len() * image_bytes];

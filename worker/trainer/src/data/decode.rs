@@ -77,3 +77,68 @@ enum Unfit {
     #[error("the image cannot be resized")]
     Resize(#[from] fast_image_resize::ResizeError),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{GrayImage, ImageFormat, Luma, RgbaImage};
+
+    fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.into().write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn grey_becomes_three_equal_channels_and_sixteen_bits_eight() {
+        let grey = GrayImage::from_pixel(5, 9, Luma([77]));
+        assert_eq!(square(&encoded(grey, ImageFormat::Png), 8).unwrap(), [77; 192]);
+        let deep = image::ImageBuffer::<Luma<u16>, _>::from_pixel(5, 9, Luma([77 * 257]));
+        assert_eq!(square(&encoded(deep, ImageFormat::Png), 8).unwrap(), [77; 192]);
+    }
+
+    #[test]
+    fn what_is_transparent_shows_white() {
+        let half = RgbaImage::from_fn(8, 8, |x, _| {
+            if x < 4 {
+                Rgba([200, 0, 0, 255])
+            } else {
+                Rgba([0; 4])
+            }
+        });
+        let pixels = square(&encoded(half, ImageFormat::Png), 8).unwrap();
+        assert_eq!(pixels[..24], [[200, 0, 0].repeat(4), vec![255; 12]].concat());
+    }
+
+    #[test]
+    fn the_centre_of_a_long_image_is_kept() {
+        // Only the middle 4 x 4 of 12 x 4 is bright.
+        let wide = GrayImage::from_fn(12, 4, |x, _| Luma([if (4..8).contains(&x) { 255 } else { 0 }]));
+        assert_eq!(square(&encoded(wide, ImageFormat::Bmp), 4).unwrap(), [255; 48]);
+        let tall = GrayImage::from_fn(4, 13, |_, y| Luma([if (4..9).contains(&y) { 255 } else { 0 }]));
+        assert_eq!(square(&encoded(tall, ImageFormat::Png), 4).unwrap(), [255; 48]);
+    }
+
+    #[test]
+    fn the_smallest_and_the_flattest_images_are_read() {
+        for (width, height) in [(1, 1), (1, 300), (300, 1)] {
+            let image = GrayImage::from_pixel(width, height, Luma([9]));
+            assert_eq!(square(&encoded(image, ImageFormat::Png), 16).unwrap(), [9; 768]);
+        }
+    }
+
+    #[test]
+    fn shrinking_averages() {
+        let stripes = GrayImage::from_fn(64, 64, |x, _| Luma([if x % 2 == 0 { 0 } else { 200 }]));
+        let pixels = square(&encoded(stripes, ImageFormat::Png), 8).unwrap();
+        assert!(pixels.iter().all(|&byte| byte.abs_diff(100) <= 4), "{pixels:?}");
+    }
+
+    #[test]
+    fn damaged_images_are_refused_in_words() {
+        let whole = encoded(GrayImage::from_pixel(40, 40, Luma([9])), ImageFormat::Png);
+        for bytes in [&whole[..whole.len() / 2], b"text", b"", b"P5\n4 4\n255\nab"] {
+            assert!(!square(bytes, 8).unwrap_err().is_empty());
+        }
+    }
+}

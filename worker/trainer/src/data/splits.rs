@@ -2,7 +2,7 @@
 
 use nettailor_domain::task::DataSettings;
 
-use super::packed::{Folder, Index, Sample};
+use super::packed::{Folder, Index};
 use super::random::{self, Purpose};
 use super::{Error, Split};
 
@@ -10,7 +10,8 @@ use super::{Error, Split};
 ///
 /// A test folder is the test split, whatever the seed; without one, `reading.test` of every class is. Of what remains,
 /// `reading.held_out` of every class is held out. Within a class, the images with the least random numbers are taken,
-/// so that membership follows from the seed and the names; a class keeps at least one training image.
+/// so that membership follows from the seed and the names. A class of two images gives none to the test split, a class
+/// of one keeps it for training.
 ///
 /// # Errors
 /// A class without training images, or a split without any.
@@ -36,22 +37,14 @@ pub(super) fn split(
         if members.is_empty() {
             return Err(Error::EmptyClass { class: class.clone() });
         }
+        let mut draw = |purpose, share, kept| {
+            let number = |index: usize| random::number(purpose, seed, 0, random::id(&samples[index].name));
+            draw(&mut members, share, kept, number)
+        };
         if !index.test_folder {
-            test.extend(draw(
-                &mut members,
-                reading.test,
-                Purpose::TestSplit,
-                seed,
-                samples,
-            ));
+            test.extend(draw(Purpose::TestSplit, reading.test, 2));
         }
-        held_out.extend(draw(
-            &mut members,
-            reading.held_out,
-            Purpose::HeldOutSplit,
-            seed,
-            samples,
-        ));
+        held_out.extend(draw(Purpose::HeldOutSplit, reading.held_out, 1));
         train.extend(members);
     }
     for (split, members) in [
@@ -67,13 +60,10 @@ pub(super) fn split(
     Ok([train, held_out, test])
 }
 
-/// Takes `share` of `members` out: rounded, at least one, and never the last one.
-fn draw(members: &mut Vec<usize>, share: f64, purpose: Purpose, seed: u64, samples: &[Sample]) -> Vec<usize> {
+/// Takes `share` of `members` out: rounded, one at least, but so that `kept` remain. The least numbers go first.
+fn draw(members: &mut Vec<usize>, share: f64, kept: usize, number: impl Fn(usize) -> u64) -> Vec<usize> {
     let wanted = (members.len() as f64 * share).round() as usize;
-    let count = wanted.max(1).min(members.len() - 1);
-    members.sort_by_cached_key(|&index| {
-        let name = samples[index].name.as_str();
-        (random::number(purpose, seed, 0, random::id(name)), name)
-    });
+    let count = wanted.max(1).min(members.len().saturating_sub(kept));
+    members.sort_by_cached_key(|&index| (number(index), index));
     members.drain(..count).collect()
 }

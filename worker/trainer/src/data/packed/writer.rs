@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::panic::catch_unwind;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -55,7 +56,7 @@ pub(super) fn pack(
         }
         let decoded: Vec<_> = batch
             .par_iter()
-            .map(|entry| decode::square(&entry.encoded, side))
+            .map(|entry| try_decode(&entry.encoded, side))
             .collect();
         for (Entry { sample, .. }, decoded) in batch.into_iter().zip(decoded) {
             index.test_folder |= sample.folder == Folder::Test;
@@ -92,6 +93,11 @@ pub(super) fn pack(
         index.samples.len()
     ));
     writer.finish(&index, side).map_err(cache("write", target))
+}
+
+/// A decoder that panics on bytes nobody has thought of has met an unreadable image, too.
+fn try_decode(encoded: &[u8], side: u32) -> Result<Vec<u8>, String> {
+    catch_unwind(|| decode::square(encoded, side)).unwrap_or_else(|_| Err("the decoder failed".to_owned()))
 }
 
 /// The next entries of the archive; none at its end.
