@@ -1,0 +1,78 @@
+//! Worker sessions.
+
+use nettailor_domain::ids::Digest;
+use nettailor_domain::stage::Artifact;
+use nettailor_proto::convert::session::{FromAgent, FromCoordinator};
+use nettailor_proto::status::{Code, Error};
+use nettailor_proto::v1;
+
+use crate::agent::Agent;
+use crate::site::Site;
+
+#[tokio::test]
+async fn a_second_session_of_a_name_replaces_the_first_and_keeps_its_attempts() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::start(folder.path()).await;
+    site.submit("digits").await;
+    let mut first = Agent::connect(&site, "w1", vec![]).await;
+    let order = first.order().await;
+    let mut second = Agent::connect(&site, "w1", vec![order.attempt]).await;
+    let error = first.hear().await.unwrap_err();
+    assert_eq!(error.code, Code::Unavailable);
+    assert!(error.message.contains("newer session"), "{error}");
+    second.finish(&order).await;
+    assert_eq!(second.order().await.spec.kind().to_string(), "student");
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_begins_with_hello() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::start(folder.path()).await;
+    let heartbeat = tokio_stream::iter([v1::AgentMessage::from(FromAgent::Heartbeat)]);
+    let error = Error::from(
+        site.workers()
+            .session(heartbeat)
+            .await
+            .expect_err("must be refused"),
+    );
+    assert_eq!(error.code, Code::InvalidArgument);
+    assert!(error.message.contains("Hello"), "{error}");
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn weights_that_nobody_can_fetch_do_not_count_as_a_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::start(folder.path()).await;
+    let job = site.submit("digits").await;
+    let mut agent = Agent::connect(&site, "w1", vec![]).await;
+    let order = agent.order().await;
+    let mut result = agent.result(&order).await;
+    result.weights = Some(Artifact {
+        digest: Digest::of(b"elsewhere"),
+        bytes: 9,
+    });
+    agent
+        .say(FromAgent::Finished {
+            attempt: order.attempt,
+            result: Box::new(result),
+        })
+        .await;
+    assert_eq!(
+        agent.hear().await.unwrap(),
+        Some(FromCoordinator::Acknowledged(order.attempt))
+    );
+    let teacher = site.job(&job.id).await.stages.remove(0);
+    assert!(
+        teacher.reason.contains("not in the artifact store"),
+        "{teacher:?}"
+    );
+    // It is tried again.
+    let again = agent.order().await;
+    assert_eq!(
+        (again.attempt.stage, again.attempt.number),
+        (order.attempt.stage, 2)
+    );
+    site.stop().await;
+}

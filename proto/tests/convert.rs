@@ -1,0 +1,270 @@
+//! Messages and domain values: there and back, and what is refused.
+
+use std::time::Duration;
+
+use nettailor_domain::architecture::{Architecture, Selection};
+use nettailor_domain::backbone::BackboneName;
+use nettailor_domain::ids::{Attempt, Digest, StageKey};
+use nettailor_domain::model::{Lineage, ModelAccuracy, ModelQuery, ModelRecord, SortKey};
+use nettailor_domain::stage::{Artifact, StageOutcome, StageResult, plan};
+use nettailor_domain::task::TaskInputs;
+use nettailor_domain::taskfile::TasksFile;
+use nettailor_domain::trainer::{Failure, FailureClass, Progress};
+use nettailor_domain::units::Accuracy;
+use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello, Order};
+use nettailor_proto::status::{Code, Error};
+use nettailor_proto::v1;
+
+fn attempt() -> Attempt {
+    Attempt {
+        stage: StageKey(Digest::of(b"stage")),
+        number: 3,
+    }
+}
+
+fn artifact(name: &str) -> Artifact {
+    Artifact {
+        digest: Digest::of(name.as_bytes()),
+        bytes: 12,
+    }
+}
+
+fn accuracy(correct: u64) -> Accuracy {
+    Accuracy { correct, total: 100 }
+}
+
+fn architecture() -> Architecture {
+    Architecture::new(&BackboneName::Lite0.describe(), 3)
+}
+
+fn teacher() -> StageResult {
+    StageResult {
+        outcome: StageOutcome::Teacher {
+            held_out: accuracy(97),
+        },
+        weights: Some(artifact("teacher")),
+        samples: [8, 2, 1],
+        unreadable: 0,
+        seconds: 1.25,
+    }
+}
+
+#[test]
+fn what_agents_say_comes_back_unchanged() {
+    let hello = Hello {
+        worker: "node-1".parse().unwrap(),
+        slots: 2,
+        threads_per_slot: 4,
+        device: "cpu".into(),
+        cached: vec![Digest::of(b"cached")],
+        attempts: vec![attempt()],
+        version: "0.1.0".into(),
+    };
+    let progress = Progress {
+        phase: "training".into(),
+        held_out: Some(0.5),
+        loss: 1.5,
+        ..Default::default()
+    };
+    let failure = |class| Failure {
+        class,
+        message: "no space".into(),
+    };
+    let mut said = vec![
+        FromAgent::Hello(hello),
+        FromAgent::Heartbeat,
+        FromAgent::Progress {
+            attempt: attempt(),
+            progress,
+        },
+        FromAgent::Log {
+            attempt: attempt(),
+            time_ms: 5,
+            lines: vec!["one".into(), String::new()],
+        },
+        FromAgent::Finished {
+            attempt: attempt(),
+            result: Box::new(teacher()),
+        },
+        FromAgent::Draining {
+            reason: "asked to".into(),
+        },
+    ];
+    use FailureClass::{Deadline, Input, Internal, Lost, Resources};
+    said.extend(
+        [Input, Resources, Internal, Lost, Deadline].map(|class| FromAgent::Failed {
+            attempt: attempt(),
+            failure: failure(class),
+        }),
+    );
+    for said in said {
+        assert_eq!(
+            FromAgent::try_from(v1::AgentMessage::from(said.clone())),
+            Ok(said)
+        );
+    }
+}
+
+#[test]
+fn what_the_coordinator_says_comes_back_unchanged() {
+    let text = "version: 1\nbackbone: lite0\ntasks:\n  - {name: digits, data: {path: digits}}\n";
+    let task = TasksFile::parse(text).unwrap().tasks.remove(0);
+    let inputs = TaskInputs {
+        backbone: Digest::of(b"b"),
+        data: Digest::of(b"d"),
+        classes: vec!["x".into(), "y".into()],
+    };
+    assert_eq!(
+        TaskInputs::try_from(v1::TaskInputs::from(inputs.clone())),
+        Ok(inputs.clone())
+    );
+    let orders = plan(BackboneName::Lite0, &task, &inputs)
+        .into_iter()
+        .map(|stage| Order {
+            attempt: Attempt {
+                stage: stage.key,
+                number: 1,
+            },
+            spec: stage.spec,
+            backbone: artifact("backbone"),
+            data: artifact("data"),
+            parents: vec![teacher()],
+            selection: Some(Selection {
+                k: 4,
+                threshold: 0.97,
+                qualified: true,
+            }),
+            description: "digits: teacher".into(),
+        });
+    let mut said: Vec<_> = orders
+        .map(|order| FromCoordinator::Assign(Box::new(order)))
+        .collect();
+    let artifacts_url = "file:///artifacts".to_owned();
+    said.push(FromCoordinator::Welcome {
+        artifacts_url,
+        heartbeat: Duration::from_millis(2500),
+    });
+    said.push(FromCoordinator::Stop {
+        attempt: attempt(),
+        reason: "cancelled".into(),
+    });
+    said.push(FromCoordinator::Acknowledged(attempt()));
+    for said in said {
+        assert_eq!(
+            FromCoordinator::try_from(v1::CoordinatorMessage::from(said.clone())),
+            Ok(said)
+        );
+    }
+}
+
+fn model() -> ModelRecord {
+    ModelRecord {
+        task: "digits".parse().unwrap(),
+        version: 2,
+        counts: architecture().counts(10, 64),
+        architecture: architecture(),
+        image_size: 64,
+        classes: vec!["0".into(), "1".into()],
+        selection: Selection {
+            k: 6,
+            threshold: 0.975,
+            qualified: false,
+        },
+        accuracy: ModelAccuracy {
+            held_out: accuracy(1),
+            test: accuracy(2),
+            teacher_held_out: accuracy(3),
+            teacher_test: accuracy(4),
+        },
+        weights: artifact("weights"),
+        teacher: artifact("teacher"),
+        lineage: Lineage {
+            job: "digits-abc234".parse().unwrap(),
+            backbone: Digest::of(b"b"),
+            data: Digest::of(b"d"),
+            stages: vec![attempt().stage],
+            training_seconds: 77,
+        },
+        published_ms: 99,
+    }
+}
+
+#[test]
+fn models_and_queries_come_back_unchanged() {
+    assert_eq!(ModelRecord::try_from(v1::Model::from(model())), Ok(model()));
+    for sort in [
+        SortKey::Task,
+        SortKey::Accuracy,
+        SortKey::Params,
+        SortKey::Flops,
+        SortKey::Published,
+    ] {
+        let query = ModelQuery {
+            task: Some("dig".into()),
+            min_accuracy: Some(0.9),
+            max_params: Some(5),
+            max_flops: None,
+            all_versions: true,
+            sort,
+            descending: true,
+            limit: Some(3),
+        };
+        assert_eq!(
+            ModelQuery::try_from(v1::SearchRequest::from(query.clone())),
+            Ok(query)
+        );
+    }
+    assert_eq!(
+        ModelQuery::try_from(v1::SearchRequest::default()),
+        Ok(ModelQuery::default())
+    );
+}
+
+#[test]
+fn a_bad_field_is_named() {
+    let words = |result: Result<ModelRecord, _>| {
+        let error = Error::from(result.expect_err("must be refused"));
+        assert_eq!(error.code, Code::InvalidArgument);
+        error.message
+    };
+    let message = || v1::Model::from(model());
+    assert_eq!(
+        words(
+            v1::Model {
+                counts: None,
+                ..message()
+            }
+            .try_into()
+        ),
+        "field `counts` is missing"
+    );
+    let mut bad = message();
+    bad.lineage.as_mut().unwrap().job = "A B".into();
+    assert!(words(bad.try_into()).starts_with("field `lineage.job`: job id `A B` is not valid"));
+    let mut bad = message();
+    bad.weights.as_mut().unwrap().digest = String::new();
+    assert_eq!(words(bad.try_into()), "field `weights.digest` is missing");
+    let bad = v1::Model {
+        architecture_json: b"{}".to_vec(),
+        ..message()
+    };
+    assert!(words(bad.try_into()).starts_with("field `architecture_json`: missing field"));
+    let bad = v1::Model {
+        test: Some(v1::Accuracy { correct: 3, total: 2 }),
+        ..message()
+    };
+    assert_eq!(words(bad.try_into()), "field `test.correct`: 3 of 2");
+
+    let empty = FromAgent::try_from(v1::AgentMessage { message: None });
+    assert_eq!(empty.unwrap_err().to_string(), "field `message` is missing");
+    let bad = v1::SearchRequest {
+        sort: 77,
+        ..Default::default()
+    };
+    assert!(
+        ModelQuery::try_from(bad)
+            .unwrap_err()
+            .to_string()
+            .starts_with("field `sort`: ")
+    );
+}
