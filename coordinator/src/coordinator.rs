@@ -186,7 +186,7 @@ impl Coordinator {
             commands: queue,
             stop: driving,
         })?;
-        let writer = tokio::spawn(write_manifests(manifests, artifacts.clone(), rows, writing));
+        let writer = tokio::spawn(manifests.run(artifacts.clone(), rows, writing));
         let heartbeat = lease / HEARTBEATS;
         let context = Context {
             handle: handle.clone(),
@@ -312,26 +312,6 @@ fn drive(driver: Driver) -> Result<oneshot::Receiver<Result<(), store::Error>>, 
     };
     thread.spawn(run).map_err(|_| Error::Broken(None))?;
     Ok(ended)
-}
-
-async fn write_manifests(
-    manifests: Manifests,
-    store: ArtifactStore,
-    rows: Vec<Row>,
-    stop: CancellationToken,
-) {
-    let missing = manifests.write_missing(&store, rows);
-    tokio::join!(
-        async {
-            if let Err(error) = missing.await {
-                warn!(
-                    error = &error as &dyn std::error::Error,
-                    "missing manifests were not looked for"
-                );
-            }
-        },
-        manifests.clone().run(store.clone(), stop)
-    );
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {

@@ -1,8 +1,8 @@
 //! Manifests of jobs, stages, models and backbones in the artifact store, written behind the commits.
 //!
 //! The state directory is what counts; manifests follow it, so that jobs and models can be made out without it. What is
-//! still to be written is kept in memory, the newest content per manifest, and tried until it succeeds. At the start,
-//! [`Manifests::write_missing`] finds what an earlier process did not get to.
+//! still to be written is kept in memory, the newest content per manifest, and tried until it succeeds. At the start, the
+//! writer finds what an earlier process did not get to.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,41 +36,12 @@ impl Manifests {
         self.changed.notify_one();
     }
 
-    /// Writes those of `rows` that the store lacks or has in an earlier state.
-    pub(crate) async fn write_missing(&self, store: &ArtifactStore, rows: Vec<Row>) -> Result<(), Error> {
-        let mut present = HashSet::new();
-        for kind in [Kind::Job, Kind::Stage, Kind::Model, Kind::Backbone] {
-            present.extend(store.list_manifests(kind).await?);
-        }
-        let mut missing = Vec::new();
-        for row in rows {
-            if let Some(manifest) = name(&row)
-                && !(present.contains(&manifest) && up_to_date(store, &manifest, &row).await?)
-            {
-                missing.push(row);
-            }
-        }
-        if !missing.is_empty() {
-            info!(
-                count = missing.len(),
-                "writing manifests that the artifact store lacks"
-            );
-            let mut pending = self.lock();
-            for (manifest, row) in missing.into_iter().filter_map(|row| Some((name(&row)?, row))) {
-                // What was committed meanwhile is newer.
-                pending.entry(manifest).or_insert(row);
-            }
-            drop(pending);
-            self.changed.notify_one();
-        }
-        Ok(())
-    }
-
-    /// Writes until it is stopped; then what is left is tried once more.
-    pub(crate) async fn run(self, store: ArtifactStore, stop: CancellationToken) {
+    /// Writes until it is stopped; then what is left is tried once more. `kept` is what the state was restored from: those
+    /// of it that the store lacks, or has in an earlier state, come first.
+    pub(crate) async fn run(self, store: ArtifactStore, mut kept: Vec<Row>, stop: CancellationToken) {
         let mut wait = FIRST_WAIT;
         loop {
-            match self.write_pending(&store).await {
+            match self.catch_up(&store, &mut kept).await {
                 Ok(()) if stop.is_cancelled() => return,
                 Ok(()) => {
                     wait = FIRST_WAIT;
@@ -80,11 +51,7 @@ impl Manifests {
                     }
                 }
                 Err(error) => {
-                    warn!(
-                        error = &error as &dyn std::error::Error,
-                        left = self.lock().len(),
-                        "manifests lag behind"
-                    );
+                    warn!(error = &error as &dyn std::error::Error, "manifests lag behind");
                     if stop.is_cancelled() {
                         return;
                     }
@@ -96,6 +63,24 @@ impl Manifests {
                 }
             }
         }
+    }
+
+    async fn catch_up(&self, store: &ArtifactStore, kept: &mut Vec<Row>) -> Result<(), Error> {
+        if !kept.is_empty() {
+            let missing = missing(store, kept).await?;
+            kept.clear();
+            if !missing.is_empty() {
+                info!(
+                    count = missing.len(),
+                    "writing manifests that the artifact store lacks"
+                );
+            }
+            for (manifest, row) in missing {
+                // What was committed meanwhile is newer.
+                self.lock().entry(manifest).or_insert(row);
+            }
+        }
+        self.write_pending(store).await
     }
 
     async fn write_pending(&self, store: &ArtifactStore) -> Result<(), Error> {
@@ -135,6 +120,23 @@ async fn write(store: &ArtifactStore, manifest: &Manifest, row: &Row) -> Result<
         Row::Record(Record::Model(model)) => store.write_manifest(manifest, model).await,
         Row::Backbone(backbone) => store.write_manifest(manifest, backbone).await,
     }
+}
+
+/// Those of `rows` that the store lacks or has in an earlier state.
+async fn missing(store: &ArtifactStore, rows: &[Row]) -> Result<Vec<(Manifest, Row)>, Error> {
+    let mut present = HashSet::new();
+    for kind in [Kind::Job, Kind::Stage, Kind::Model, Kind::Backbone] {
+        present.extend(store.list_manifests(kind).await?);
+    }
+    let mut missing = Vec::new();
+    for row in rows {
+        if let Some(manifest) = name(row)
+            && !(present.contains(&manifest) && up_to_date(store, &manifest, row).await?)
+        {
+            missing.push((manifest, row.clone()));
+        }
+    }
+    Ok(missing)
 }
 
 /// Stages that are done and models never change; a job's or a backbone's manifest may be an earlier one, or unreadable.
