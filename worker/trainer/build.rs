@@ -1,7 +1,10 @@
 //! Run path of the trainer's binary, tests and examples: the libtorch it was built with, and `../lib` beside the binary
 //! (as in the container images), so that nobody has to set LD_LIBRARY_PATH.
 
-#[allow(clippy::disallowed_methods, reason = "a build script is configured by environment variables")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a build script is configured by environment variables"
+)]
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

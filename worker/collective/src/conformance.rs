@@ -15,7 +15,9 @@ where
 {
     let join = &join;
     std::thread::scope(|scope| {
-        let ranks: Vec<_> = (0..world_size).map(|rank| scope.spawn(move || check_rank(&join(rank), rank, world_size))).collect();
+        let ranks: Vec<_> = (0..world_size)
+            .map(|rank| scope.spawn(move || check_rank(&join(rank), rank, world_size)))
+            .collect();
         for rank in ranks {
             rank.join().expect("a rank did not conform");
         }
@@ -36,18 +38,39 @@ fn check_rank(gang: &impl Collective, rank: usize, world_size: usize) {
     let mean = (world_size as f64 + 1.0) / 2.0;
     let base = numbered(rank);
     let matrix = numbered(rank).view([3, 1]).repeat([1, 2]);
-    gang.all_reduce_mean(&[base.narrow(0, 1, 2), matrix.shallow_clone()]).expect("all-reduce");
-    close(&base, &[rank as f64 + 1.0, 2.0 * mean, 3.0 * mean], "all-reduce of a view");
-    close(&matrix.view([-1]), &[mean, mean, 2.0 * mean, 2.0 * mean, 3.0 * mean, 3.0 * mean], "all-reduce of a matrix");
+    gang.all_reduce_mean(&[base.narrow(0, 1, 2), matrix.shallow_clone()])
+        .expect("all-reduce");
+    close(
+        &base,
+        &[rank as f64 + 1.0, 2.0 * mean, 3.0 * mean],
+        "all-reduce of a view",
+    );
+    close(
+        &matrix.view([-1]),
+        &[mean, mean, 2.0 * mean, 2.0 * mean, 3.0 * mean, 3.0 * mean],
+        "all-reduce of a matrix",
+    );
     gang.all_reduce_mean(&[]).expect("all-reduce of nothing");
 
     for root in 0..world_size {
         let tensor = numbered(rank);
-        gang.broadcast(&[tensor.shallow_clone()], root).expect("broadcast");
-        close(&tensor, &[root as f64 + 1.0, 2.0 * (root as f64 + 1.0), 3.0 * (root as f64 + 1.0)], "broadcast");
+        gang.broadcast(&[tensor.shallow_clone()], root)
+            .expect("broadcast");
+        close(
+            &tensor,
+            &[
+                root as f64 + 1.0,
+                2.0 * (root as f64 + 1.0),
+                3.0 * (root as f64 + 1.0),
+            ],
+            "broadcast",
+        );
     }
     let nobody = gang.broadcast(&[numbered(rank)], world_size);
-    assert!(matches!(nobody, Err(Error::NoSuchRank { .. })), "broadcast from a rank that does not exist: {nobody:?}");
+    assert!(
+        matches!(nobody, Err(Error::NoSuchRank { .. })),
+        "broadcast from a rank that does not exist: {nobody:?}"
+    );
 
     gang.barrier().expect("barrier before the abort");
     gang.abort("first reason");

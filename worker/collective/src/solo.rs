@@ -20,7 +20,9 @@ impl Solo {
 
     fn in_step(&self) -> Result<(), Error> {
         match &*self.aborted.borrow() {
-            Some(reason) => Err(Error::Aborted { reason: reason.clone() }),
+            Some(reason) => Err(Error::Aborted {
+                reason: reason.clone(),
+            }),
             None => Ok(()),
         }
     }
@@ -41,7 +43,11 @@ impl Collective for Solo {
 
     fn broadcast(&self, _tensors: &[Tensor], root: usize) -> Result<(), Error> {
         self.in_step()?;
-        if root == 0 { Ok(()) } else { Err(Error::NoSuchRank { root, world_size: 1 }) }
+        if root == 0 {
+            Ok(())
+        } else {
+            Err(Error::NoSuchRank { root, world_size: 1 })
+        }
     }
 
     fn barrier(&self) -> Result<(), Error> {

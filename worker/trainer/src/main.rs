@@ -16,35 +16,51 @@ use nettailor_trainer::stages;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [verb, file] = arguments.as_slice() else { return usage() };
+    let [verb, file] = arguments.as_slice() else {
+        return usage();
+    };
     if verb != "run" {
         return usage();
     }
     let event = match read(Path::new(file)) {
         Ok(assignment) => run(&assignment),
-        Err(error) => TrainerEvent::Failed(Failure { class: FailureClass::Internal, message: format!("{error:#}") }),
+        Err(error) => TrainerEvent::Failed(Failure {
+            class: FailureClass::Internal,
+            message: format!("{error:#}"),
+        }),
     };
     if let TrainerEvent::Failed(failure) = &event {
         eprintln!("error: {failure}");
     }
     emit(&event);
-    if matches!(event, TrainerEvent::Finished(_)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if matches!(event, TrainerEvent::Finished(_)) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: nettailor-trainer run <assignment.json>\n\nThe worker agent starts it; see nettailor_domain::trainer.");
+    eprintln!(
+        "usage: nettailor-trainer run <assignment.json>\n\nThe worker agent starts it; see nettailor_domain::trainer."
+    );
     ExitCode::from(2)
 }
 
 fn read(file: &Path) -> anyhow::Result<Assignment> {
-    let bytes = std::fs::read(file).with_context(|| format!("assignment {} cannot be read", file.display()))?;
+    let bytes =
+        std::fs::read(file).with_context(|| format!("assignment {} cannot be read", file.display()))?;
     serde_json::from_slice(&bytes).with_context(|| format!("assignment {} is not one", file.display()))
 }
 
 fn run(assignment: &Assignment) -> TrainerEvent {
     let clock = Clock::start();
     let device = runtime::prepare(assignment.threads);
-    eprintln!("{} on {device:?}, {} threads", assignment.spec.kind(), assignment.threads);
+    eprintln!(
+        "{} on {device:?}, {} threads",
+        assignment.spec.kind(),
+        assignment.threads
+    );
     match stages::run(assignment, device, &Solo::new(), clock, &mut emit) {
         Ok(finished) => TrainerEvent::Finished(finished),
         Err(error) => TrainerEvent::Failed(error.failure()),

@@ -32,7 +32,16 @@ impl<'a> Reporter<'a> {
     pub fn new(sink: &'a mut Sink<'a>, clock: Clock) -> Self {
         let now = Progress::default();
         let zero = Duration::ZERO;
-        Self { sink, clock, now, sums: Losses::default(), steps: 0, images: 0, reported: zero, started: zero }
+        Self {
+            sink,
+            clock,
+            now,
+            sums: Losses::default(),
+            steps: 0,
+            images: 0,
+            reported: zero,
+            started: zero,
+        }
     }
 
     /// Says that `phase` begins.
@@ -45,7 +54,12 @@ impl<'a> Reporter<'a> {
 
     /// Says how much training there will be.
     pub fn start_training(&mut self, epochs: u32, steps: u64) {
-        self.now = Progress { epochs, steps, epoch: 1, ..Progress::default() };
+        self.now = Progress {
+            epochs,
+            steps,
+            epoch: 1,
+            ..Progress::default()
+        };
         self.started = self.clock.elapsed();
         self.phase("training");
     }

@@ -39,12 +39,14 @@ pub fn flush_denormals() {
 fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        /// Larger blocks are mapped and unmapped each time.
-        const LARGEST_KEPT: i32 = 1 << 30;
+        /// Larger blocks are mapped and unmapped each time; glibc accepts no higher limit.
+        const LARGEST_KEPT: i32 = 32 << 20;
+        /// Unused memory at the heap's end beyond this goes back.
+        const MOST_KEPT: i32 = 1 << 30;
         // SAFETY: mallopt only sets limits of the allocator; no other thread runs yet.
         unsafe {
             nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, LARGEST_KEPT);
-            nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, LARGEST_KEPT);
+            nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, MOST_KEPT);
         }
     }
 }
@@ -52,8 +54,17 @@ fn keep_freed_memory() {
 /// A GPU if libtorch's CUDA half is installed beside the rest and finds one; the CPU otherwise.
 fn device() -> Device {
     // SAFETY: loading runs the library's initialisers, which register its kernels with libtorch; it is never unloaded.
-    let loaded = unsafe { nix::libc::dlopen(c"libtorch_cuda.so".as_ptr(), nix::libc::RTLD_NOW | nix::libc::RTLD_GLOBAL) };
-    if !loaded.is_null() && tch::Cuda::is_available() { Device::Cuda(0) } else { Device::Cpu }
+    let loaded = unsafe {
+        nix::libc::dlopen(
+            c"libtorch_cuda.so".as_ptr(),
+            nix::libc::RTLD_NOW | nix::libc::RTLD_GLOBAL,
+        )
+    };
+    if !loaded.is_null() && tch::Cuda::is_available() {
+        Device::Cuda(0)
+    } else {
+        Device::Cpu
+    }
 }
 
 /// Time since it was started.
@@ -85,7 +96,12 @@ mod tests {
             flush_denormals();
             let halved = |x: f32| std::hint::black_box(x) * std::hint::black_box(0.5);
             let smallest = f32::MIN_POSITIVE;
-            (halved(smallest), std::thread::spawn(move || halved(smallest)).join().expect("no panic"))
+            (
+                halved(smallest),
+                std::thread::spawn(move || halved(smallest))
+                    .join()
+                    .expect("no panic"),
+            )
         });
         assert_eq!(child.join().expect("no panic"), (0.0, 0.0));
     }

@@ -67,7 +67,13 @@ pub struct Weights {
 
 /// Maps a file into memory.
 fn map(path: &Path) -> Result<memmap2::Mmap, Error> {
-    let io = |what| move |source| Error::Io { path: path.display().to_string(), what, source };
+    let io = |what| {
+        move |source| Error::Io {
+            path: path.display().to_string(),
+            what,
+            source,
+        }
+    };
     let file = File::open(path).map_err(io("cannot be opened"))?;
     // SAFETY: blobs are immutable once they are in the cache; a file that shrinks under us would end this process alone.
     unsafe { memmap2::Mmap::map(&file) }.map_err(io("cannot be mapped"))
@@ -81,7 +87,15 @@ pub fn digest(path: &Path) -> Result<Digest, Error> {
 /// Fails unless the file's bytes are those named `expected`.
 pub fn verify(path: &Path, expected: Digest) -> Result<(), Error> {
     let found = digest(path)?;
-    if found == expected { Ok(()) } else { Err(Error::Digest { path: path.display().to_string(), found, expected }) }
+    if found == expected {
+        Ok(())
+    } else {
+        Err(Error::Digest {
+            path: path.display().to_string(),
+            found,
+            expected,
+        })
+    }
 }
 
 impl Weights {
@@ -99,18 +113,30 @@ impl Weights {
                 Dtype::F16 => Kind::Half,
                 Dtype::BF16 => Kind::BFloat16,
                 Dtype::I64 | Dtype::I32 => continue,
-                found => return Err(Error::Type { path: name(), name: tensor, found }),
+                found => {
+                    return Err(Error::Type {
+                        path: name(),
+                        name: tensor,
+                        found,
+                    });
+                }
             };
             let size: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();
             let values = Tensor::f_from_data_size(view.data(), &size, kind)?.f_to_kind(Kind::Float)?;
             tensors.insert(tensor, values);
         }
-        Ok(Self { tensors, origin: name() })
+        Ok(Self {
+            tensors,
+            origin: name(),
+        })
     }
 
     /// Tensors made elsewhere; `origin` names them in errors.
     pub fn from_tensors(tensors: HashMap<String, Tensor>, origin: &str) -> Self {
-        Self { tensors, origin: origin.to_owned() }
+        Self {
+            tensors,
+            origin: origin.to_owned(),
+        }
     }
 
     /// Lays `upper` over these weights: where both have a tensor, `upper`'s counts.
@@ -136,7 +162,11 @@ impl Weights {
 
 /// A tensor's values as little-endian bytes, in row-major order of its own shape.
 pub fn bytes(tensor: &Tensor) -> Result<Vec<u8>, tch::TchError> {
-    let flat = tensor.f_detach()?.f_to_device(tch::Device::Cpu)?.f_contiguous()?.f_view([-1])?;
+    let flat = tensor
+        .f_detach()?
+        .f_to_device(tch::Device::Cpu)?
+        .f_contiguous()?
+        .f_view([-1])?;
     let mut bytes = vec![0; flat.numel() * flat.kind().elt_size_in_bytes()];
     flat.f_copy_data_u8(&mut bytes, flat.numel())?;
     Ok(bytes)
@@ -168,12 +198,27 @@ pub fn write<'a>(path: &Path, tensors: impl Iterator<Item = (&'a str, &'a Tensor
     let mut stored = Vec::new();
     for (name, tensor) in tensors {
         let shape = tensor.size().into_iter().map(|n| n as usize).collect();
-        stored.push((name, Stored { shape, bytes: bytes(&tensor.f_to_kind(Kind::Float)?)? }));
+        stored.push((
+            name,
+            Stored {
+                shape,
+                bytes: bytes(&tensor.f_to_kind(Kind::Float)?)?,
+            },
+        ));
     }
-    let format = |source| Error::Format { path: path.display().to_string(), source };
+    let format = |source| Error::Format {
+        path: path.display().to_string(),
+        source,
+    };
     let serialised = safetensors::serialize(stored, None).map_err(format)?;
     let partial = path.with_extension("partial");
-    let io = |what| move |source| Error::Io { path: path.display().to_string(), what, source };
+    let io = |what| {
+        move |source| Error::Io {
+            path: path.display().to_string(),
+            what,
+            source,
+        }
+    };
     let mut file = File::create(&partial).map_err(io("cannot be created"))?;
     file.write_all(&serialised).map_err(io("cannot be written"))?;
     file.sync_all().map_err(io("cannot be flushed"))?;

@@ -53,6 +53,7 @@ pub(super) fn basic(prefix: &str, c_in: u32, c: u32, stride: u32) -> Block {
             linear(conv(prefix, "conv2", "bn2", (c, c), 3, 1)),
         ],
         shortcut: projection(prefix, (c_in, c), stride),
+        activation: Activation::Identity,
     }
 }
 
@@ -67,12 +68,14 @@ pub(super) fn bottleneck(prefix: &str, c_in: u32, c: u32, stride: u32) -> Block 
             linear(conv(prefix, "conv3", "bn3", (c, 4 * c), 1, 1)),
         ],
         shortcut: projection(prefix, (c_in, 4 * c), stride),
+        activation: Activation::Identity,
     }
 }
 
 pub(super) fn wide_basic(prefix: &str, c_in: u32, c: u32, stride: u32) -> Block {
     let changes = stride > 1 || c_in != c;
-    Block { shortcut: if changes { Shortcut::PoolPad } else { Shortcut::Identity }, ..basic(prefix, c_in, c, stride) }
+    let shortcut = if changes { Shortcut::PoolPad } else { Shortcut::Identity };
+    Block { shortcut, activation: Activation::Relu, ..basic(prefix, c_in, c, stride) }
 }
 
 fn resnet(name: BackboneName, stages: &[u32; 4], block: fn(&str, u32, u32, u32) -> Block, widening: u32) -> Backbone {
@@ -142,7 +145,7 @@ fn mbconv(prefix: &str, c_in: u32, c: u32, expansion: u32, kernel: u32, stride: 
     body.push(lite(conv(prefix, "_project_conv", "_bn2", (wide, c), 1, 1), 1, Activation::Identity));
     let identity = stride == 1 && c_in == c;
     let shortcut = if identity { Shortcut::Identity } else { Shortcut::None };
-    Block { in_channels: c_in, out_channels: c, stride, body, shortcut }
+    Block { in_channels: c_in, out_channels: c, stride, body, shortcut, activation: Activation::Identity }
 }
 
 fn lite0() -> Backbone {

@@ -126,7 +126,7 @@ pub enum Shortcut {
     PoolPad,
 }
 
-/// A universal block G_l: node l-1 -> node l. It ends linear; the node applies the activation.
+/// A universal block G_l: node l-1 -> node l. The node applies the backbone's activation once more, to the merged blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// Channels of node l-1.
@@ -139,6 +139,8 @@ pub struct Block {
     pub body: Vec<ConvBn>,
     /// Added to the body's output.
     pub shortcut: Shortcut,
+    /// Applied to that sum: none, but for wide basic blocks, which end in a ReLU of their own.
+    pub activation: Activation,
 }
 
 /// The form of the task-specific skip layers A(s->l).

@@ -1,6 +1,8 @@
 //! Universal blocks and proxies: what merges into a node.
 
-use nettailor_domain::backbone::{Activation, Block as BlockSpec, ProxyForm, ProxyShape, Shortcut as ShortcutSpec};
+use nettailor_domain::backbone::{
+    Activation, Block as BlockSpec, ProxyForm, ProxyShape, Shortcut as ShortcutSpec,
+};
 use tch::Tensor;
 
 use super::unit::{Mode, Norm, Unit, activate};
@@ -10,11 +12,12 @@ use super::{Error, Init};
 /// Standard deviation of a new proxy's weights.
 const PROXY_DEVIATION: f32 = 0.01;
 
-/// A universal block G_l. It ends linear.
+/// A universal block G_l.
 #[derive(Debug)]
 pub struct Block {
     body: Vec<Unit>,
     shortcut: Shortcut,
+    activation: Activation,
 }
 
 #[derive(Debug)]
@@ -32,7 +35,11 @@ enum Shortcut {
 impl Block {
     /// A part of the backbone.
     pub fn new(builder: &mut Builder<'_>, spec: &BlockSpec, epsilon: f64) -> Result<Self, Error> {
-        let body = spec.body.iter().map(|unit| Unit::new(builder, unit, epsilon)).collect::<Result<_, _>>()?;
+        let body = spec
+            .body
+            .iter()
+            .map(|unit| Unit::new(builder, unit, epsilon))
+            .collect::<Result<_, _>>()?;
         let shortcut = match &spec.shortcut {
             ShortcutSpec::None => Shortcut::None,
             ShortcutSpec::Identity => Shortcut::Identity,
@@ -42,7 +49,7 @@ impl Block {
                 channels: i64::from(spec.out_channels) - i64::from(spec.in_channels),
             },
         };
-        Ok(Self { body, shortcut })
+        Ok(Self { body, shortcut, activation: spec.activation })
     }
 
     /// Node l-1 to the block's share of node l, before attention and activation.
@@ -51,7 +58,7 @@ impl Block {
         for unit in &self.body[1..] {
             y = unit.forward(&y, mode.universal)?;
         }
-        Ok(match &self.shortcut {
+        let merged = match &self.shortcut {
             Shortcut::None => y,
             Shortcut::Identity => y.f_add_(x)?,
             Shortcut::Projection(unit) => y.f_add_(&unit.forward(x, mode.universal)?)?,
@@ -62,7 +69,8 @@ impl Block {
                 };
                 y.f_add_(&pooled.f_constant_pad_nd([0, 0, 0, 0, 0, *channels])?)?
             }
-        })
+        };
+        activate(merged, self.activation)
     }
 }
 
@@ -86,8 +94,16 @@ impl Proxy {
         let prefix = format!("proxies.{target}.{source}");
         let mut step = |suffix: &str, c_in: u32, c_out: u32| -> Result<(Tensor, Norm), Error> {
             let name = format!("{prefix}.conv{suffix}.weight");
-            let weight = builder.task(name, &[c_out, c_in, 1, 1], Role::Trained, Init::Normal(PROXY_DEVIATION))?;
-            Ok((weight, Norm::task(builder, &format!("{prefix}.bn{suffix}"), c_out, epsilon)?))
+            let weight = builder.task(
+                name,
+                &[c_out, c_in, 1, 1],
+                Role::Trained,
+                Init::Normal(PROXY_DEVIATION),
+            )?;
+            Ok((
+                weight,
+                Norm::task(builder, &format!("{prefix}.bn{suffix}"), c_out, epsilon)?,
+            ))
         };
         let (c_in, c_out) = (shape.source.channels, shape.target.channels);
         let steps = match shape.form {
@@ -97,7 +113,10 @@ impl Proxy {
                 vec![step("1", c_in, middle)?, step("2", middle, c_out)?]
             }
         };
-        Ok(Self { steps, side: i64::from(shape.target.side) })
+        Ok(Self {
+            steps,
+            side: i64::from(shape.target.side),
+        })
     }
 
     /// The pooled source times `scale` (the block's attention) through the layer; linear at the end.

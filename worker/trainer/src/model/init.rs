@@ -57,8 +57,17 @@ mod tests {
         let deviation = (values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / 40_001.0).sqrt();
         assert!(mean.abs() < 2e-4, "mean {mean}");
         assert!((deviation - 0.01).abs() < 2e-4, "deviation {deviation}");
-        assert_eq!(values, Init::Normal(0.01).values(7, "proxies.1.0.conv.weight", 40_001));
-        assert_ne!(values[..8], Init::Normal(0.01).values(8, "proxies.1.0.conv.weight", 8)[..]);
-        assert_ne!(values[..8], Init::Normal(0.01).values(7, "proxies.1.1.conv.weight", 8)[..]);
+        assert_eq!(
+            values,
+            Init::Normal(0.01).values(7, "proxies.1.0.conv.weight", 40_001)
+        );
+        assert_ne!(
+            values[..8],
+            Init::Normal(0.01).values(8, "proxies.1.0.conv.weight", 8)[..]
+        );
+        assert_ne!(
+            values[..8],
+            Init::Normal(0.01).values(7, "proxies.1.1.conv.weight", 8)[..]
+        );
     }
 }

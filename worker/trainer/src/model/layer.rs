@@ -45,23 +45,41 @@ impl Layer {
         number: usize,
         input: u32,
     ) -> Result<Self, Error> {
-        let skips = plan.blocks[1..].iter().map(|block| (block, backbone.proxy(block.source, number, input)));
+        let skips = plan.blocks[1..]
+            .iter()
+            .map(|block| (block, backbone.proxy(block.source, number, input)));
         let shapes: Vec<(usize, usize, ProxyShape)> = skips
             .enumerate()
             .filter(|(_, (block, _))| block.kept())
             .map(|(index, (block, shape))| (index + 1, block.source, shape))
             .collect();
-        let main = if plan.blocks[0].kept() { Some(&backbone.blocks[number - 1]) } else { None };
-        let main = main.map(|spec| Block::new(builder, spec, backbone.bn_eps)).transpose()?;
+        let main = if plan.blocks[0].kept() {
+            Some(&backbone.blocks[number - 1])
+        } else {
+            None
+        };
+        let main = main
+            .map(|spec| Block::new(builder, spec, backbone.bn_eps))
+            .transpose()?;
         let start = builder.position();
         let skips = shapes
             .into_iter()
             .map(|(position, source, shape)| {
                 let proxy = Proxy::new(builder, &shape, (source, number), backbone.bn_eps)?;
-                Ok(Skip { source, position, proxy })
+                Ok(Skip {
+                    source,
+                    position,
+                    proxy,
+                })
             })
             .collect::<Result<_, Error>>()?;
-        Ok(Self { number, main, skips, own: start..builder.position(), activation: backbone.node_activation })
+        Ok(Self {
+            number,
+            main,
+            skips,
+            own: start..builder.position(),
+            activation: backbone.node_activation,
+        })
     }
 
     /// Whether any block is left.
@@ -87,7 +105,9 @@ impl Layer {
         };
         for (skip, pooled) in self.skips.iter().zip(pooled) {
             let Some(pooled) = pooled else { continue };
-            let weight = attention.map(|a| a.f_select(0, skip.position as i64)).transpose()?;
+            let weight = attention
+                .map(|a| a.f_select(0, skip.position as i64))
+                .transpose()?;
             let part = skip.proxy.forward(pooled, mode, weight.as_ref())?;
             sum = Some(match sum {
                 Some(mut sum) => sum.f_add_(&part)?,

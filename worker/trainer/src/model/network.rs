@@ -83,7 +83,11 @@ impl Network {
         let layers = (architecture.layers.iter().zip(1..))
             .map(|(plan, number)| Layer::new(builder, &backbone, plan, number, recipe.input))
             .collect::<Result<Vec<_>, _>>()?;
-        let head = backbone.head.as_ref().map(|unit| Unit::new(builder, unit, epsilon)).transpose()?;
+        let head = backbone
+            .head
+            .as_ref()
+            .map(|unit| Unit::new(builder, unit, epsilon))
+            .transpose()?;
         let start = builder.position();
         let end_norm = if backbone.end_bn {
             Some(Norm::task(builder, "end_bn", backbone.features(), epsilon)?)
@@ -94,12 +98,28 @@ impl Network {
         let init = Init::Normal(CLASSIFIER_DEVIATION);
         let classifier = (
             builder.task("classifier.weight".to_owned(), &shape, Role::Trained, init)?,
-            builder.task("classifier.bias".to_owned(), &shape[..1], Role::Trained, Init::Constant(0.0))?,
+            builder.task(
+                "classifier.bias".to_owned(),
+                &shape[..1],
+                Role::Trained,
+                Init::Constant(0.0),
+            )?,
         );
         let end = start..builder.position();
         let variables = owner.finish()?;
         let layout = recipe.layout;
-        Ok(Self { backbone, architecture, layers, variables, end, layout, stem, head, end_norm, classifier })
+        Ok(Self {
+            backbone,
+            architecture,
+            layers,
+            variables,
+            end,
+            layout,
+            stem,
+            head,
+            end_norm,
+            classifier,
+        })
     }
 
     /// Attention of every layer as tensors, one element per block, with a gradient if asked for. `None` for a layer whose
@@ -123,7 +143,11 @@ impl Network {
             return Ok(Vec::new());
         }
         let kept = self.architecture.layers.iter().zip(1..).map(|(layer, number)| {
-            let scores = layer.blocks.iter().filter(|block| block.kept()).map(|block| block.score);
+            let scores = layer
+                .blocks
+                .iter()
+                .filter(|block| block.kept())
+                .map(|block| block.score);
             (format!("scores.{number}"), scores.collect::<Vec<f32>>())
         });
         kept.filter(|(_, scores)| !scores.is_empty())
@@ -134,7 +158,11 @@ impl Network {
     /// Images `[n, 3, input, input]` to node 0.
     pub fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor, Error> {
         let x = self.stem.forward(images, mode.universal)?;
-        Ok(if self.backbone.stem_pool { x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)? } else { x })
+        Ok(if self.backbone.stem_pool {
+            x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?
+        } else {
+            x
+        })
     }
 
     /// The last node to logits.
@@ -148,7 +176,8 @@ impl Network {
             None => x,
         };
         let (weight, bias) = &self.classifier;
-        Ok(x.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?.f_linear(weight, Some(bias))?)
+        Ok(x.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?
+            .f_linear(weight, Some(bias))?)
     }
 
     /// The whole network on one autograd graph (or none, under `no_grad`): teachers, and every evaluation.
@@ -157,7 +186,12 @@ impl Network {
     }
 
     /// The same under given attention tensors.
-    pub fn forward_with(&self, images: &Tensor, mode: Mode, attention: &[Option<Tensor>]) -> Result<Forward, Error> {
+    pub fn forward_with(
+        &self,
+        images: &Tensor,
+        mode: Mode,
+        attention: &[Option<Tensor>],
+    ) -> Result<Forward, Error> {
         let mut nodes = vec![Some(self.stem(images, mode)?)];
         // A source pooled by several layers is pooled once.
         let mut pools: HashMap<(usize, i64), Tensor> = HashMap::new();

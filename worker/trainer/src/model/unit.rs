@@ -32,14 +32,20 @@ pub struct Mode {
 
 impl Mode {
     /// Running statistics everywhere.
-    pub const EVALUATE: Mode = Mode { universal: Statistics::Running, task: Statistics::Running };
+    pub const EVALUATE: Mode = Mode {
+        universal: Statistics::Running,
+        task: Statistics::Running,
+    };
 
     /// Batch statistics everywhere, one running update.
     pub const TRAIN: Mode = Mode::batch(STATISTICS_MOMENTUM);
 
     /// Batch statistics everywhere, with this momentum.
     pub const fn batch(momentum: f64) -> Mode {
-        Mode { universal: Statistics::Batch { momentum }, task: Statistics::Batch { momentum } }
+        Mode {
+            universal: Statistics::Batch { momentum },
+            task: Statistics::Batch { momentum },
+        }
     }
 
     /// The same for a batch of `size` images: a single image has no statistics worth the name.
@@ -86,14 +92,28 @@ impl Norm {
 
     /// Normalises `x` `[n, channels, h, w]`. With `scale` (one element) the result is multiplied by it, at the price of
     /// scaling two vectors instead of a feature map.
-    pub fn forward(&self, x: &Tensor, statistics: Statistics, scale: Option<&Tensor>) -> Result<Tensor, Error> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        statistics: Statistics,
+        scale: Option<&Tensor>,
+    ) -> Result<Tensor, Error> {
         let (training, momentum) = match statistics {
             Statistics::Running => (false, 0.0),
             Statistics::Batch { momentum } => (true, momentum),
         };
         let affine = |weight: &Tensor, bias: &Tensor| {
             let (mean, variance) = (Some(&self.mean), Some(&self.variance));
-            x.f_batch_norm(Some(weight), Some(bias), mean, variance, training, momentum, self.epsilon, true)
+            x.f_batch_norm(
+                Some(weight),
+                Some(bias),
+                mean,
+                variance,
+                training,
+                momentum,
+                self.epsilon,
+                true,
+            )
         };
         Ok(match scale {
             None => affine(&self.weight, &self.bias)?,
@@ -134,7 +154,11 @@ impl Unit {
     pub fn new(builder: &mut Builder<'_>, spec: &ConvBn, epsilon: f64) -> Result<Self, Error> {
         let [weight, norm @ ..] = spec.tensors();
         let weight = builder.universal(&weight)?;
-        Ok(Self { spec: spec.clone(), weight, norm: Norm::universal(builder, &norm, epsilon)? })
+        Ok(Self {
+            spec: spec.clone(),
+            weight,
+            norm: Norm::universal(builder, &norm, epsilon)?,
+        })
     }
 
     /// `[n, in, h, w] -> [n, out, h', w']`, sides by the convolution formula.
@@ -142,7 +166,14 @@ impl Unit {
         let spec = &self.spec;
         let [stride, groups] = [spec.stride, spec.groups].map(i64::from);
         let convolve = |x: &Tensor, padding: i64| {
-            x.f_conv2d(&self.weight, None::<&Tensor>, [stride, stride], [padding, padding], [1, 1], groups)
+            x.f_conv2d(
+                &self.weight,
+                None::<&Tensor>,
+                [stride, stride],
+                [padding, padding],
+                [1, 1],
+                groups,
+            )
         };
         let y = match self.padding(x.size()[2]) {
             (before, after) if before == after => convolve(x, before)?,

@@ -63,7 +63,9 @@ impl Variables {
 
     /// Indices of those that gradients change, within `range`.
     pub fn trained(&self, range: Range<usize>) -> Vec<usize> {
-        range.filter(|index| self.0[*index].role == Role::Trained).collect()
+        range
+            .filter(|index| self.0[*index].role == Role::Trained)
+            .collect()
     }
 
     /// blake3 over the frozen tensors' bytes: equal before and after training, or something is badly wrong.
@@ -106,7 +108,14 @@ const SHOWN: usize = 5;
 impl<'a> Builder<'a> {
     /// Takes tensors from `weights`, puts them on `layout`'s device.
     pub fn new(weights: &'a Weights, origin: Origin, universal: Role, layout: Layout) -> Self {
-        Self { weights, origin, layout, universal, variables: Variables::default(), problems: Vec::new() }
+        Self {
+            weights,
+            origin,
+            layout,
+            universal,
+            variables: Variables::default(),
+            problems: Vec::new(),
+        }
     }
 
     /// Number of tensors so far: ranges between two calls name a module's own.
@@ -126,7 +135,10 @@ impl<'a> Builder<'a> {
 
     /// A parameter or statistic of the task.
     pub fn task(&mut self, name: String, shape: &[u32], role: Role, init: Init) -> Result<Tensor, Error> {
-        let spec = TensorSpec { name, shape: shape.iter().map(|n| *n as usize).collect() };
+        let spec = TensorSpec {
+            name,
+            shape: shape.iter().map(|n| *n as usize).collect(),
+        };
         self.add(&spec, role, Some(init))
     }
 
@@ -135,7 +147,11 @@ impl<'a> Builder<'a> {
         let tensor = match (self.weights.get(&spec.name), init, self.origin) {
             (Some(found), _, _) if found.size() == shape => found.shallow_clone(),
             (Some(found), _, _) => {
-                self.problems.push(format!("{}: expected shape {shape:?}, the file has {:?}", spec.name, found.size()));
+                self.problems.push(format!(
+                    "{}: expected shape {shape:?}, the file has {:?}",
+                    spec.name,
+                    found.size()
+                ));
                 return Ok(Tensor::f_zeros(&shape, tch::kind::FLOAT_CPU)?);
             }
             (None, Some(init), Origin::Fresh { seed }) => {
@@ -143,13 +159,23 @@ impl<'a> Builder<'a> {
                 Tensor::f_from_slice(&values)?.f_view(&shape[..])?
             }
             (None, _, _) => {
-                self.problems.push(format!("{}: expected shape {shape:?}, the file has no such tensor", spec.name));
+                self.problems.push(format!(
+                    "{}: expected shape {shape:?}, the file has no such tensor",
+                    spec.name
+                ));
                 return Ok(Tensor::f_zeros(&shape, tch::kind::FLOAT_CPU)?);
             }
         };
         // A copy: the network owns what it may change, and the weights can be read again.
-        let tensor = self.layout.owned(&tensor)?.f_set_requires_grad(role == Role::Trained)?;
-        self.variables.0.push(Variable { name: spec.name.clone(), tensor: tensor.shallow_clone(), role });
+        let tensor = self
+            .layout
+            .owned(&tensor)?
+            .f_set_requires_grad(role == Role::Trained)?;
+        self.variables.0.push(Variable {
+            name: spec.name.clone(),
+            tensor: tensor.shallow_clone(),
+            role,
+        });
         Ok(tensor)
     }
 
@@ -162,6 +188,9 @@ impl<'a> Builder<'a> {
         if self.problems.len() > SHOWN {
             listed.push(format!("and {} more", self.problems.len() - SHOWN));
         }
-        Err(Error::Mismatch { origin: self.weights.origin().to_owned(), tensors: listed.join("; ") })
+        Err(Error::Mismatch {
+            origin: self.weights.origin().to_owned(),
+            tensors: listed.join("; "),
+        })
     }
 }

@@ -43,7 +43,9 @@ impl Error {
         match self {
             Self::Data(error) => error.class(),
             // A digest that differs is this node's copy; another node may have a good one.
-            Self::Weights(weights::Error::Io { .. } | weights::Error::Digest { .. }) => FailureClass::Resources,
+            Self::Weights(weights::Error::Io { .. } | weights::Error::Digest { .. }) => {
+                FailureClass::Resources
+            }
             Self::Weights(weights::Error::Format { .. } | weights::Error::Type { .. }) => FailureClass::Input,
             Self::Model(model::Error::Mismatch { .. }) => FailureClass::Input,
             Self::Step(step::Error::Diverged { .. }) => FailureClass::Input,
@@ -51,7 +53,9 @@ impl Error {
             Self::Torch(error)
             | Self::Weights(weights::Error::Torch(error))
             | Self::Model(model::Error::Torch(error))
-            | Self::Step(step::Error::Torch(error) | step::Error::Model(model::Error::Torch(error))) => of_torch(error),
+            | Self::Step(step::Error::Torch(error) | step::Error::Model(model::Error::Torch(error))) => {
+                of_torch(error)
+            }
             Self::Model(model::Error::Disconnected)
             | Self::Step(step::Error::Model(_))
             | Self::NoParent { .. }
@@ -71,7 +75,10 @@ impl Error {
             }
             source = error.source();
         }
-        Failure { class: self.class(), message }
+        Failure {
+            class: self.class(),
+            message,
+        }
     }
 }
 
@@ -79,5 +86,9 @@ impl Error {
 fn of_torch(error: &TchError) -> FailureClass {
     let text = error.to_string();
     let starved = ["not enough memory", "can't allocate memory", "out of memory"];
-    if starved.iter().any(|words| text.contains(words)) { FailureClass::Resources } else { FailureClass::Internal }
+    if starved.iter().any(|words| text.contains(words)) {
+        FailureClass::Resources
+    } else {
+        FailureClass::Internal
+    }
 }

@@ -57,7 +57,11 @@ pub fn run<'a>(
     // Whatever happened, the shared file is what it was.
     weights::verify(&assignment.backbone, assignment.spec.backbone)?;
     let samples = [Split::Train, Split::HeldOut, Split::Test].map(|split| stage.data.len(split) as u64);
-    Ok(Finished { outcome, samples, unreadable: stage.data.unreadable() })
+    Ok(Finished {
+        outcome,
+        samples,
+        unreadable: stage.data.unreadable(),
+    })
 }
 
 impl<'a> Stage<'a> {
@@ -73,41 +77,82 @@ impl<'a> Stage<'a> {
         report.phase("reading data");
         let (reading, cache) = (&spec.reading, &assignment.cache_dir);
         let mut log = |text: &str| eprintln!("{text}");
-        let data =
-            Dataset::open(&assignment.data, spec.data, reading, &spec.classes, spec.seed, cache, &mut log)?;
+        let data = Dataset::open(
+            &assignment.data,
+            spec.data,
+            reading,
+            &spec.classes,
+            spec.seed,
+            cache,
+            &mut log,
+        )?;
         let normalisation = reading.normalise.unwrap_or(backbone.normalisation);
-        Ok(Self { assignment, backbone, data, layout: Layout::on(device), normalisation, gang, report })
+        Ok(Self {
+            assignment,
+            backbone,
+            data,
+            layout: Layout::on(device),
+            normalisation,
+            gang,
+            report,
+        })
     }
 
     fn recipe(&self, universal: Role, origin: Origin) -> Recipe {
         let spec = &self.assignment.spec;
         let (classes, input) = (spec.classes.len() as u32, spec.reading.image_size);
-        Recipe { universal, origin, classes, input, layout: self.layout }
+        Recipe {
+            universal,
+            origin,
+            classes,
+            input,
+            layout: self.layout,
+        }
     }
 
     /// The result of a parent whose outcome `choose` accepts.
-    fn parent(&self, what: &'static str, choose: impl Fn(&StageOutcome) -> bool) -> Result<&'a ParentInput, Error> {
+    fn parent(
+        &self,
+        what: &'static str,
+        choose: impl Fn(&StageOutcome) -> bool,
+    ) -> Result<&'a ParentInput, Error> {
         let assignment = self.assignment;
-        assignment.parents.iter().find(|parent| choose(&parent.result.outcome)).ok_or(Error::NoParent { what })
+        assignment
+            .parents
+            .iter()
+            .find(|parent| choose(&parent.result.outcome))
+            .ok_or(Error::NoParent { what })
     }
 
     /// The finished teacher, for evaluation.
     fn teacher(&self) -> Result<Network, Error> {
-        let parent = self.parent("teacher", |outcome| matches!(outcome, StageOutcome::Teacher { .. }))?;
+        let parent = self.parent("teacher", |outcome| {
+            matches!(outcome, StageOutcome::Teacher { .. })
+        })?;
         let weights = Weights::read(&parent.weights)?;
         let architecture = Architecture::backbone_only(&self.backbone);
-        Ok(Network::new(architecture, &weights, self.recipe(Role::Frozen, Origin::Stored))?)
+        Ok(Network::new(
+            architecture,
+            &weights,
+            self.recipe(Role::Frozen, Origin::Stored),
+        )?)
     }
 
     /// A network of `architecture` over the frozen backbone, with the task's own tensors from `parent`.
     fn tailored(&self, architecture: Architecture, parent: &ParentInput) -> Result<Network, Error> {
         let weights = Weights::read(&self.assignment.backbone)?.overlaid(Weights::read(&parent.weights)?);
-        Ok(Network::new(architecture, &weights, self.recipe(Role::Frozen, Origin::Stored))?)
+        Ok(Network::new(
+            architecture,
+            &weights,
+            self.recipe(Role::Frozen, Origin::Stored),
+        )?)
     }
 
     /// A batch as the network wants it: images `[n, 3, side, side]`, labels `[n]`.
     fn tensors(&self, batch: &Batch) -> Result<(Tensor, Tensor), Error> {
-        let images = self.layout.images(&batch.pixels, batch.size, &self.normalisation)?;
+        let images = self
+            .layout
+            .images(&batch.pixels, batch.size, &self.normalisation)?;
         let labels = Tensor::f_from_slice(&batch.labels)?.f_to_device(self.layout.device)?;
         Ok((images, labels))
     }
@@ -115,15 +160,27 @@ impl<'a> Stage<'a> {
     /// Leaves a task's own tensors in the attempt's folder: everything but the backbone's, and the scores.
     fn write_task(&self, network: &Network) -> Result<(), Error> {
         let scores = network.scores()?;
-        let own = network.variables.iter().filter(|variable| variable.role != Role::Frozen);
+        let own = network
+            .variables
+            .iter()
+            .filter(|variable| variable.role != Role::Frozen);
         let own = own.map(|variable| (variable.name.as_str(), &variable.tensor));
         let scores = scores.iter().map(|(name, tensor)| (name.as_str(), tensor));
-        Ok(weights::write(&self.assignment.output_dir.join(WEIGHTS_FILE), own.chain(scores))?)
+        Ok(weights::write(
+            &self.assignment.output_dir.join(WEIGHTS_FILE),
+            own.chain(scores),
+        )?)
     }
 
     /// Leaves the whole network in the attempt's folder.
     fn write_whole(&self, network: &Network) -> Result<(), Error> {
-        let all = network.variables.iter().map(|variable| (variable.name.as_str(), &variable.tensor));
-        Ok(weights::write(&self.assignment.output_dir.join(WEIGHTS_FILE), all)?)
+        let all = network
+            .variables
+            .iter()
+            .map(|variable| (variable.name.as_str(), &variable.tensor));
+        Ok(weights::write(
+            &self.assignment.output_dir.join(WEIGHTS_FILE),
+            all,
+        )?)
     }
 }

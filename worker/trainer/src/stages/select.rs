@@ -7,14 +7,21 @@ use crate::data::Split;
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Result<StageOutcome, Error> {
     let selection = stage.assignment.selection.ok_or(Error::NoSelection)?;
-    let chosen = |outcome: &StageOutcome| matches!(outcome, StageOutcome::Candidate { k, .. } if *k == selection.k);
+    let chosen =
+        |outcome: &StageOutcome| matches!(outcome, StageOutcome::Candidate { k, .. } if *k == selection.k);
     let parent = stage.parent("chosen candidate", chosen)?;
     let StageOutcome::Candidate { architecture, .. } = &parent.result.outcome else {
-        return Err(Error::NoParent { what: "chosen candidate" });
+        return Err(Error::NoParent {
+            what: "chosen candidate",
+        });
     };
     let network = stage.tailored(architecture.clone(), parent)?;
     let teacher = stage.teacher()?;
     let teacher_test = stage.evaluate(&teacher, Split::Test)?;
     let test = stage.evaluate(&network, Split::Test)?;
-    Ok(StageOutcome::Select { selection, teacher_test, test })
+    Ok(StageOutcome::Select {
+        selection,
+        teacher_test,
+        test,
+    })
 }

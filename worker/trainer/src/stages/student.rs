@@ -11,7 +11,11 @@ use crate::model::{Mode, Network, Origin, Role, Statistics};
 use crate::step::{Complexity, LearnerSettings, SgdSettings, StudentLearner, StudentLoss};
 use crate::weights::Weights;
 
-pub(super) fn run(stage: &mut Stage<'_>, max_skip: usize, student: &StudentSettings) -> Result<StageOutcome, Error> {
+pub(super) fn run(
+    stage: &mut Stage<'_>,
+    max_skip: usize,
+    student: &StudentSettings,
+) -> Result<StageOutcome, Error> {
     let spec = &stage.assignment.spec;
     let input = spec.reading.image_size;
     let architecture = Architecture::new(&stage.backbone, max_skip);
@@ -23,14 +27,21 @@ pub(super) fn run(stage: &mut Stage<'_>, max_skip: usize, student: &StudentSetti
     let network = Network::new(architecture, &weights, recipe)?;
     let (network, held_out) = train(stage, network, student, &student.training, &complexity)?;
     let (expected_complexity, _) = complexity(&network.architecture);
-    Ok(StageOutcome::Student { architecture: network.architecture, held_out, expected_complexity })
+    Ok(StageOutcome::Student {
+        architecture: network.architecture,
+        held_out,
+        expected_complexity,
+    })
 }
 
 /// How batch norms work while a student trains.
 pub(super) fn mode(student: &StudentSettings) -> Mode {
     match student.bn_mode {
         BnMode::Task => Mode::TRAIN,
-        BnMode::Frozen => Mode { universal: Statistics::Running, ..Mode::TRAIN },
+        BnMode::Frozen => Mode {
+            universal: Statistics::Running,
+            ..Mode::TRAIN
+        },
     }
 }
 
@@ -44,7 +55,11 @@ pub(super) fn train(
     complexity: &Complexity<'_>,
 ) -> Result<(Network, Accuracy), Error> {
     let before = network.variables.frozen_digest()?;
-    let teacher = if student.gamma2 == 0.0 { None } else { Some(stage.teacher()?) };
+    let teacher = if student.gamma2 == 0.0 {
+        None
+    } else {
+        Some(stage.teacher()?)
+    };
     let settings = LearnerSettings {
         loss: StudentLoss {
             gamma1: student.gamma1,
@@ -55,7 +70,10 @@ pub(super) fn train(
         },
         gamma1_ramp: student.gamma1_ramp,
         score_rate: student.score_learning_rate,
-        sgd: SgdSettings { momentum: training.momentum, weight_decay: training.weight_decay },
+        sgd: SgdSettings {
+            momentum: training.momentum,
+            weight_decay: training.weight_decay,
+        },
         mode: mode(student),
     };
     let gang: &dyn Collective = stage.gang;

@@ -14,7 +14,10 @@ pub(super) fn run(stage: &mut Stage<'_>, training: &TrainingSettings) -> Result<
     let weights = Weights::read(&stage.assignment.backbone)?;
     let recipe = stage.recipe(Role::Trained, Origin::Fresh { seed: spec.seed });
     let network = Network::new(Architecture::backbone_only(&stage.backbone), &weights, recipe)?;
-    let settings = SgdSettings { momentum: training.momentum, weight_decay: training.weight_decay };
+    let settings = SgdSettings {
+        momentum: training.momentum,
+        weight_decay: training.weight_decay,
+    };
     let mut learner = TeacherLearner::new(network, settings, stage.gang);
     let held_out = stage.train(&mut learner, training)?;
     stage.write_whole(&learner.into_network())?;

@@ -22,7 +22,11 @@ fn learning_rate(settings: &TrainingSettings, epoch: u32) -> f64 {
 
 impl Stage<'_> {
     /// Trains for all epochs. Returns the held-out accuracy at the end.
-    pub(super) fn train(&mut self, learner: &mut dyn Learner, settings: &TrainingSettings) -> Result<Accuracy, Error> {
+    pub(super) fn train(
+        &mut self,
+        learner: &mut dyn Learner,
+        settings: &TrainingSettings,
+    ) -> Result<Accuracy, Error> {
         let batch_size = settings.batch_size as usize;
         let steps = self.data.train_steps(batch_size) as u64 * u64::from(settings.epochs);
         self.report.start_training(settings.epochs, steps);
@@ -34,7 +38,10 @@ impl Stage<'_> {
             for batch in self.data.train_batches(epoch, batch_size) {
                 let batch = batch?;
                 let (images, labels) = self.tensors(&batch)?;
-                let at = Moment { learning_rate: rate, progress: done as f64 / steps as f64 };
+                let at = Moment {
+                    learning_rate: rate,
+                    progress: done as f64 / steps as f64,
+                };
                 let losses = learner.step(&images, &labels, at)?;
                 done += 1;
                 self.report.step(epoch + 1, batch.labels.len() as u64, losses);
@@ -55,7 +62,10 @@ impl Stage<'_> {
             let batch = batch?;
             let (images, labels) = self.tensors(&batch)?;
             let logits = tch::no_grad(|| network.forward(&images, Mode::EVALUATE))?.logits;
-            let right = logits.f_argmax(1, false)?.f_eq_tensor(&labels)?.f_sum(tch::Kind::Int64)?;
+            let right = logits
+                .f_argmax(1, false)?
+                .f_eq_tensor(&labels)?
+                .f_sum(tch::Kind::Int64)?;
             accuracy.correct += right.f_int64_value(&[])? as u64;
             accuracy.total += batch.labels.len() as u64;
         }
@@ -79,9 +89,14 @@ impl Stage<'_> {
             // 1, 1/2, 1/3, ...: the first batch replaces what was there, each later one joins the mean.
             let averaged = |statistics| match statistics {
                 Statistics::Running => Statistics::Running,
-                Statistics::Batch { .. } => Statistics::Batch { momentum: 1.0 / f64::from(number) },
+                Statistics::Batch { .. } => Statistics::Batch {
+                    momentum: 1.0 / f64::from(number),
+                },
             };
-            let mode = Mode { universal: averaged(mode.universal), task: averaged(mode.task) };
+            let mode = Mode {
+                universal: averaged(mode.universal),
+                task: averaged(mode.task),
+            };
             tch::no_grad(|| network.forward(&images, mode.for_batch(images.size()[0])))?;
         }
         Ok(())
@@ -104,7 +119,11 @@ mod tests {
         };
         let rates: Vec<f64> = (0..12).map(|epoch| learning_rate(&settings, epoch)).collect();
         for (epoch, expected) in [(0, 0.1), (3, 0.1), (4, 0.01), (7, 0.01), (8, 0.001), (11, 0.001)] {
-            assert!((rates[epoch] - expected).abs() < 1e-12, "epoch {epoch}: {}", rates[epoch]);
+            assert!(
+                (rates[epoch] - expected).abs() < 1e-12,
+                "epoch {epoch}: {}",
+                rates[epoch]
+            );
         }
     }
 }

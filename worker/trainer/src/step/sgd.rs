@@ -24,13 +24,19 @@ impl Sgd {
     /// For these tensors, at rest.
     pub fn new(settings: SgdSettings, tensors: Vec<Tensor>) -> Self {
         let velocity = tensors.iter().map(|_| None).collect();
-        Self { settings, tensors, velocity }
+        Self {
+            settings,
+            tensors,
+            velocity,
+        }
     }
 
     /// Moves each tensor against its gradient. A tensor without one stays where it is, without decay.
     pub fn step(&mut self, gradients: &[Option<Tensor>], learning_rate: f64) -> Result<(), tch::TchError> {
         tch::no_grad(|| {
-            for ((tensor, velocity), gradient) in self.tensors.iter_mut().zip(&mut self.velocity).zip(gradients) {
+            for ((tensor, velocity), gradient) in
+                self.tensors.iter_mut().zip(&mut self.velocity).zip(gradients)
+            {
                 let Some(gradient) = gradient else { continue };
                 let mut push = match velocity.take() {
                     Some(mut velocity) => velocity.f_mul_scalar_(self.settings.momentum)?.f_add_(gradient)?,
@@ -53,7 +59,11 @@ impl Sgd {
 
 /// y + factor * x, in place.
 fn axpy(mut y: Tensor, x: &Tensor, factor: f64) -> Result<Tensor, tch::TchError> {
-    if factor == 0.0 { Ok(y) } else { y.f_add_(&x.f_mul_scalar(factor)?) }
+    if factor == 0.0 {
+        Ok(y)
+    } else {
+        y.f_add_(&x.f_mul_scalar(factor)?)
+    }
 }
 
 /// The optimiser of an architecture's scores: plain numbers, no weight decay.
@@ -66,13 +76,24 @@ pub struct ScoreSgd {
 impl ScoreSgd {
     /// For the scores of `architecture`, at rest.
     pub fn new(momentum: f64, architecture: &Architecture) -> Self {
-        let velocity = architecture.layers.iter().map(|layer| vec![0.0; layer.blocks.len()]).collect();
-        Self { momentum: momentum as f32, velocity }
+        let velocity = architecture
+            .layers
+            .iter()
+            .map(|layer| vec![0.0; layer.blocks.len()])
+            .collect();
+        Self {
+            momentum: momentum as f32,
+            velocity,
+        }
     }
 
     /// Moves the scores of kept blocks against the gradient on the attention.
     pub fn step(&mut self, architecture: &mut Architecture, on_attention: &[Vec<f64>], learning_rate: f64) {
-        let layers = architecture.layers.iter_mut().zip(on_attention).zip(&mut self.velocity);
+        let layers = architecture
+            .layers
+            .iter_mut()
+            .zip(on_attention)
+            .zip(&mut self.velocity);
         for ((layer, gradient), velocity) in layers {
             let gradient = layer.score_gradient(gradient);
             for ((block, gradient), velocity) in layer.blocks.iter_mut().zip(gradient).zip(velocity) {

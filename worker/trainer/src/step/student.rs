@@ -65,15 +65,27 @@ pub fn gradients(
     let cross_entropy = entropy.f_double_value(&[])?;
     let mut found = Gradients {
         tensors: (0..network.variables.len()).map(|_| None).collect(),
-        attention: network.architecture.layers.iter().map(|layer| vec![0.0; layer.blocks.len()]).collect(),
+        attention: network
+            .architecture
+            .layers
+            .iter()
+            .map(|layer| vec![0.0; layer.blocks.len()])
+            .collect(),
     };
     let own = network.variables.trained(network.end.clone());
-    let mut inputs: Vec<&Tensor> = own.iter().map(|index| &network.variables.get(*index).tensor).collect();
+    let mut inputs: Vec<&Tensor> = own
+        .iter()
+        .map(|index| &network.variables.get(*index).tensor)
+        .collect();
     if last.requires_grad() {
         inputs.push(last);
     }
     let mut on_head = Tensor::f_run_backward(&[objective], &inputs, false, false)?;
-    let on_last = if on_head.len() > own.len() { on_head.pop().as_ref().and_then(defined) } else { None };
+    let on_last = if on_head.len() > own.len() {
+        on_head.pop().as_ref().and_then(defined)
+    } else {
+        None
+    };
     for (index, gradient) in own.iter().zip(&on_head) {
         found.tensors[*index] = defined(gradient);
     }
@@ -81,21 +93,39 @@ pub fn gradients(
     let end_to_end = loss.hints == Hints::EndToEnd;
     let mut found = tape.backward(on_last, found, |node, x, task| {
         let Some(target) = teacher.and_then(|teacher| teacher.nodes[node].as_ref()) else {
-            return Ok(Pull { task, hint: None, end_to_end });
+            return Ok(Pull {
+                task,
+                hint: None,
+                end_to_end,
+            });
         };
         let difference = x.f_sub(target)?;
         hint_sum += difference.f_square()?.f_mean(Kind::Float)?.f_double_value(&[])?;
         let hint = difference.f_mul_scalar(2.0 * weight / x.numel() as f64)?;
-        Ok(Pull { task, hint: Some(hint), end_to_end })
+        Ok(Pull {
+            task,
+            hint: Some(hint),
+            end_to_end,
+        })
     })?;
 
     let hint = hint_sum / layers;
-    let mut losses = Losses { total: cross_entropy + loss.gamma2 * hint, cross_entropy, hint, complexity: 0.0 };
+    let mut losses = Losses {
+        total: cross_entropy + loss.gamma2 * hint,
+        cross_entropy,
+        hint,
+        complexity: 0.0,
+    };
     if loss.gamma1 != 0.0 {
         let (value, excess, gradient) = loss.penalty(&network.architecture);
         losses.complexity = value;
         losses.total += loss.gamma1 * excess;
-        for (sum, part) in found.attention.iter_mut().flatten().zip(gradient.iter().flatten()) {
+        for (sum, part) in found
+            .attention
+            .iter_mut()
+            .flatten()
+            .zip(gradient.iter().flatten())
+        {
             *sum += loss.gamma1 * part;
         }
     }
@@ -136,10 +166,21 @@ impl<'a> StudentLearner<'a> {
         gang: &'a dyn Collective,
     ) -> Self {
         let trained = network.variables.trained(0..network.variables.len());
-        let tensors = trained.iter().map(|index| network.variables.get(*index).tensor.shallow_clone()).collect();
+        let tensors = trained
+            .iter()
+            .map(|index| network.variables.get(*index).tensor.shallow_clone())
+            .collect();
         let sgd = Sgd::new(settings.sgd, tensors);
         let scores = ScoreSgd::new(settings.sgd.momentum, &network.architecture);
-        Self { network, teacher, gang, settings, trained, sgd, scores }
+        Self {
+            network,
+            teacher,
+            gang,
+            settings,
+            trained,
+            sgd,
+            scores,
+        }
     }
 
     /// The network as trained so far.
@@ -149,7 +190,11 @@ impl<'a> StudentLearner<'a> {
 
     /// Agrees on the gradients with the gang: the tensors', then the attention's as one tensor of its own.
     fn reduce(&self, found: &mut Gradients) -> Result<Vec<Option<Tensor>>, Error> {
-        let tensors: Vec<Option<Tensor>> = self.trained.iter().map(|index| found.tensors[*index].take()).collect();
+        let tensors: Vec<Option<Tensor>> = self
+            .trained
+            .iter()
+            .map(|index| found.tensors[*index].take())
+            .collect();
         if self.gang.world_size() == 1 {
             self.gang.all_reduce_mean(&[])?;
             return Ok(tensors);
@@ -176,16 +221,31 @@ impl Learner for StudentLearner<'_> {
             _ => None,
         };
         let settings = &self.settings;
-        let ramp = if settings.gamma1_ramp > 0.0 { (at.progress / settings.gamma1_ramp).min(1.0) } else { 1.0 };
-        let loss = StudentLoss { gamma1: ramp * settings.loss.gamma1, ..settings.loss };
-        let (losses, mut found) = gradients(&self.network, images, labels, teacher.as_ref(), &loss, settings.mode)?;
+        let ramp = if settings.gamma1_ramp > 0.0 {
+            (at.progress / settings.gamma1_ramp).min(1.0)
+        } else {
+            1.0
+        };
+        let loss = StudentLoss {
+            gamma1: ramp * settings.loss.gamma1,
+            ..settings.loss
+        };
+        let (losses, mut found) = gradients(
+            &self.network,
+            images,
+            labels,
+            teacher.as_ref(),
+            &loss,
+            settings.mode,
+        )?;
         if !losses.total.is_finite() {
             return Err(Error::Diverged { loss: losses.total });
         }
         let tensors = self.reduce(&mut found)?;
         self.sgd.step(&tensors, at.learning_rate)?;
         let score_rate = at.learning_rate * self.settings.score_rate;
-        self.scores.step(&mut self.network.architecture, &found.attention, score_rate);
+        self.scores
+            .step(&mut self.network.architecture, &found.attention, score_rate);
         Ok(losses)
     }
 

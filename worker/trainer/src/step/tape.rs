@@ -70,12 +70,18 @@ impl<'a> Tape<'a> {
         let count = network.layers.len();
         let stem = tch::no_grad(|| network.stem(images, mode))?;
         let nodes = vec![Some(Cut::new(stem, false)?)];
-        let mut tape = Self { network, layers: Vec::with_capacity(count), nodes, pools: HashMap::new() };
+        let mut tape = Self {
+            network,
+            layers: Vec::with_capacity(count),
+            nodes,
+            pools: HashMap::new(),
+        };
         for (layer, attention) in network.layers.iter().zip(network.attention(true)?) {
             let (tape_of_layer, value) = tape.layer(layer, attention, mode)?;
             let gradient = value.as_ref().is_some_and(Tensor::requires_grad);
             tape.layers.push(tape_of_layer);
-            tape.nodes.push(value.map(|value| Cut::new(value, gradient)).transpose()?);
+            tape.nodes
+                .push(value.map(|value| Cut::new(value, gradient)).transpose()?);
         }
         Ok(tape)
     }
@@ -109,16 +115,29 @@ impl<'a> Tape<'a> {
             }
             keys.push(Some(key));
         }
-        let pooled: Vec<Option<Tensor>> =
-            keys.iter().map(|key| key.as_ref().map(|key| self.pools[key].leaf.shallow_clone())).collect();
+        let pooled: Vec<Option<Tensor>> = keys
+            .iter()
+            .map(|key| key.as_ref().map(|key| self.pools[key].leaf.shallow_clone()))
+            .collect();
         let main_leaf = main.as_ref().map(|cut| &cut.leaf);
         let value = layer.combine(main_leaf, &pooled, attention.as_ref(), mode)?;
-        Ok((LayerTape { main, pooled: keys, attention }, value))
+        Ok((
+            LayerTape {
+                main,
+                pooled: keys,
+                attention,
+            },
+            value,
+        ))
     }
 
     /// The last node.
     pub(super) fn last(&self) -> Result<&Tensor, Error> {
-        let last = self.nodes.last().and_then(Option::as_ref).ok_or(model::Error::Disconnected)?;
+        let last = self
+            .nodes
+            .last()
+            .and_then(Option::as_ref)
+            .ok_or(model::Error::Disconnected)?;
         Ok(&last.leaf)
     }
 
@@ -131,16 +150,28 @@ impl<'a> Tape<'a> {
         mut pull: impl FnMut(usize, &Tensor, Option<Tensor>) -> Result<Pull, Error>,
     ) -> Result<Gradients, Error> {
         let count = self.layers.len();
-        let mut cotangents = Cotangents { nodes: (0..=count).map(|_| None).collect(), pools: HashMap::new() };
+        let mut cotangents = Cotangents {
+            nodes: (0..=count).map(|_| None).collect(),
+            pools: HashMap::new(),
+        };
         cotangents.nodes[count] = last;
         while let Some(tape) = self.layers.pop() {
             let number = self.layers.len() + 1;
             // Everything that reads node l has been walked: what its pools collected can flow into it.
             self.unpool(number, &mut cotangents)?;
-            let Some(node) = self.nodes[number].take() else { continue };
+            let Some(node) = self.nodes[number].take() else {
+                continue;
+            };
             let asked = pull(number, &node.leaf, cotangents.nodes[number].take())?;
             if node.value.requires_grad() {
-                self.walk(&self.network.layers[number - 1], tape, &node.value, asked, &mut cotangents, &mut gradients)?;
+                self.walk(
+                    &self.network.layers[number - 1],
+                    tape,
+                    &node.value,
+                    asked,
+                    &mut cotangents,
+                    &mut gradients,
+                )?;
             }
         }
         Ok(gradients)
@@ -161,10 +192,13 @@ impl<'a> Tape<'a> {
         keys.dedup();
         let inputs = tape.main.iter().map(|cut| (None, &cut.leaf));
         let inputs = inputs.chain(keys.iter().map(|key| (Some(*key), &self.pools[key].leaf)));
-        let inputs: Vec<(Option<(usize, i64)>, &Tensor)> = inputs.filter(|(_, leaf)| leaf.requires_grad()).collect();
+        let inputs: Vec<(Option<(usize, i64)>, &Tensor)> =
+            inputs.filter(|(_, leaf)| leaf.requires_grad()).collect();
         let trained = self.network.variables.trained(layer.own.clone());
-        let mut own: Vec<Tensor> =
-            trained.iter().map(|index| self.network.variables.get(*index).tensor.shallow_clone()).collect();
+        let mut own: Vec<Tensor> = trained
+            .iter()
+            .map(|index| self.network.variables.get(*index).tensor.shallow_clone())
+            .collect();
         own.extend(tape.attention.iter().map(Tensor::shallow_clone));
 
         let leaves: Vec<&Tensor> = inputs.iter().map(|(_, leaf)| *leaf).collect();
@@ -177,7 +211,9 @@ impl<'a> Tape<'a> {
             gradients.attention[layer.number - 1] = Vec::try_from(&gradient)?;
         }
         for ((key, _), gradient) in inputs.iter().zip(&on_inputs) {
-            let Some(gradient) = defined(gradient) else { continue };
+            let Some(gradient) = defined(gradient) else {
+                continue;
+            };
             match (key, &tape.main) {
                 (Some(key), _) => accumulate(cotangents.pools.entry(*key).or_default(), gradient)?,
                 (None, Some(main)) => self.flow(&main.value, layer.number - 1, gradient, cotangents)?,
@@ -192,8 +228,12 @@ impl<'a> Tape<'a> {
         let mut keys: Vec<(usize, i64)> = self.pools.keys().filter(|key| key.0 == node).copied().collect();
         keys.sort_unstable();
         for key in keys {
-            let Some(pooled) = self.pools.remove(&key) else { continue };
-            let Some(gradient) = cotangents.pools.remove(&key).flatten() else { continue };
+            let Some(pooled) = self.pools.remove(&key) else {
+                continue;
+            };
+            let Some(gradient) = cotangents.pools.remove(&key).flatten() else {
+                continue;
+            };
             self.flow(&pooled.value, node, gradient, cotangents)?;
         }
         Ok(())
@@ -201,12 +241,16 @@ impl<'a> Tape<'a> {
 
     /// Through the graph that ends in `value` and starts at node `node`.
     fn flow(&self, value: &Tensor, node: usize, cotangent: Tensor, to: &mut Cotangents) -> Result<(), Error> {
-        let Some(source) = &self.nodes[node] else { return Ok(()) };
+        let Some(source) = &self.nodes[node] else {
+            return Ok(());
+        };
         let flowed = if value.is_leaf() {
             // Nothing was computed (a source at its target's side): the value is the node.
             Some(cotangent)
         } else {
-            vector_jacobian(value, &cotangent, &[&source.leaf], false)?.first().and_then(defined)
+            vector_jacobian(value, &cotangent, &[&source.leaf], false)?
+                .first()
+                .and_then(defined)
         };
         match flowed {
             Some(gradient) => Ok(accumulate(&mut to.nodes[node], gradient)?),
@@ -233,7 +277,9 @@ fn split(
         (Some(one), None) | (None, Some(one)) => Some(one.shallow_clone()),
         (None, None) => None,
     };
-    let Some(both) = both else { return Ok((Vec::new(), Vec::new())) };
+    let Some(both) = both else {
+        return Ok((Vec::new(), Vec::new()));
+    };
     if asked.hint.is_none() || asked.end_to_end {
         let all: Vec<&Tensor> = inputs.iter().chain(own).copied().collect();
         let mut on_inputs = vector_jacobian(value, &both, &all, false)?;

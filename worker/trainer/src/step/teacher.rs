@@ -20,10 +20,17 @@ impl<'a> TeacherLearner<'a> {
     /// Trains every tensor of `network` that has the role for it.
     pub fn new(network: Network, settings: SgdSettings, gang: &'a dyn Collective) -> Self {
         let indices = network.variables.trained(0..network.variables.len());
-        let trained: Vec<Tensor> =
-            indices.into_iter().map(|index| network.variables.get(index).tensor.shallow_clone()).collect();
+        let trained: Vec<Tensor> = indices
+            .into_iter()
+            .map(|index| network.variables.get(index).tensor.shallow_clone())
+            .collect();
         let sgd = Sgd::new(settings, trained.iter().map(Tensor::shallow_clone).collect());
-        Self { network, gang, trained, sgd }
+        Self {
+            network,
+            gang,
+            trained,
+            sgd,
+        }
     }
 
     /// The network as trained so far.
@@ -34,7 +41,9 @@ impl<'a> TeacherLearner<'a> {
 
 impl Learner for TeacherLearner<'_> {
     fn step(&mut self, images: &Tensor, labels: &Tensor, at: Moment) -> Result<Losses, Error> {
-        let forward = self.network.forward(images, Mode::TRAIN.for_batch(images.size()[0]))?;
+        let forward = self
+            .network
+            .forward(images, Mode::TRAIN.for_batch(images.size()[0]))?;
         let loss = cross_entropy(&forward.logits, labels)?;
         let value = loss.f_double_value(&[])?;
         if !value.is_finite() {
@@ -45,7 +54,12 @@ impl Learner for TeacherLearner<'_> {
         self.gang.all_reduce_mean(&found)?;
         let found: Vec<Option<Tensor>> = found.iter().map(defined).collect();
         self.sgd.step(&found, at.learning_rate)?;
-        Ok(Losses { total: value, cross_entropy: value, hint: 0.0, complexity: 0.0 })
+        Ok(Losses {
+            total: value,
+            cross_entropy: value,
+            hint: 0.0,
+            complexity: 0.0,
+        })
     }
 
     fn network(&self) -> &Network {

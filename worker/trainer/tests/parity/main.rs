@@ -1,6 +1,10 @@
 //! Numbers of an independent implementation (`shared/golden`, see its README) against ours.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the test's report")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is the test's report"
+)]
 
 mod blocks;
 mod hash_init;

@@ -1,0 +1,223 @@
+//! Tailors one task in this process, without coordinator or agent: for tuning and profiling.
+//!
+//! ```text
+//! cargo run --release -p nettailor-trainer --example tailor -- \
+//!     BACKBONE.safetensors ARCHIVE.tar CLASSES OUT_DIR THREADS TASK.json
+//! ```
+//! CLASSES is a comma-separated list in label order; TASK.json one entry of a tasks file's `tasks`. Stages that OUT_DIR
+//! already holds are not run again.
+
+#![allow(clippy::print_stdout, reason = "an example's output")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use nettailor_collective::Solo;
+use nettailor_domain::architecture::{CandidateScore, Selection, select};
+use nettailor_domain::backbone::BackboneName;
+use nettailor_domain::stage::{PlannedStage, StageOutcome, StageResult, StageWork, plan};
+use nettailor_domain::task::{TaskInputs, TaskSpec};
+use nettailor_domain::trainer::{Assignment, ParentInput, Progress, TrainerEvent, WEIGHTS_FILE};
+use nettailor_domain::units::{Accuracy, Cost};
+use nettailor_trainer::runtime::{self, Clock};
+use nettailor_trainer::{stages, weights};
+
+struct Files {
+    backbone: PathBuf,
+    archive: PathBuf,
+    out: PathBuf,
+    threads: usize,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [backbone, archive, classes, out, threads, task] = arguments.as_slice() else {
+        bail!("usage: tailor BACKBONE.safetensors ARCHIVE.tar CLASSES OUT_DIR THREADS TASK.json");
+    };
+    let files = Files {
+        backbone: backbone.into(),
+        archive: archive.into(),
+        out: out.into(),
+        threads: threads.parse().context("THREADS is a number")?,
+    };
+    let device = runtime::prepare(files.threads);
+    let task: TaskSpec = serde_json::from_slice(&std::fs::read(task)?).context("TASK.json is not a task")?;
+    let inputs = TaskInputs {
+        backbone: weights::digest(&files.backbone)?,
+        data: weights::digest(&files.archive)?,
+        classes: classes.split(',').map(str::to_owned).collect(),
+    };
+    let mut done: Vec<(PlannedStage, StageResult)> = Vec::new();
+    for stage in plan(BackboneName::Lite0, &task, &inputs) {
+        let selection = chosen(&stage, &done)?;
+        let result = run(&files, device, &stage, &done, selection)?;
+        println!("{}", describe(&result));
+        done.push((stage, result));
+    }
+    let total: f64 = done.iter().map(|(_, result)| result.seconds).sum();
+    println!("{total:.1} s in all");
+    Ok(())
+}
+
+/// The choice among the finished candidates, for `select`.
+fn chosen(stage: &PlannedStage, done: &[(PlannedStage, StageResult)]) -> anyhow::Result<Option<Selection>> {
+    let StageWork::Select { tolerance } = stage.spec.work else {
+        return Ok(None);
+    };
+    let mut teacher: Option<Accuracy> = None;
+    let mut scores = Vec::new();
+    for (_, result) in done {
+        match &result.outcome {
+            StageOutcome::Teacher { held_out } => teacher = Some(*held_out),
+            StageOutcome::Candidate {
+                k, counts, held_out, ..
+            } => {
+                let cost = Cost {
+                    flops: counts.active_flops,
+                    params: counts.active_params,
+                };
+                scores.push(CandidateScore {
+                    k: *k,
+                    cost,
+                    held_out: *held_out,
+                });
+            }
+            _ => {}
+        }
+    }
+    let teacher = teacher.context("no teacher")?;
+    Ok(Some(
+        select(&scores, teacher, tolerance).context("every candidate is infeasible")?,
+    ))
+}
+
+fn run(
+    files: &Files,
+    device: tch::Device,
+    stage: &PlannedStage,
+    done: &[(PlannedStage, StageResult)],
+    selection: Option<Selection>,
+) -> anyhow::Result<StageResult> {
+    let folder = |stage: &PlannedStage| files.out.join(stage.key.to_string());
+    let kept = folder(stage).join("result.json");
+    if kept.exists() {
+        return Ok(serde_json::from_slice(&std::fs::read(kept)?)?);
+    }
+    std::fs::create_dir_all(folder(stage))?;
+    let parents = done
+        .iter()
+        .filter(|(parent, _)| stage.parents.contains(&parent.key));
+    let assignment = Assignment {
+        spec: stage.spec.clone(),
+        backbone: files.backbone.clone(),
+        data: files.archive.clone(),
+        parents: parents
+            .map(|(parent, result)| ParentInput {
+                result: result.clone(),
+                weights: folder(parent).join(WEIGHTS_FILE),
+            })
+            .collect(),
+        selection,
+        cache_dir: files.out.join("cache"),
+        output_dir: folder(stage),
+        threads: files.threads,
+    };
+    std::fs::create_dir_all(&assignment.cache_dir)?;
+    write_json(&folder(stage).join("assignment.json"), &assignment)?;
+    let clock = Clock::start();
+    let mut last = Duration::ZERO;
+    let mut sink = |event: &TrainerEvent| {
+        if let TrainerEvent::Progress(progress) = event
+            && (clock.elapsed() - last > Duration::from_secs(5) || progress.held_out.is_some())
+        {
+            last = clock.elapsed();
+            eprintln!("  {}", line(progress));
+        }
+    };
+    let finished = stages::run(&assignment, device, &Solo::new(), clock, &mut sink)?;
+    let result = StageResult {
+        outcome: finished.outcome,
+        weights: None,
+        samples: finished.samples,
+        unreadable: finished.unreadable,
+        seconds: clock.elapsed().as_secs_f64(),
+    };
+    write_json(&kept, &result)?;
+    Ok(result)
+}
+
+fn write_json(path: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    Ok(std::fs::write(path, serde_json::to_vec_pretty(value)?)?)
+}
+
+fn line(p: &Progress) -> String {
+    let held_out = p
+        .held_out
+        .map_or_else(String::new, |a| format!(" held out {:.2} %", 100.0 * a));
+    format!(
+        "{} {}/{} loss {:.4} ce {:.4} hint {:.4} E[C] {:.3} {:.0}/s{held_out}",
+        p.phase,
+        p.epoch,
+        p.epochs,
+        p.loss,
+        p.cross_entropy,
+        p.hint,
+        p.expected_complexity,
+        p.images_per_second
+    )
+}
+
+fn describe(result: &StageResult) -> String {
+    let what = match &result.outcome {
+        StageOutcome::Teacher { held_out } => format!("teacher      held out {held_out}"),
+        StageOutcome::Student {
+            architecture,
+            held_out,
+            expected_complexity,
+        } => {
+            let mains: Vec<String> = architecture
+                .attention()
+                .iter()
+                .map(|layer| format!("{:.2}", layer[0]))
+                .collect();
+            format!(
+                "student      held out {held_out}, E[C] {expected_complexity:.3}, mains {}",
+                mains.join(" ")
+            )
+        }
+        StageOutcome::Candidate {
+            k,
+            architecture,
+            counts,
+            held_out,
+        } => {
+            let share = |part: u64, whole: u64| 100.0 * part as f64 / whole as f64;
+            format!(
+                "candidate {k:2} held out {held_out}, FLOPs {:.1} %, params {:.1} %, task params {}, mains {:?}, proxies {}",
+                share(counts.active_flops, counts.backbone.flops),
+                share(counts.active_params, counts.backbone.params),
+                counts.task_params,
+                architecture.kept_mains(),
+                architecture.kept_proxies()
+            )
+        }
+        StageOutcome::Infeasible { k, reason } => format!("candidate {k:2} infeasible: {reason}"),
+        StageOutcome::Select {
+            selection,
+            teacher_test,
+            test,
+        } => {
+            let verdict = if selection.qualified {
+                "qualified"
+            } else {
+                "none qualified"
+            };
+            format!(
+                "select       k = {} ({verdict}), test {test}, teacher's {teacher_test}",
+                selection.k
+            )
+        }
+    };
+    format!("{what}; {:.1} s", result.seconds)
+}
