@@ -19,7 +19,7 @@ use geometry::Geometry;
 use style::{BORDER, FONT, PAPER};
 
 /// The picture of a model's architecture, as SVG text.
-pub fn architecture_svg(model: &ModelRecord) -> String {
+pub(crate) fn architecture_svg(model: &ModelRecord) -> String {
     let geometry = Geometry::of(model);
     let (width, height) = geometry.size();
     let card = Rectangle::new()
