@@ -52,6 +52,15 @@ impl Block {
         Ok(Self { body, shortcut, activation: spec.activation })
     }
 
+    /// See [`Unit::fold`].
+    pub fn fold(&mut self) -> Result<(), Error> {
+        let projection = match &mut self.shortcut {
+            Shortcut::Projection(unit) => Some(unit),
+            Shortcut::None | Shortcut::Identity | Shortcut::PoolPad { .. } => None,
+        };
+        self.body.iter_mut().chain(projection).try_for_each(Unit::fold)
+    }
+
     /// Node l-1 to the block's share of node l, before attention and activation.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, Error> {
         let mut y = self.body[0].forward(x, mode.universal)?;

@@ -122,6 +122,17 @@ impl Network {
         })
     }
 
+    /// The same network with the universal blocks' batch norms folded into their convolutions: a third faster under
+    /// [`Mode::EVALUATE`], equal to rounding. It must not be trained any more.
+    pub fn folded(mut self) -> Result<Self, Error> {
+        self.stem.fold()?;
+        for main in self.layers.iter_mut().filter_map(|layer| layer.main.as_mut()) {
+            main.fold()?;
+        }
+        self.head.iter_mut().try_for_each(Unit::fold)?;
+        Ok(self)
+    }
+
     /// Attention of every layer as tensors, one element per block, with a gradient if asked for. `None` for a layer whose
     /// only block has attention 1 whatever its score.
     pub fn attention(&self, gradient: bool) -> Result<Vec<Option<Tensor>>, Error> {

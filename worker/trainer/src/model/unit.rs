@@ -90,6 +90,16 @@ impl Norm {
         })
     }
 
+    /// What it does under running statistics, per channel: x -> scale x + bias.
+    fn as_affine(&self) -> Result<(Tensor, Tensor), Error> {
+        tch::no_grad(|| {
+            let deviation = self.variance.f_add_scalar(self.epsilon)?.f_sqrt()?;
+            let scale = self.weight.f_div(&deviation)?;
+            let bias = self.bias.f_sub(&self.mean.f_mul(&scale)?)?;
+            Ok((scale, bias))
+        })
+    }
+
     /// Normalises `x` `[n, channels, h, w]`. With `scale` (one element) the result is multiplied by it, at the price of
     /// scaling two vectors instead of a feature map.
     pub fn forward(
@@ -147,6 +157,8 @@ pub struct Unit {
     spec: ConvBn,
     weight: Tensor,
     norm: Norm,
+    /// Weight and bias of the one convolution that does the work of both under running statistics.
+    folded: Option<(Tensor, Tensor)>,
 }
 
 impl Unit {
@@ -154,32 +166,40 @@ impl Unit {
     pub fn new(builder: &mut Builder<'_>, spec: &ConvBn, epsilon: f64) -> Result<Self, Error> {
         let [weight, norm @ ..] = spec.tensors();
         let weight = builder.universal(&weight)?;
-        Ok(Self {
-            spec: spec.clone(),
-            weight,
-            norm: Norm::universal(builder, &norm, epsilon)?,
-        })
+        let norm = Norm::universal(builder, &norm, epsilon)?;
+        Ok(Self { spec: spec.clone(), weight, norm, folded: None })
+    }
+
+    /// Folds the batch norm into the convolution for passes under running statistics. Only for networks that do not
+    /// train any more: later changes of the tensors would go unseen.
+    pub fn fold(&mut self) -> Result<(), Error> {
+        let (scale, bias) = self.norm.as_affine()?;
+        let weight = tch::no_grad(|| self.weight.f_mul(&scale.f_view([-1, 1, 1, 1])?))?;
+        self.folded = Some((weight, bias));
+        Ok(())
     }
 
     /// `[n, in, h, w] -> [n, out, h', w']`, sides by the convolution formula.
     pub fn forward(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor, Error> {
-        let spec = &self.spec;
-        let [stride, groups] = [spec.stride, spec.groups].map(i64::from);
-        let convolve = |x: &Tensor, padding: i64| {
-            x.f_conv2d(
-                &self.weight,
-                None::<&Tensor>,
-                [stride, stride],
-                [padding, padding],
-                [1, 1],
-                groups,
-            )
+        let y = match (&self.folded, statistics) {
+            (Some((weight, bias)), Statistics::Running) => self.convolve(x, weight, Some(bias))?,
+            _ => {
+                let y = self.convolve(x, &self.weight, None)?;
+                self.norm.forward(&y, statistics, None)?
+            }
         };
-        let y = match self.padding(x.size()[2]) {
-            (before, after) if before == after => convolve(x, before)?,
-            (before, after) => convolve(&x.f_constant_pad_nd([before, after, before, after])?, 0)?,
-        };
-        activate(self.norm.forward(&y, statistics, None)?, spec.activation)
+        activate(y, self.spec.activation)
+    }
+
+    fn convolve(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, Error> {
+        let [stride, groups] = [self.spec.stride, self.spec.groups].map(i64::from);
+        let (before, after) = self.padding(x.size()[2]);
+        let extra = after - before;
+        // An uneven padding is an even one under a kernel that begins with zeros: extending the small kernel costs
+        // nothing, padding the large input is a copy of it.
+        let extended = if extra == 0 { None } else { Some(weight.f_constant_pad_nd([extra, 0, extra, 0])?) };
+        let weight = extended.as_ref().unwrap_or(weight);
+        Ok(x.f_conv2d(weight, bias, [stride, stride], [after, after], [1, 1], groups)?)
     }
 
     /// Zeros before and after each side, for an input of side `side`.

@@ -131,11 +131,8 @@ impl<'a> Stage<'a> {
         })?;
         let weights = Weights::read(&parent.weights)?;
         let architecture = Architecture::backbone_only(&self.backbone);
-        Ok(Network::new(
-            architecture,
-            &weights,
-            self.recipe(Role::Frozen, Origin::Stored),
-        )?)
+        let network = Network::new(architecture, &weights, self.recipe(Role::Frozen, Origin::Stored))?;
+        Ok(network.folded()?)
     }
 
     /// A network of `architecture` over the frozen backbone, with the task's own tensors from `parent`.
