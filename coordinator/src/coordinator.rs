@@ -228,15 +228,14 @@ impl Running {
     /// Serves until `shutdown`, or until something fails: then everything stops. Calls in hand are answered, streams end
     /// with `unavailable`, workers keep their attempts and come back to the next coordinator.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
-        let mut result = tokio::select! {
+        let (mut result, driver_ended) = tokio::select! {
             () = shutdown.cancelled() => {
                 info!("stopping");
-                None
+                (Ok(()), false)
             }
-            ended = &mut self.driver => Some(driver_result(ended)),
-            ended = &mut self.server => Some(server_result(ended)),
+            ended = &mut self.driver => (driver_result(ended), true),
+            ended = &mut self.server => (server_result(ended), false),
         };
-        let driver_ended = matches!(result, Some(Err(Error::Store(_) | Error::Broken(None))));
         drop(self.serving);
         if !self.server.is_finished() && tokio::time::timeout(FAREWELL, &mut self.server).await.is_err() {
             warn!("some calls did not end in time: they are cut off");
@@ -244,15 +243,14 @@ impl Running {
         }
         drop(self.driving);
         if !driver_ended {
-            let ended = driver_result(self.driver.await);
-            result = Some(result.unwrap_or(Ok(())).and(ended));
+            result = result.and(driver_result(self.driver.await));
         }
         drop(self.writing);
         if tokio::time::timeout(FAREWELL, &mut self.writer).await.is_err() {
             warn!("some manifests were not written: the next start writes them");
             self.writer.abort();
         }
-        result.unwrap_or(Ok(()))
+        result
     }
 }
 

@@ -1,6 +1,6 @@
 //! `nettailor-coordinator`: the coordinator as a process of its own.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -42,11 +42,15 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let filter =
         EnvFilter::try_new(&args.log).context("--log: expected a level, or a list of module=level")?;
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .with_target(false)
-        .init();
+        .with_target(false);
+    if io::stderr().is_terminal() {
+        log.init()
+    } else {
+        log.with_ansi(false).init()
+    }
     let (listen, http, artifacts) = (args.listen, Some(args.http), args.artifacts);
     let config = Config {
         listen,

@@ -55,7 +55,7 @@ impl Sessions {
             closed: closed.clone(),
         };
         if let Some(earlier) = self.lock().insert(worker.clone(), session) {
-            earlier.end("the worker opened a newer session");
+            earlier.end(Code::SessionReplaced, "the worker opened a newer session");
         }
         Session {
             number,
@@ -74,7 +74,7 @@ impl Sessions {
         if session.outgoing.try_send(Ok(message)).is_err() {
             warn!(%worker, "the worker does not read its messages: closing its session");
             if let Some(session) = open.remove(worker) {
-                session.end("the worker does not read its messages");
+                session.end(Code::Unavailable, "the worker does not read its messages");
             }
         }
     }
@@ -85,7 +85,7 @@ impl Sessions {
         if open.get(worker).is_some_and(|session| session.number == number)
             && let Some(session) = open.remove(worker)
         {
-            session.end(reason);
+            session.end(Code::Unavailable, reason);
         }
     }
 
@@ -96,12 +96,10 @@ impl Sessions {
 }
 
 impl Open {
-    /// The reason is the last message; an agent that does not read misses it.
-    fn end(self, reason: &str) {
-        let _ = self.outgoing.try_send(Err(Error::new(
-            Code::Unavailable,
-            format!("session closed: {reason}"),
-        )));
+    /// The reason is the last message; an agent that does not read misses it. `Unavailable` asks the agent to come back,
+    /// `SessionReplaced` tells it that another one has taken its name.
+    fn end(self, code: Code, reason: &str) {
+        let _ = self.outgoing.try_send(Err(Error::new(code, format!("session closed: {reason}"))));
         self.closed.cancel();
     }
 }

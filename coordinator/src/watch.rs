@@ -46,7 +46,7 @@ impl Watchers {
         self.lock().contains_key(id)
     }
 
-    /// Tells those who watch a job. Once the last one has gone, nothing is kept about it.
+    /// Tells those who watch a job; forgets it once they have gone.
     pub(crate) fn tell(&self, id: &JobId, event: JobEvent) {
         let mut jobs = self.lock();
         if jobs.get(id).is_some_and(|watched| watched.send(event).is_err()) {

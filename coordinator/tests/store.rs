@@ -1,4 +1,5 @@
 //! One suite for every store, and what a directory adds: locks, formats, damage.
+#![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
 use std::fs;
 use std::path::Path;
@@ -188,4 +189,27 @@ fn a_file_in_place_of_the_directory_is_named() {
     fs::write(&file, "").unwrap();
     let error = refusal(&file);
     assert!(error.to_string().contains("state"), "{error}");
+}
+
+#[test]
+fn rows_are_never_lost_without_a_word() {
+    let mut noticed = 0;
+    for place in [2, 10, 30, 50, 70, 90] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = SledStore::open(folder.path()).unwrap();
+        (1..=20).for_each(|sequence| store.commit(&submission(sequence)).unwrap());
+        let all = store.load().unwrap().len();
+        drop(store);
+        let path = folder.path().join("db/db");
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.len() * place / 100;
+        bytes[at..at + 200].iter_mut().for_each(|byte| *byte ^= 0x5A);
+        fs::write(&path, bytes).unwrap();
+        match SledStore::open(folder.path()).and_then(|mut store| store.load()) {
+            Ok(rows) => assert_eq!(rows.len(), all, "damage at {place} % was not noticed"),
+            Err(Error::Damaged { .. } | Error::Database { .. }) => noticed += 1,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert!(noticed > 0, "the damage hit nothing");
 }

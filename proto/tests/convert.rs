@@ -1,4 +1,5 @@
 //! Messages and domain values: there and back, and what is refused.
+#![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
 use std::time::Duration;
 

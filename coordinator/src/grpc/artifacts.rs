@@ -1,5 +1,6 @@
 //! Blobs for those who cannot reach the artifact store themselves.
 
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use nettailor_domain::ids::Digest;
 use nettailor_domain::stage::Artifact;
@@ -49,16 +50,26 @@ impl Artifacts for Service {
             }
         };
         let chunks = parts.map(|part| match part?.part {
-            Some(Part::Chunk(bytes)) => Ok(bytes.into()),
+            Some(Part::Chunk(bytes)) => Ok(Bytes::from(bytes)),
             _ => Err(convert::Error::invalid("part", "bytes were expected after the first message").into()),
         });
-        let chunks = chunks.map_err(|status: Status| status);
         let stored = self
             .0
             .artifacts
-            .put_stream(announced, chunks)
+            .put_stream::<Status>(announced, chunks)
             .await
-            .map_err(storage)?;
+            .map_err(refused)?;
         Ok(Response::new(stored.into()))
+    }
+}
+
+/// What the sender did wrong stays its mistake; the rest is the store's.
+fn refused(error: nettailor_artifacts::Error) -> Status {
+    match error {
+        nettailor_artifacts::Error::Interrupted { digest, source } => match source.downcast::<Status>() {
+            Ok(status) => *status,
+            Err(source) => storage(nettailor_artifacts::Error::Interrupted { digest, source }).into(),
+        },
+        error => storage(error).into(),
     }
 }

@@ -4,11 +4,16 @@
 //! <state>/lock     held while a coordinator runs
 //! <state>/format   version of the directory; written once the database is made, so that one which lost its content is
 //!                  told from a new one
-//! <state>/db       sled: one tree per kind of row, and `meta`
+//! <state>/commits  number of commits, written after each flush
+//! <state>/db       sled: one tree per kind of row, and `meta` with the format and the number of commits
 //! ```
+//!
+//! sled drops what follows a damaged place in its log without a word. The number of commits outside of it tells: it is
+//! written once a commit is on disk, so it is never ahead of a sound database.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use sled::Transactional as _;
@@ -20,6 +25,9 @@ use super::{Error, Row, Store};
 /// Version of the directory's layout, in `format` and in the `meta` tree.
 const FORMAT: u32 = 1;
 const FORMAT_KEY: &[u8] = b"format";
+const COMMITS_KEY: &[u8] = b"commits";
+/// Place of the `meta` tree, after those of the rows.
+const META: usize = Tree::ALL.len();
 /// Bytes of the database that sled keeps in memory. Rows are read once, at the start.
 const CACHE_BYTES: u64 = 16 << 20;
 
@@ -28,7 +36,10 @@ const CACHE_BYTES: u64 = 16 << 20;
 pub struct SledStore {
     path: PathBuf,
     db: sled::Db,
-    trees: [sled::Tree; Tree::ALL.len()],
+    trees: [sled::Tree; META + 1],
+    /// Commits so far.
+    commits: u64,
+    counter: File,
     /// Released after the database is closed: fields are dropped in this order.
     _lock: File,
 }
@@ -60,13 +71,23 @@ impl SledStore {
             .at(path)
         })?;
         let trees = trees(&db).map_err(|error| error.at(path))?;
-        let store = Self {
+        let counter = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path.join("commits"));
+        let counter = counter.map_err(failed)?;
+        let mut store = Self {
             path: path.to_owned(),
             trees,
             db,
+            commits: 0,
+            counter,
             _lock: lock,
         };
         store.check_format(formatted)?;
+        store.check_commits()?;
         if !formatted {
             write_format(path).map_err(failed)?;
         }
@@ -76,16 +97,49 @@ impl SledStore {
     /// A database that lost its content has lost this entry, too. A new one gets it, before the file `format` is written.
     fn check_format(&self, formatted: bool) -> Result<(), Error> {
         let failed = |source| self.failed("opening", source);
-        let meta = self.db.open_tree("meta").map_err(failed)?;
-        let entry = meta.get(FORMAT_KEY).map_err(failed)?;
-        match entry.as_deref().map(<[u8; 4]>::try_from) {
+        match self.trees[META]
+            .get(FORMAT_KEY)
+            .map_err(failed)?
+            .as_deref()
+            .map(<[u8; 4]>::try_from)
+        {
             Some(Ok(bytes)) => known_format(&self.path, u32::from_be_bytes(bytes)),
             None if !formatted && self.trees.iter().all(sled::Tree::is_empty) => {
-                meta.insert(FORMAT_KEY, &FORMAT.to_be_bytes()).map_err(failed)?;
+                self.trees[META]
+                    .insert(FORMAT_KEY, &FORMAT.to_be_bytes())
+                    .map_err(failed)?;
                 self.db.flush().map_err(failed).map(drop)
             }
             _ => Err(damaged(&self.path, "the database has lost its content")),
         }
+    }
+
+    /// A database with fewer commits than were counted has lost the end of its log.
+    fn check_commits(&mut self) -> Result<(), Error> {
+        let entry = self.trees[META]
+            .get(COMMITS_KEY)
+            .map_err(|source| self.failed("opening", source))?;
+        self.commits = entry
+            .as_deref()
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(0, u64::from_be_bytes);
+        let mut counted = [0; 8];
+        let counted = match self.counter.read_exact_at(&mut counted, 0) {
+            Ok(()) => u64::from_be_bytes(counted),
+            // New, or the process ended before its first commit was counted.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => 0,
+            Err(source) => {
+                return Err(Error::Open {
+                    path: self.path.clone(),
+                    source,
+                });
+            }
+        };
+        if self.commits < counted {
+            let what = format!("the database holds {} commits, {counted} were made", self.commits);
+            return Err(damaged(&self.path, what));
+        }
+        Ok(())
     }
 
     fn failed(&self, doing: &'static str, source: sled::Error) -> Error {
@@ -129,12 +183,14 @@ impl Store for SledStore {
             return Ok(());
         }
         let encoded: Vec<_> = rows.iter().map(|row| (row.place(), row.encode())).collect();
+        let commits = self.commits + 1;
         self.trees
             .as_slice()
             .transaction(|trees| {
                 for ((tree, key), value) in &encoded {
                     trees[*tree as usize].insert(key.as_slice(), value.as_slice())?;
                 }
+                trees[META].insert(COMMITS_KEY, &commits.to_be_bytes())?;
                 Ok::<(), ConflictableTransactionError<()>>(())
             })
             .map_err(|error| match error {
@@ -144,8 +200,10 @@ impl Store for SledStore {
         // Blocking on purpose: only what is on disk may be acknowledged (`flush_async` can deadlock in sled 0.34).
         self.db
             .flush()
-            .map_err(|source| self.failed("flushing", source))
-            .map(drop)
+            .map_err(|source| self.failed("flushing", source))?;
+        self.commits = commits;
+        let counted = self.counter.write_all_at(&commits.to_be_bytes(), 0);
+        counted.map_err(|error| self.failed("counting commits", sled::Error::Io(error)))
     }
 }
 
@@ -233,18 +291,20 @@ fn known_format(path: &Path, found: u32) -> Result<(), Error> {
     Ok(())
 }
 
-fn trees(db: &sled::Db) -> Result<[sled::Tree; Tree::ALL.len()], Failure> {
-    let open = |tree: Tree| {
-        db.open_tree(tree.name()).map_err(|source| Failure {
+fn trees(db: &sled::Db) -> Result<[sled::Tree; META + 1], Failure> {
+    let open = |name| {
+        db.open_tree(name).map_err(|source| Failure {
             doing: "opening",
             source,
         })
     };
+    let [jobs, stages, models, backbones] = Tree::ALL.map(Tree::name);
     Ok([
-        open(Tree::Jobs)?,
-        open(Tree::Stages)?,
-        open(Tree::Models)?,
-        open(Tree::Backbones)?,
+        open(jobs)?,
+        open(stages)?,
+        open(models)?,
+        open(backbones)?,
+        open("meta")?,
     ])
 }
 

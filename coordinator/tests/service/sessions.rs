@@ -18,7 +18,7 @@ async fn a_second_session_of_a_name_replaces_the_first_and_keeps_its_attempts() 
     let order = first.order().await;
     let mut second = Agent::connect(&site, "w1", vec![order.attempt]).await;
     let error = first.hear().await.unwrap_err();
-    assert_eq!(error.code, Code::Unavailable);
+    assert_eq!(error.code, Code::SessionReplaced);
     assert!(error.message.contains("newer session"), "{error}");
     second.finish(&order).await;
     assert_eq!(second.order().await.spec.kind().to_string(), "student");

@@ -1,4 +1,5 @@
 //! The artifact store over a folder: what is promised about blobs and manifests.
+#![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
 use std::fs;
 use std::io;
