@@ -21,14 +21,14 @@ pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Sends the log of the embedded coordinator and workers to stderr: warnings, more with `-v`. `RUST_LOG` decides if set.
+/// Sends the log of the embedded coordinator and workers to stderr: errors, more with `-v`. `NETTAILOR_LOG` decides if set.
 pub(crate) fn log_to_stderr(verbose: u8) {
     let level = match verbose {
         0 => "error",
         1 => "info",
         _ => "debug",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::try_from_env("NETTAILOR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     // A log that is already there is as good.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

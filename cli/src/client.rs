@@ -54,14 +54,17 @@ impl Client {
             url: url.to_owned(),
             source,
         };
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(address)?;
+        if !url.contains("://") {
+            return Err(address(None));
+        }
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|source| address(Some(source)))?;
         let endpoint = endpoint
             .connect_timeout(CONNECT)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true)
             .user_agent(concat!("nettailor-cli/", env!("CARGO_PKG_VERSION")))
-            .map_err(address)?;
+            .map_err(|source| address(Some(source)))?;
         let channel = endpoint.connect().await.map_err(|source| Error::Unreachable {
             url: url.to_owned(),
             source,

@@ -42,7 +42,7 @@ pub(crate) enum Error {
 }
 
 /// The workers of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Crew {
     /// Agents.
     pub(crate) workers: u32,
@@ -50,6 +50,8 @@ pub(crate) struct Crew {
     pub(crate) slots: u32,
     /// CPU threads of each trainer.
     pub(crate) threads: u32,
+    /// The trainer's program; the one beside this program by default.
+    pub(crate) trainer: Option<PathBuf>,
 }
 
 impl Error {
@@ -64,19 +66,21 @@ impl Error {
     /// Whether another process works on the state directory.
     fn locked(&self) -> bool {
         use coordinator::store::Error::Locked;
-        let Self::Coordinator { source, .. } = self else { return false };
+        let Self::Coordinator { source, .. } = self else {
+            return false;
+        };
         matches!(**source, coordinator::Error::Store(Locked { .. }))
     }
 
     pub(crate) fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoState(_) => "`nettailor-cli run FILE` makes one; name another with --local=DIR".into(),
-            _ if self.locked() => "wait for the other command, or ask its coordinator with --coordinator".into(),
-            Self::Coordinator { .. } => return None,
-            Self::Worker(_) | Self::Ended => {
-                "the same command goes on where this one stopped; -v shows the log".into()
+            _ if self.locked() => {
+                "wait for the other command, or ask its coordinator with --coordinator".into()
             }
-            Self::Broken(_) => return None,
+            Self::Ended => "the same command goes on where this one stopped; -v shows the log".into(),
+            // Each of these says itself what to do.
+            Self::Coordinator { .. } | Self::Worker(_) | Self::Broken(_) => return None,
         })
     }
 }
@@ -97,7 +101,9 @@ impl Embedded {
     /// Starts a coordinator on the state directory, which is made if there is none. No worker, so nothing is trained.
     pub(crate) async fn open(state: &Path) -> Result<Self, Error> {
         let config = coordinator::Config::local(state.to_owned());
-        let started = Coordinator::start(config).await.map_err(|source| broken(state, source))?;
+        let started = Coordinator::start(config)
+            .await
+            .map_err(|source| broken(state, source))?;
         let (shutdown, mut coordinator) = (CancellationToken::new(), JoinSet::new());
         let url = format!("http://{}", started.address());
         let (stop, path) = (shutdown.clone(), state.to_owned());
@@ -130,7 +136,7 @@ impl Embedded {
     }
 
     /// Starts workers that share one blob cache.
-    pub(crate) fn hire(&mut self, crew: Crew) -> Result<(), Error> {
+    pub(crate) fn hire(&mut self, crew: &Crew) -> Result<(), Error> {
         let cache_dir = self.state.join("cache");
         let usual = worker::Config::local(self.url.clone(), cache_dir.clone(), crew.slots);
         let cache = worker::cache::BlobCache::open(&cache_dir, usual.cache_bytes);
@@ -139,6 +145,7 @@ impl Embedded {
             let config = worker::Config {
                 name: name(number),
                 threads_per_slot: crew.threads,
+                trainer: crew.trainer.clone().unwrap_or_else(|| usual.trainer.clone()),
                 // When the run ends nothing is worth waiting for: it has finished, or somebody wants it to stop.
                 drain: Duration::ZERO,
                 ..usual.clone()
@@ -175,7 +182,10 @@ impl Embedded {
 }
 
 fn broken(state: &Path, source: coordinator::Error) -> Error {
-    Error::Coordinator { state: state.to_owned(), source: Box::new(source) }
+    Error::Coordinator {
+        state: state.to_owned(),
+        source: Box::new(source),
+    }
 }
 
 /// Waits for all tasks; the first error counts.

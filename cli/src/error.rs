@@ -20,7 +20,7 @@ pub(crate) enum Error {
         url: String,
         /// Why.
         #[source]
-        source: tonic::transport::Error,
+        source: Option<tonic::transport::Error>,
     },
     /// Nothing answers there.
     #[error("no coordinator answers at {url}")]

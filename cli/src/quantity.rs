@@ -47,7 +47,10 @@ pub(crate) fn parse_percent(text: &str) -> Result<f64, String> {
             "accuracies are in percent: write {meant} for the fraction {digits}, or {digits}%"
         ));
     }
-    Ok(percent / 100.0)
+    // Read, not divided: 97.9 / 100 is a little more than 0.979, and would leave out a model of just that accuracy.
+    format!("{digits}e-2")
+        .parse()
+        .map_err(|_| "expected percent without an exponent".to_owned())
 }
 
 /// A share of `whole` in percent, without decimals: `71 %`. A dash where there is no whole.
@@ -124,6 +127,8 @@ mod tests {
         assert_eq!(parse_percent("97.5"), Ok(0.975));
         assert_eq!(parse_percent("97.5 %"), Ok(0.975));
         assert_eq!(parse_percent("0.5%"), Ok(0.005));
+        assert_eq!(parse_percent("97.9"), Ok(979.0 / 1000.0));
+        assert!(parse_percent("1e1").is_err());
         assert!(parse_percent("0.975").is_err_and(|said| said.contains("97.5")));
         assert!(parse_percent("101").is_err());
         assert!(parse_percent("NaN").is_err());

@@ -73,10 +73,10 @@ pub enum Error {
         source: io::Error,
     },
     /// The artifact store cannot be opened.
-    #[error("the artifact store does not work")]
+    #[error(transparent)]
     Artifacts(#[from] nettailor_artifacts::Error),
     /// The state cannot be read or, while running, not be kept. Nothing that was answered is lost.
-    #[error("the state does not work")]
+    #[error(transparent)]
     Store(#[from] store::Error),
     /// The state contradicts itself.
     #[error("state directory {} is damaged: put back a copy, or move it away to start empty", .path.display())]

@@ -99,7 +99,9 @@ impl Open {
     /// The reason is the last message; an agent that does not read misses it. `Unavailable` asks the agent to come back,
     /// `SessionReplaced` tells it that another one has taken its name.
     fn end(self, code: Code, reason: &str) {
-        let _ = self.outgoing.try_send(Err(Error::new(code, format!("session closed: {reason}"))));
+        let _ = self
+            .outgoing
+            .try_send(Err(Error::new(code, format!("session closed: {reason}"))));
         self.closed.cancel();
     }
 }

@@ -23,7 +23,12 @@ impl Cluster {
     /// A coordinator without workers, on a port of its own.
     pub fn start() -> anyhow::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut cluster = Self { folder: TempDir::new()?, port, coordinator: None, workers: Vec::new() };
+        let mut cluster = Self {
+            folder: TempDir::new()?,
+            port,
+            coordinator: None,
+            workers: Vec::new(),
+        };
         cluster.start_coordinator()?;
         Ok(cluster)
     }
@@ -48,7 +53,11 @@ impl Cluster {
     pub fn start_worker(&mut self, name: &str) -> anyhow::Result<()> {
         let (address, cache) = (self.address(), format!("cache-{name}"));
         let args = ["--coordinator", &address, "--name", name, "--cache", &cache];
-        let args = [&args[..], &["--slots", "1", "--threads", "1", "--http", "127.0.0.1:0"]].concat();
+        let args = [
+            &args[..],
+            &["--slots", "1", "--threads", "1", "--http", "127.0.0.1:0"],
+        ]
+        .concat();
         let worker = Process::start("nettailor-worker", self.folder(), &args)?;
         worker.wait_for("session is up")?;
         self.workers.push(worker);
@@ -75,7 +84,11 @@ impl Cluster {
     /// Runs the CLI against this coordinator.
     pub fn cli(&self, args: &[&str]) -> anyhow::Result<Output> {
         let address = self.address();
-        process::run("nettailor-cli", self.folder(), &[&["--coordinator", &address], args].concat())
+        process::run(
+            "nettailor-cli",
+            self.folder(),
+            &[&["--coordinator", &address], args].concat(),
+        )
     }
 
     /// Runs the CLI, which must succeed, and returns its stdout as JSON.
@@ -115,7 +128,11 @@ tasks:
   - {task}
 ",
         weights = weights.display(),
-        task = if task.is_empty() { format!("{{name: {name}}}") } else { format!("{{name: {name}, {task}}}") },
+        task = if task.is_empty() {
+            format!("{{name: {name}}}")
+        } else {
+            format!("{{name: {name}, {task}}}")
+        },
     );
     let file = format!("{name}.yaml");
     cluster.write(&file, &text)?;
@@ -124,7 +141,9 @@ tasks:
 
 /// The published weights that `make data` fetches.
 pub fn lite0_weights() -> anyhow::Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the tests have a workspace")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the tests have a workspace")?;
     let path = root.join(".data/backbones/efficientnet_lite0.pth");
     ensure!(path.exists(), "{} is missing: run `make data`", path.display());
     Ok(path)

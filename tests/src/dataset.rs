@@ -41,6 +41,8 @@ fn image(drawn: fn(usize, usize) -> bool, state: &mut u64) -> Vec<u8> {
 
 /// Knuth's linear congruential generator, upper bits.
 fn next(state: &mut u64) -> u32 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
     (*state >> 33) as u32
 }

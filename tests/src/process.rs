@@ -36,10 +36,16 @@ pub struct Output {
 /// The binary `name`, beside the running test (`target/<profile>/deps/test` -> `target/<profile>/name`).
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("the test has no target folder")?;
+    let folder = test
+        .parent()
+        .and_then(Path::parent)
+        .context("the test has no target folder")?;
     let path = folder.join(name);
     if !path.exists() {
-        bail!("{} is missing: build it first with `cargo build --workspace --bins`", path.display());
+        bail!(
+            "{} is missing: build it first with `cargo build --workspace --bins`",
+            path.display()
+        );
     }
     Ok(path)
 }
@@ -74,8 +80,10 @@ impl Process {
             .with_context(|| format!("starting {name}"))?;
         let (send, lines) = channel();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let streams: [Option<Box<dyn Read + Send>>; 2] =
-            [child.stdout.take().map(|s| Box::new(s) as _), child.stderr.take().map(|s| Box::new(s) as _)];
+        let streams: [Option<Box<dyn Read + Send>>; 2] = [
+            child.stdout.take().map(|s| Box::new(s) as _),
+            child.stderr.take().map(|s| Box::new(s) as _),
+        ];
         for stream in streams.into_iter().flatten() {
             let (send, seen) = (send.clone(), Arc::clone(&seen));
             std::thread::spawn(move || {
@@ -86,7 +94,12 @@ impl Process {
                 }
             });
         }
-        Ok(Self { name: name.to_owned(), child, lines, seen })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            lines,
+            seen,
+        })
     }
 
     /// Waits for a line that contains `text` (lines already waited past do not count).
@@ -95,7 +108,9 @@ impl Process {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) if line.contains(text) => return Ok(line),
                 Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => bail!("{} never said `{text}`:\n{}", self.name, self.output()),
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("{} never said `{text}`:\n{}", self.name, self.output())
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     bail!("{} ended without saying `{text}`:\n{}", self.name, self.output())
                 }
@@ -127,7 +142,9 @@ impl Process {
 
     /// Waits for its end.
     pub fn end(&mut self) -> anyhow::Result<ExitStatus> {
-        self.child.wait().with_context(|| format!("waiting for {}", self.name))
+        self.child
+            .wait()
+            .with_context(|| format!("waiting for {}", self.name))
     }
 }
 
@@ -146,10 +163,16 @@ impl Drop for Process {
 pub fn trainers_of(agent: u32) -> anyhow::Result<Vec<Pid>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
-        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<i32>() else {
+            continue;
+        };
         // A process may end while we look.
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        let Some((name, rest)) = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')) else { continue };
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            continue;
+        };
+        let Some((name, rest)) = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')) else {
+            continue;
+        };
         let parent = rest.split_whitespace().nth(1).and_then(|p| p.parse::<u32>().ok());
         if name.starts_with("nettailor-train") && parent == Some(agent) {
             found.push(Pid::from_raw(pid));

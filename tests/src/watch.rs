@@ -24,8 +24,11 @@ pub enum Seen<'a> {
 /// Follows job `id` until `wanted` answers yes; fails if the job ends first or nothing comes.
 pub async fn until(address: &str, id: &str, mut wanted: impl FnMut(Seen<'_>) -> bool) -> anyhow::Result<()> {
     let follow = async {
-        let mut stream =
-            jobs(address).await?.watch(WatchJobRequest { id: id.to_owned() }).await?.into_inner();
+        let mut stream = jobs(address)
+            .await?
+            .watch(WatchJobRequest { id: id.to_owned() })
+            .await?
+            .into_inner();
         while let Some(event) = stream.message().await? {
             let hit = match event.event.as_ref().context("an event without content")? {
                 Event::Job(job) => wanted(Seen::Job(job)),
@@ -40,7 +43,9 @@ pub async fn until(address: &str, id: &str, mut wanted: impl FnMut(Seen<'_>) -> 
         }
         bail!("job {id} ended before it was seen: {:?}", get(address, id).await?)
     };
-    tokio::time::timeout(PATIENCE, follow).await.with_context(|| format!("waiting on job {id}"))?
+    tokio::time::timeout(PATIENCE, follow)
+        .await
+        .with_context(|| format!("waiting on job {id}"))?
 }
 
 /// Follows job `id` to its end.
@@ -58,29 +63,51 @@ pub async fn until_final(address: &str, id: &str) -> anyhow::Result<Job> {
 
 /// Waits until a stage of this kind reports its first training step.
 pub async fn until_training(address: &str, id: &str, stage: &str) -> anyhow::Result<()> {
-    until(address, id, |seen| matches!(seen, Seen::Progress { kind, step } if kind == stage && step > 0)).await
+    until(
+        address,
+        id,
+        |seen| matches!(seen, Seen::Progress { kind, step } if kind == stage && step > 0),
+    )
+    .await
 }
 
 /// Whether nothing more will happen to a job in this state.
 pub fn is_final(state: JobState) -> bool {
-    matches!(state, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
+    matches!(
+        state,
+        JobState::Succeeded | JobState::Failed | JobState::Cancelled
+    )
 }
 
 /// The job with its stages.
 pub async fn get(address: &str, id: &str) -> anyhow::Result<Job> {
-    Ok(jobs(address).await?.get(GetJobRequest { id: id.to_owned() }).await?.into_inner())
+    Ok(jobs(address)
+        .await?
+        .get(GetJobRequest { id: id.to_owned() })
+        .await?
+        .into_inner())
 }
 
 /// All jobs, newest first.
 pub async fn list(address: &str) -> anyhow::Result<Vec<Job>> {
-    Ok(jobs(address).await?.list(ListJobsRequest::default()).await?.into_inner().jobs)
+    Ok(jobs(address)
+        .await?
+        .list(ListJobsRequest::default())
+        .await?
+        .into_inner()
+        .jobs)
 }
 
 /// The stage of this kind.
 pub fn stage<'a>(job: &'a Job, kind: &str) -> &'a Stage {
-    job.stages.iter().find(|stage| stage.kind == kind).unwrap_or_else(|| panic!("no stage {kind} in {job:?}"))
+    job.stages
+        .iter()
+        .find(|stage| stage.kind == kind)
+        .unwrap_or_else(|| panic!("no stage {kind} in {job:?}"))
 }
 
 async fn jobs(address: &str) -> anyhow::Result<JobsClient<Channel>> {
-    JobsClient::connect(address.to_owned()).await.with_context(|| format!("connecting to {address}"))
+    JobsClient::connect(address.to_owned())
+        .await
+        .with_context(|| format!("connecting to {address}"))
 }

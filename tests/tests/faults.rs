@@ -19,13 +19,21 @@ async fn a_job_survives_the_coordinator_being_killed() -> anyhow::Result<()> {
     assert_eq!(trainers.len(), 1, "the teacher is being trained");
 
     cluster.kill_coordinator()?;
-    assert_eq!(trainers_of(agent)?, trainers, "running work goes on while the coordinator is away");
+    assert_eq!(
+        trainers_of(agent)?,
+        trainers,
+        "running work goes on while the coordinator is away"
+    );
     cluster.start_coordinator()?;
     let after = watch::until_final(&cluster.address(), &id).await?;
 
     assert_eq!(after.state(), JobState::Succeeded, "{after:?}");
     assert_eq!(watch::stage(&before, "teacher").attempt, 1);
-    assert_eq!(watch::stage(&after, "teacher").attempt, 1, "the running attempt was kept: {after:?}");
+    assert_eq!(
+        watch::stage(&after, "teacher").attempt,
+        1,
+        "the running attempt was kept: {after:?}"
+    );
     assert_eq!(cluster.cli_json(&["registry", "get", "survivor"])?["version"], 1);
     Ok(())
 }
@@ -45,8 +53,15 @@ async fn a_killed_worker_s_stage_completes_on_the_other() -> anyhow::Result<()> 
 
     assert_eq!(job.state(), JobState::Succeeded, "{job:?}");
     let teacher = watch::stage(&job, "teacher");
-    assert_eq!((teacher.attempt, teacher.worker.as_str()), (2, "two"), "{teacher:?}");
-    assert!(kill(trainer, None).is_err(), "the dead worker's trainer is dead too");
+    assert_eq!(
+        (teacher.attempt, teacher.worker.as_str()),
+        (2, "two"),
+        "{teacher:?}"
+    );
+    assert!(
+        kill(trainer, None).is_err(),
+        "the dead worker's trainer is dead too"
+    );
     Ok(())
 }
 

@@ -16,11 +16,17 @@ async fn a_task_reaches_the_registry_and_is_never_computed_twice() -> anyhow::Re
     let first = watch::list(&cluster.address()).await?.remove(0);
     let first = watch::get(&cluster.address(), &first.id).await?;
     assert_eq!(first.state(), JobState::Succeeded, "{first:?}");
-    assert_eq!(first.stages_run, 5, "teacher, student, two candidates, select: {first:?}");
+    assert_eq!(
+        first.stages_run, 5,
+        "teacher, student, two candidates, select: {first:?}"
+    );
 
     let model = cluster.cli_json(&["registry", "get", "textures"])?;
     assert_eq!(model["version"], 1);
-    assert!(model["active_flops"].as_u64() < model["backbone_flops"].as_u64(), "{model}");
+    assert!(
+        model["active_flops"].as_u64() < model["backbone_flops"].as_u64(),
+        "{model}"
+    );
     let found = cluster.cli_json(&["registry", "search", "--task", "text", "--limit", "1"])?;
     assert_eq!(found.as_array().map(Vec::len), Some(1), "{found}");
     let logs = cluster.cli(&["jobs", "logs", &first.id, "--stage", "teacher"])?;
@@ -29,14 +35,25 @@ async fn a_task_reaches_the_registry_and_is_never_computed_twice() -> anyhow::Re
     // The same file again: done at once, nothing run, no second version.
     let again = cluster.submit(&file)?;
     let again = watch::until_final(&cluster.address(), &again[0]).await?;
-    assert_eq!((again.state(), again.stages_run, again.model_version), (JobState::Succeeded, 0, 1), "{again:?}");
+    assert_eq!(
+        (again.state(), again.stages_run, again.model_version),
+        (JobState::Succeeded, 0, 1),
+        "{again:?}"
+    );
 
     // Another gamma1: the teacher is kept, everything after it is run.
     let changed = textures_task(&cluster, "textures", "student: {gamma1: 0.6}")?;
     let changed = cluster.submit(&changed)?;
     let changed = watch::until_final(&cluster.address(), &changed[0]).await?;
-    assert_eq!((changed.state(), changed.stages_run), (JobState::Succeeded, 4), "{changed:?}");
-    assert_eq!(watch::stage(&changed, "teacher").key, watch::stage(&first, "teacher").key);
+    assert_eq!(
+        (changed.state(), changed.stages_run),
+        (JobState::Succeeded, 4),
+        "{changed:?}"
+    );
+    assert_eq!(
+        watch::stage(&changed, "teacher").key,
+        watch::stage(&first, "teacher").key
+    );
     assert_eq!(changed.model_version, 2);
     Ok(())
 }
@@ -62,6 +79,9 @@ async fn a_cancelled_job_stops_its_trainer_and_frees_the_worker() -> anyhow::Res
     let id = cluster.submit(&file)?.remove(0);
     let job = watch::until_final(&cluster.address(), &id).await?;
     assert_eq!(job.state(), JobState::Succeeded, "{job:?}");
-    assert!(job.stages.iter().all(|stage| stage.state() == StageState::Done), "{job:?}");
+    assert!(
+        job.stages.iter().all(|stage| stage.state() == StageState::Done),
+        "{job:?}"
+    );
     Ok(())
 }

@@ -68,11 +68,16 @@ impl Connection {
 
     /// Closes what was opened for this command, and passes its result on.
     async fn close<T>(self, result: Result<T, Error>) -> Result<T, Error> {
-        if let Some(embedded) = self.embedded {
-            // An error of the command says more than one that follows from it.
-            let closed = embedded.close().await;
-            return result.and_then(|value| closed.map(|()| value).map_err(Error::from));
+        let Self { client, embedded } = self;
+        // The coordinator need not wait for this connection.
+        drop(client);
+        match embedded {
+            None => result,
+            Some(embedded) => {
+                let closed = embedded.close().await;
+                // An error of the command says more than one that follows from it.
+                result.and_then(|value| closed.map(|()| value).map_err(Error::from))
+            }
         }
-        result
     }
 }

@@ -2,6 +2,7 @@
 
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::pin::pin;
 
 use clap::ValueHint;
 
@@ -36,6 +37,9 @@ pub(crate) struct Args {
     /// CPU threads of each trainer [default: cores / (workers * slots)]
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<u32>>,
+    /// The trainer's program [default: nettailor-trainer beside this program]
+    #[arg(long, value_name = "PATH", env = "NETTAILOR_TRAINER", value_hint = ValueHint::ExecutablePath)]
+    trainer: Option<PathBuf>,
     /// Where state and artifacts are kept
     #[arg(long, value_name = "DIR", default_value = STATE_DIR, value_hint = ValueHint::DirPath)]
     state: PathBuf,
@@ -54,6 +58,7 @@ impl Args {
             workers,
             slots,
             threads: self.threads.map_or(share.max(1), NonZero::get),
+            trainer: self.trainer.clone(),
         }
     }
 }
@@ -81,22 +86,27 @@ async fn work(
     console: &Console,
 ) -> Result<(), Error> {
     let client = Client::connect(embedded.url()).await?;
+    let mut interrupted = pin!(follow::interrupted());
     clear(&client, console).await?;
-    let backbone = checked.weights().map(|weights| weights.artifact);
-    let jobs = submission::submit(&client, checked, console).await?;
+    // Before anything is submitted, so that a missing trainer leaves nothing behind.
     let crew = args.crew(ambient::cores());
+    embedded.hire(&crew)?;
+    let backbone = checked.weights().map(|weights| weights.artifact);
+    let jobs = tokio::select! {
+        jobs = submission::submit(&client, checked, console) => jobs?,
+        () = &mut interrupted => return Err(Error::Interrupted),
+    };
     console.note(format_args!(
-        "{} jobs; {} workers with {} trainers of {} threads each; state in {}",
+        "{} jobs; {} workers, each with {} trainers of {} threads; state in {}",
         jobs.len(),
         crew.workers,
         crew.slots,
         crew.threads,
         args.state.display()
     ));
-    embedded.hire(crew)?;
     let stop = async {
         tokio::select! {
-            () = follow::interrupted() => None,
+            () = &mut interrupted => None,
             failure = embedded.failure() => Some(failure),
         }
     };
@@ -152,12 +162,8 @@ mod tests {
 
     fn crew(line: &str, cores: usize) -> [u32; 3] {
         let words = ["run", "tasks.yaml"].into_iter().chain(line.split_whitespace());
-        let Crew {
-            workers,
-            slots,
-            threads,
-        } = Line::parse_from(words).args.crew(cores);
-        [workers, slots, threads]
+        let crew = Line::parse_from(words).args.crew(cores);
+        [crew.workers, crew.slots, crew.threads]
     }
 
     #[test]

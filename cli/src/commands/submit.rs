@@ -66,7 +66,11 @@ pub(super) async fn wait(
     show: Show,
     timeout: Option<Duration>,
 ) -> Result<Vec<JobView>, Error> {
-    match follow::follow(client, jobs, console, show, timeout, follow::interrupted()).await? {
+    let stop = follow::interrupted();
+    if show == Show::Progress {
+        console.note("following; Ctrl-C stops that, the jobs go on");
+    }
+    match follow::follow(client, jobs, console, show, timeout, stop).await? {
         Ended::Final(jobs) => Ok(jobs),
         Ended::Stopped(jobs) => {
             let open = jobs

@@ -123,19 +123,21 @@ pub(crate) fn verdict(jobs: &[JobView]) -> Result<(), Error> {
     }
 }
 
-/// Resolves when the user, or whoever runs this process, wants it to end: Ctrl-C, SIGTERM.
-pub(crate) async fn interrupted() {
+/// Resolves when the user, or whoever runs this process, wants it to end: Ctrl-C, SIGTERM. Counts from the call on.
+pub(crate) fn interrupted() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signals) => signals.recv().await,
-            // Without a handler the signal ends the process, which is what it asks for.
-            Err(_) => std::future::pending().await,
-        };
-    };
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => if pressed.is_err() { std::future::pending().await },
-        () = terminated => {}
+    // Where a handler cannot be set, the signal ends the process, which is what it asks for.
+    let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).ok());
+    async {
+        let waiting = signals
+            .into_iter()
+            .flatten()
+            .map(|mut signals| Box::pin(async move { signals.recv().await }));
+        let waiting: Vec<_> = waiting.collect();
+        if waiting.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        futures::future::select_all(waiting).await;
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) enum Format {
     Table,
     /// All columns.
     Wide,
-    /// JSON, with the keys that docs/cli.md lists.
+    /// JSON; its keys are stable.
     Json,
     /// The same as YAML.
     Yaml,

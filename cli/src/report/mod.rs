@@ -18,7 +18,7 @@ use crate::follow;
 use crate::output::{Column, Console, Detail, Row, Sheet, table};
 use crate::picture::architecture_svg;
 use crate::quantity::{seconds, share};
-use crate::views::{JobState, JobView, ModelView};
+use crate::views::{AccuracyView, JobState, JobView, ModelView};
 use stored::Stored;
 
 /// Everything that is said about some models together.
@@ -73,10 +73,12 @@ impl Report {
 impl Row for TaskReport {
     const COLUMNS: &'static [Column<Self>] = &[
         Column::new("MODEL", Self::name),
-        Column::number("TEACHER HELD-OUT", |task| task.model.teacher_held_out.percent()),
-        Column::number("TEST", |task| task.model.teacher_test.percent()),
-        Column::number("TAILORED HELD-OUT", |task| task.model.held_out.percent()),
-        Column::number("TEST", |task| task.model.test.percent()),
+        Column::number("TEACHER HELD-OUT/TEST", |task| {
+            both(task.model.teacher_held_out, task.model.teacher_test)
+        }),
+        Column::number("TAILORED HELD-OUT/TEST", |task| {
+            both(task.model.held_out, task.model.test)
+        }),
         Column::number("ACTIVE PARAMS", |task| {
             of(task.model.active_params, task.model.backbone_params)
         }),
@@ -96,6 +98,11 @@ impl Row for TaskReport {
     fn name(&self) -> String {
         self.model.name()
     }
+}
+
+/// `97.91 / 98.05 %`.
+fn both(held_out: AccuracyView, test: AccuracyView) -> String {
+    format!("{:.2} / {}", 100.0 * held_out.fraction, test.percent())
 }
 
 /// A count and its share of the backbone's.

@@ -9,7 +9,7 @@ use nettailor_domain::stage::Artifact;
 use nettailor_domain::taskfile::TasksFile;
 use serde::Serialize;
 
-use super::{Blob, Error, cache, upload};
+use super::{Blob, Error, cache};
 use crate::ambient;
 use crate::inputs::dataset::{self, ImageFolder};
 use crate::inputs::weights;
@@ -145,7 +145,7 @@ impl Checked {
         let mut artifacts = BTreeMap::new();
         let mut problems = Vec::new();
         for (name, folder) in &self.folders {
-            match upload::measure(folder) {
+            match folder.measure() {
                 Ok(artifact) => {
                     artifacts.insert(name, artifact);
                 }
@@ -187,6 +187,8 @@ impl Weights {
             Some(artifact) => artifact,
             None => {
                 let imported = weights::import(path, arch)?;
+                let (tensors, elements) = (imported.tensors, imported.elements);
+                tracing::info!(file = %path.display(), tensors, elements, "weights imported");
                 let artifact = Artifact {
                     digest: imported.digest,
                     bytes: imported.bytes.len() as u64,

@@ -56,29 +56,6 @@ impl Blob {
     }
 }
 
-/// Name and size of the archive of `folder`.
-pub(super) fn measure(folder: &ImageFolder) -> Result<Artifact, dataset::Error> {
-    let mut counter = Counter(0);
-    let digest = folder.write(&mut counter)?;
-    Ok(Artifact {
-        digest,
-        bytes: counter.0,
-    })
-}
-
-struct Counter(u64);
-
-impl Write for Counter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Uploads those of `blobs` that the store lacks.
 pub(super) async fn missing(
     client: &Client,

@@ -188,18 +188,17 @@ impl JobView {
             .map(|version| format!("{}@{version}", self.task))
     }
 
-    /// `digits: succeeded, digits@1 (3 stages run)`, `digits: failed: ...`.
+    /// How it stands, in words: `succeeded, digits@1 (3 stages run)`, `failed: ...`.
     pub(crate) fn ending(&self) -> String {
-        let reason = if self.reason.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", self.reason)
-        };
+        let state = self.state.as_str();
         match (self.state, self.model()) {
             (JobState::Succeeded, Some(model)) => {
                 format!("succeeded, {model} ({} stages run)", self.stages_run)
             }
-            (state, _) => format!("{}{reason}", state.as_str()),
+            _ if self.reason.is_empty() => state.to_owned(),
+            // Reasons begin with the state where that reads well.
+            _ if self.reason.starts_with(state) => self.reason.clone(),
+            _ => format!("{state}: {}", self.reason),
         }
     }
 }

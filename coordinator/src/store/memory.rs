@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::row::{Tree, Unreadable};
 use super::{Error, Row, Store};
 
+type Rows = BTreeMap<(Tree, Vec<u8>), Vec<u8>>;
+
 /// Keeps rows, encoded as on disk, as long as one of its clones lives: a clone opens the same store again.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
-    rows: Arc<Mutex<BTreeMap<(Tree, Vec<u8>), Vec<u8>>>>,
+    rows: Arc<Mutex<Rows>>,
 }
 
 impl Store for MemoryStore {

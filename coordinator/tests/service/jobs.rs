@@ -298,7 +298,7 @@ async fn workers_and_backbones_are_listed() {
         .unwrap()
         .into_inner()
         .backbones;
-    assert_eq!(all, [kept.clone()]);
+    assert_eq!(all, std::slice::from_ref(&kept));
     let record = BackboneRecord::try_from(kept).unwrap();
     assert_eq!((record.arch, record.weights), (BackboneName::Lite0, weights));
     site.stop().await;

@@ -74,7 +74,10 @@ async fn manifests_follow_and_missing_ones_are_written_at_the_start() {
     assert_eq!(written.lineage.job.as_str(), job.id);
     assert_eq!(artifacts.list_manifests(Kind::Stage).await.unwrap().len(), 4);
     let id = Manifest::Job(job.id.parse().unwrap());
-    assert_eq!(artifacts.list_manifests(Kind::Job).await.unwrap(), [id.clone()]);
+    assert_eq!(
+        artifacts.list_manifests(Kind::Job).await.unwrap(),
+        std::slice::from_ref(&id)
+    );
 
     fs::remove_file(folder.path().join("artifacts").join(model.path())).unwrap();
     fs::write(folder.path().join("artifacts").join(id.path()), "torn").unwrap();

@@ -67,9 +67,7 @@ const LABEL: &str = "1 to 63 characters out of a-z, 0-9, `-`, `_` and `.`, the f
 
 fn is_label(text: &str) -> bool {
     let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'_' | b'.');
-    matches!(text.len(), 1..=63)
-        && text.bytes().all(allowed)
-        && text.as_bytes()[0].is_ascii_alphanumeric()
+    matches!(text.len(), 1..=63) && text.bytes().all(allowed) && text.as_bytes()[0].is_ascii_alphanumeric()
 }
 
 text_id! {
@@ -111,11 +109,13 @@ impl From<blake3::Hash> for Digest {
 impl FromStr for Digest {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        blake3::Hash::from_hex(text).map(Self::from).map_err(|_| InvalidId {
-            kind: "digest",
-            text: text.to_owned(),
-            expected: "64 hexadecimal digits",
-        })
+        blake3::Hash::from_hex(text)
+            .map(Self::from)
+            .map_err(|_| InvalidId {
+                kind: "digest",
+                text: text.to_owned(),
+                expected: "64 hexadecimal digits",
+            })
     }
 }
 

@@ -129,7 +129,10 @@ pub struct PlannedStage {
 
 /// The stages of a job, parents before children: teacher, student, candidates by ascending k, select.
 pub fn plan(arch: BackboneName, task: &TaskSpec, inputs: &TaskInputs) -> Vec<PlannedStage> {
-    let reading = DataSettings { path: String::new(), ..task.data.clone() };
+    let reading = DataSettings {
+        path: String::new(),
+        ..task.data.clone()
+    };
     let stage = |work: StageWork, parents: Vec<StageKey>| {
         let spec = StageSpec {
             arch,
@@ -140,23 +143,49 @@ pub fn plan(arch: BackboneName, task: &TaskSpec, inputs: &TaskInputs) -> Vec<Pla
             seed: task.seed,
             work,
         };
-        PlannedStage { key: spec.key(&parents), spec, parents }
+        PlannedStage {
+            key: spec.key(&parents),
+            spec,
+            parents,
+        }
     };
-    let teacher = stage(StageWork::Teacher { training: task.teacher.clone() }, vec![]);
-    let student_work = StageWork::Student { max_skip: task.max_skip, student: task.student.clone() };
+    let teacher = stage(
+        StageWork::Teacher {
+            training: task.teacher.clone(),
+        },
+        vec![],
+    );
+    let student_work = StageWork::Student {
+        max_skip: task.max_skip,
+        student: task.student.clone(),
+    };
     let student = stage(student_work, vec![teacher.key]);
     let ladder = task.candidates.ladder(arch.describe().layers());
     // The list of k is the job's business, not a candidate's: adding a k must not re-run the others.
-    let settings = CandidateSettings { k: None, ..task.candidates.clone() };
+    let settings = CandidateSettings {
+        k: None,
+        ..task.candidates.clone()
+    };
     let candidates: Vec<PlannedStage> = ladder
         .into_iter()
         .map(|k| {
-            let work = StageWork::Candidate { k, settings: settings.clone(), student: task.student.clone() };
+            let work = StageWork::Candidate {
+                k,
+                settings: settings.clone(),
+                student: task.student.clone(),
+            };
             stage(work, vec![teacher.key, student.key])
         })
         .collect();
-    let parents = std::iter::once(teacher.key).chain(candidates.iter().map(|c| c.key)).collect();
-    let select = stage(StageWork::Select { tolerance: task.tolerance_points / 100.0 }, parents);
+    let parents = std::iter::once(teacher.key)
+        .chain(candidates.iter().map(|c| c.key))
+        .collect();
+    let select = stage(
+        StageWork::Select {
+            tolerance: task.tolerance_points / 100.0,
+        },
+        parents,
+    );
     let mut stages = vec![teacher, student];
     stages.extend(candidates);
     stages.push(select);

@@ -239,9 +239,21 @@ mod defaults {
     pub(super) fn teacher() -> TrainingSettings {
         training(0.01, 64, 20, [0.4, 0.8])
     }
-    pub(super) fn training(learning_rate: f64, batch_size: u32, epochs: u32, milestones: [f64; 2]) -> TrainingSettings {
+    pub(super) fn training(
+        learning_rate: f64,
+        batch_size: u32,
+        epochs: u32,
+        milestones: [f64; 2],
+    ) -> TrainingSettings {
         let milestones = milestones.to_vec();
-        TrainingSettings { epochs, batch_size, learning_rate, milestones, momentum: 0.9, weight_decay: 5e-4 }
+        TrainingSettings {
+            epochs,
+            batch_size,
+            learning_rate,
+            milestones,
+            momentum: 0.9,
+            weight_decay: 5e-4,
+        }
     }
 }
 
@@ -275,7 +287,10 @@ impl Default for CandidateSettings {
 
 impl Default for ResourceSettings {
     fn default() -> Self {
-        Self { max_attempts: 3, stage_minutes: 24 * 60 }
+        Self {
+            max_attempts: 3,
+            stage_minutes: 24 * 60,
+        }
     }
 }
 

@@ -16,7 +16,11 @@ pub struct Accuracy {
 impl Accuracy {
     /// Share of correct samples, 0 for an empty set.
     pub fn fraction(&self) -> f64 {
-        if self.total == 0 { 0.0 } else { self.correct as f64 / self.total as f64 }
+        if self.total == 0 {
+            0.0
+        } else {
+            self.correct as f64 / self.total as f64
+        }
     }
 }
 
@@ -38,7 +42,10 @@ pub struct Cost {
 impl std::ops::Add for Cost {
     type Output = Cost;
     fn add(self, other: Cost) -> Cost {
-        Cost { flops: self.flops + other.flops, params: self.params + other.params }
+        Cost {
+            flops: self.flops + other.flops,
+            params: self.params + other.params,
+        }
     }
 }
 

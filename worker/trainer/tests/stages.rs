@@ -214,7 +214,7 @@ fn a_task_from_teacher_to_select() {
     let shared = std::fs::read(&bench.backbone).unwrap();
 
     let work = StageWork::Teacher {
-        training: training(5, 0.02),
+        training: training(15, 0.01),
     };
     let (finished, teacher) = bench.finish(&bench.assignment("teacher", work, vec![]));
     let StageOutcome::Teacher { held_out } = finished.outcome else {

@@ -212,7 +212,7 @@ fn local_hints_twice(setting: &Setting, student: &Network) -> (Vec<Tensor>, Vec<
             .collect();
         let attention = attention[layer.number - 1].as_ref();
         let again = layer.combine(main.as_ref(), &pooled, attention, STILL).unwrap();
-        loss = loss + setting.hint(layer.number, &again.unwrap());
+        loss += setting.hint(layer.number, &again.unwrap());
     }
     let mut inputs: Vec<Tensor> = setting.trained().into_iter().map(|(_, tensor)| tensor).collect();
     inputs.extend(attention.iter().flatten().map(Tensor::shallow_clone));
@@ -241,7 +241,7 @@ fn end_to_end_hints_are_the_gradient_of_the_whole_loss() {
             .unwrap();
         let mut loss = setting.task_loss(&run.logits);
         for (node, x) in run.nodes.iter().enumerate().skip(1) {
-            loss = loss + setting.hint(node, x.as_ref().unwrap());
+            loss += setting.hint(node, x.as_ref().unwrap());
         }
         let mut inputs: Vec<Tensor> = setting.trained().into_iter().map(|(_, tensor)| tensor).collect();
         inputs.extend(attention.iter().flatten().map(Tensor::shallow_clone));

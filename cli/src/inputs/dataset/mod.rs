@@ -10,6 +10,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use nettailor_domain::ids::Digest;
+use nettailor_domain::stage::Artifact;
 use rayon::prelude::*;
 
 pub(crate) use scan::{Error, scan};
@@ -58,9 +59,14 @@ struct Entry {
 }
 
 impl ImageFolder {
-    /// The name of this data set: the digest of its archive, which is hashed without being kept.
-    pub(crate) fn digest(&self) -> Result<Digest, Error> {
-        self.write(io::sink())
+    /// The name and the size of this data set's archive, which is hashed without being kept.
+    pub(crate) fn measure(&self) -> Result<Artifact, Error> {
+        let mut counter = Counter(0);
+        let digest = self.write(&mut counter)?;
+        Ok(Artifact {
+            digest,
+            bytes: counter.0,
+        })
     }
 
     /// Writes the archive and returns its digest.
@@ -106,6 +112,20 @@ fn append(archive: &mut tar::Builder<impl Write>, name: &str, content: &[u8]) ->
     header.set_uid(0);
     header.set_gid(0);
     archive.append_data(&mut header, name, content)
+}
+
+/// Counts bytes and forgets them.
+struct Counter(u64);
+
+impl Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Passes bytes on and hashes them on their way.

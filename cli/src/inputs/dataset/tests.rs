@@ -75,7 +75,8 @@ fn the_archive_lists_images_by_name() {
     ];
     assert_eq!(entries(&bytes), expected);
     assert_eq!(digest, Digest::of(&bytes));
-    assert_eq!(found.digest().unwrap(), digest);
+    let measured = found.measure().unwrap();
+    assert_eq!((measured.digest, measured.bytes), (digest, bytes.len() as u64));
 }
 
 #[test]
@@ -174,7 +175,7 @@ fn a_file_that_vanishes_is_named() {
     let folder = folder(&SPLIT);
     let found = scan(folder.path()).unwrap();
     fs::remove_file(folder.path().join("train/b/2.png")).unwrap();
-    let error = found.digest().unwrap_err().to_string();
+    let error = found.measure().unwrap_err().to_string();
     assert!(
         error.starts_with("cannot read ") && error.ends_with("train/b/2.png"),
         "{error}"

@@ -43,8 +43,9 @@ impl BlockCosts {
         let mains = backbone.main_costs(input);
         let layers = architecture.layers.iter().enumerate().map(|(index, layer)| {
             let main = std::iter::once(measure(mains[index]));
-            let proxies =
-                layer.blocks[1..].iter().map(|b| measure(backbone.proxy(b.source, index + 1, input).cost()));
+            let proxies = layer.blocks[1..]
+                .iter()
+                .map(|b| measure(backbone.proxy(b.source, index + 1, input).cost()));
             main.chain(proxies).map(|cost| cost / whole).collect()
         });
         Self(layers.collect())
@@ -74,13 +75,36 @@ impl Architecture {
         // Probability that every block into (out of) a node is switched off, over all edges but `without`.
         let off = |selected: &dyn Fn(&Edge) -> bool, without: Option<&Edge>| -> f64 {
             let others = |e: &&Edge| without.is_none_or(|w| !std::ptr::eq(w, *e));
-            edges.iter().filter(|e| selected(e)).filter(others).map(|e| 1.0 - e.attention).product()
+            edges
+                .iter()
+                .filter(|e| selected(e))
+                .filter(others)
+                .map(|e| 1.0 - e.attention)
+                .product()
         };
-        let p_in: Vec<f64> = (0..=last).map(|n| if n == 0 { 0.0 } else { off(&|e| e.target() == n, None) }).collect();
-        let p_out: Vec<f64> = (0..=last).map(|n| if n == last { 0.0 } else { off(&|e| e.source == n, None) }).collect();
+        let p_in: Vec<f64> = (0..=last)
+            .map(|n| {
+                if n == 0 {
+                    0.0
+                } else {
+                    off(&|e| e.target() == n, None)
+                }
+            })
+            .collect();
+        let p_out: Vec<f64> = (0..=last)
+            .map(|n| {
+                if n == last {
+                    0.0
+                } else {
+                    off(&|e| e.source == n, None)
+                }
+            })
+            .collect();
 
         let value = |e: &Edge| match form {
-            ComplexityForm::Product => e.cost * e.attention * (1.0 - p_in[e.source]) * (1.0 - p_out[e.target()]),
+            ComplexityForm::Product => {
+                e.cost * e.attention * (1.0 - p_in[e.source]) * (1.0 - p_out[e.target()])
+            }
             ComplexityForm::Paper => e.cost * (e.attention - p_in[e.source] - p_out[e.target()]),
         };
         let total = edges.iter().map(value).sum();
@@ -100,7 +124,11 @@ impl Architecture {
             };
         }
 
-        let mut gradient: Gradient = self.layers.iter().map(|layer| vec![0.0; layer.blocks.len()]).collect();
+        let mut gradient: Gradient = self
+            .layers
+            .iter()
+            .map(|layer| vec![0.0; layer.blocks.len()])
+            .collect();
         for e in &edges {
             let (s, t) = (e.source, e.target());
             let own = match form {
@@ -117,12 +145,21 @@ impl Architecture {
 
     fn edges(&self, costs: &BlockCosts) -> Vec<Edge> {
         let mut edges = Vec::new();
-        for (layer, (attention, (blocks, costs))) in
-            self.attention().iter().zip(self.layers.iter().zip(&costs.0)).enumerate()
+        for (layer, (attention, (blocks, costs))) in self
+            .attention()
+            .iter()
+            .zip(self.layers.iter().zip(&costs.0))
+            .enumerate()
         {
             for (block, candidate) in blocks.blocks.iter().enumerate().filter(|(_, b)| b.kept()) {
                 let (attention, cost) = (attention[block], costs[block]);
-                edges.push(Edge { layer, block, source: candidate.source, attention, cost });
+                edges.push(Edge {
+                    layer,
+                    block,
+                    source: candidate.source,
+                    attention,
+                    cost,
+                });
             }
         }
         edges

@@ -69,17 +69,26 @@ impl Layer {
     /// Attention: the softmax of the scores over the kept blocks, 0 for removed ones.
     pub fn attention(&self) -> Vec<f64> {
         let kept = || self.blocks.iter().filter(|block| block.kept());
-        let top = kept().map(|block| f64::from(block.score)).fold(f64::NEG_INFINITY, f64::max);
+        let top = kept()
+            .map(|block| f64::from(block.score))
+            .fold(f64::NEG_INFINITY, f64::max);
         let weight = |block: &Candidate| (f64::from(block.score) - top).exp();
         let total: f64 = kept().map(weight).sum();
-        self.blocks.iter().map(|block| if block.kept() { weight(block) / total } else { 0.0 }).collect()
+        self.blocks
+            .iter()
+            .map(|block| if block.kept() { weight(block) / total } else { 0.0 })
+            .collect()
     }
 
     /// Gradient on the scores for a gradient on the attention (zero where the block is removed).
     pub fn score_gradient(&self, attention_gradient: &[f64]) -> Vec<f64> {
         let attention = self.attention();
         let mean: f64 = attention.iter().zip(attention_gradient).map(|(a, g)| a * g).sum();
-        attention.iter().zip(attention_gradient).map(|(a, g)| a * (g - mean)).collect()
+        attention
+            .iter()
+            .zip(attention_gradient)
+            .map(|(a, g)| a * (g - mean))
+            .collect()
     }
 }
 
@@ -97,14 +106,26 @@ pub struct Architecture {
 impl Architecture {
     /// The student before training: all main blocks and all proxies, initial scores.
     pub fn new(backbone: &Backbone, max_skip: usize) -> Self {
-        let block = |source, score| Candidate { source, score, fate: Fate::Kept };
+        let block = |source, score| Candidate {
+            source,
+            score,
+            fate: Fate::Kept,
+        };
         let layers = (1..=backbone.layers())
             .map(|l| {
-                let proxies = (l.saturating_sub(max_skip)..l).rev().map(|s| block(s, PROXY_SCORE));
-                Layer { blocks: std::iter::once(block(l - 1, MAIN_SCORE)).chain(proxies).collect() }
+                let proxies = (l.saturating_sub(max_skip)..l)
+                    .rev()
+                    .map(|s| block(s, PROXY_SCORE));
+                Layer {
+                    blocks: std::iter::once(block(l - 1, MAIN_SCORE)).chain(proxies).collect(),
+                }
             })
             .collect();
-        Self { backbone: backbone.name, max_skip, layers }
+        Self {
+            backbone: backbone.name,
+            max_skip,
+            layers,
+        }
     }
 
     /// The backbone alone: every main block and no proxy, as the teacher is.
@@ -124,11 +145,17 @@ impl Architecture {
 
     /// The kept main blocks, as layer numbers from 1.
     pub fn kept_mains(&self) -> Vec<usize> {
-        (1..=self.layers.len()).filter(|l| self.layers[l - 1].blocks[0].kept()).collect()
+        (1..=self.layers.len())
+            .filter(|l| self.layers[l - 1].blocks[0].kept())
+            .collect()
     }
 
     /// Number of kept proxies.
     pub fn kept_proxies(&self) -> usize {
-        self.layers.iter().flat_map(|layer| &layer.blocks[1..]).filter(|block| block.kept()).count()
+        self.layers
+            .iter()
+            .flat_map(|layer| &layer.blocks[1..])
+            .filter(|block| block.kept())
+            .count()
     }
 }

@@ -40,12 +40,22 @@ impl Architecture {
             pruned.layers[layer].blocks[0].fate = Fate::RemovedByRank;
         }
         for (layer, attention) in pruned.layers.iter_mut().zip(&attention) {
-            for (block, _) in layer.blocks.iter_mut().zip(attention).skip(1).filter(|(_, a)| **a < threshold) {
+            for (block, _) in layer
+                .blocks
+                .iter_mut()
+                .zip(attention)
+                .skip(1)
+                .filter(|(_, a)| **a < threshold)
+            {
                 block.fate = Fate::RemovedByRank;
             }
         }
         pruned.exclude_dead();
-        if pruned.node_live(layers) { Ok(pruned) } else { Err(Infeasible::Disconnected { k }) }
+        if pruned.node_live(layers) {
+            Ok(pruned)
+        } else {
+            Err(Infeasible::Disconnected { k })
+        }
     }
 
     /// Deletes every kept block unless its source is reachable from the stem and its target reaches the last node.
@@ -54,7 +64,10 @@ impl Architecture {
         let mut reachable = vec![false; last + 1];
         reachable[0] = true;
         for node in 1..=last {
-            reachable[node] = self.layers[node - 1].blocks.iter().any(|b| b.kept() && reachable[b.source]);
+            reachable[node] = self.layers[node - 1]
+                .blocks
+                .iter()
+                .any(|b| b.kept() && reachable[b.source]);
         }
         let mut useful = vec![false; last + 1];
         useful[last] = true;

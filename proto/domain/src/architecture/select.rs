@@ -38,10 +38,19 @@ pub fn select(candidates: &[CandidateScore], teacher: Accuracy, tolerance: f64) 
             .then(b.k.cmp(&a.k))
     };
     // One rounding error of slack, so that "exactly 0.5 points below" qualifies.
-    let qualifying = candidates.iter().filter(|c| accuracy(c) >= threshold - 1e-12).min_by(leaner);
+    let qualifying = candidates
+        .iter()
+        .filter(|c| accuracy(c) >= threshold - 1e-12)
+        .min_by(leaner);
     let best = || {
-        candidates.iter().min_by(|a, b| accuracy(b).total_cmp(&accuracy(a)).then(leaner(a, b)))
+        candidates
+            .iter()
+            .min_by(|a, b| accuracy(b).total_cmp(&accuracy(a)).then(leaner(a, b)))
     };
     let chosen = qualifying.or_else(best)?;
-    Some(Selection { k: chosen.k, threshold, qualified: qualifying.is_some() })
+    Some(Selection {
+        k: chosen.k,
+        threshold,
+        qualified: qualifying.is_some(),
+    })
 }

@@ -9,7 +9,10 @@ impl ConvBn {
         let [out, groups] = [self.out_channels, self.groups].map(u64::from);
         let weights = out * (u64::from(self.in_channels) / groups) * u64::from(self.kernel).pow(2);
         let positions = u64::from(output).pow(2);
-        Cost { flops: positions * (weights + 2 * out), params: weights + 2 * out }
+        Cost {
+            flops: positions * (weights + 2 * out),
+            params: weights + 2 * out,
+        }
     }
 
     /// Cost for an input of side `side`.
@@ -71,13 +74,20 @@ impl ProxyShape {
 
     /// Cost of the layer; pooling is not counted.
     pub fn cost(&self) -> Cost {
-        let [source, target, middle] =
-            [self.source.channels, self.target.channels, self.bottleneck_width()].map(u64::from);
+        let [source, target, middle] = [
+            self.source.channels,
+            self.target.channels,
+            self.bottleneck_width(),
+        ]
+        .map(u64::from);
         let params = match self.form {
             ProxyForm::Conv => source * target + 2 * target,
             ProxyForm::Bottleneck => source * middle + 2 * middle + middle * target + 2 * target,
         };
-        Cost { flops: self.target.positions() * params, params }
+        Cost {
+            flops: self.target.positions() * params,
+            params,
+        }
     }
 
     /// Running statistics of its batch norms, in numbers.
@@ -94,18 +104,29 @@ impl Backbone {
     /// The part that is always there and always shared: the stem, and lite0's head convolution.
     pub fn fixed_cost(&self, input: u32) -> Cost {
         let last = self.node_shapes(input)[self.layers()];
-        let head = self.head.as_ref().map_or(Cost::default(), |unit| unit.cost(last.side));
+        let head = self
+            .head
+            .as_ref()
+            .map_or(Cost::default(), |unit| unit.cost(last.side));
         self.stem.cost(input) + head
     }
 
     /// Running statistics of the fixed part, in numbers.
     pub fn fixed_statistics(&self) -> u64 {
-        [Some(&self.stem), self.head.as_ref()].into_iter().flatten().map(|u| 2 * u64::from(u.out_channels)).sum()
+        [Some(&self.stem), self.head.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|u| 2 * u64::from(u.out_channels))
+            .sum()
     }
 
     /// Costs of the universal blocks, layer 1 first.
     pub fn main_costs(&self, input: u32) -> Vec<Cost> {
-        self.blocks.iter().zip(self.node_shapes(input)).map(|(block, node)| block.cost(node.side)).collect()
+        self.blocks
+            .iter()
+            .zip(self.node_shapes(input))
+            .map(|(block, node)| block.cost(node.side))
+            .collect()
     }
 
     /// Cost of the whole backbone without a classifier: the normaliser of the expected complexity.
@@ -119,16 +140,26 @@ impl Backbone {
         let linear = features * classes + classes;
         let positions = self.node_shapes(input)[self.layers()].positions();
         let end_bn = if self.end_bn {
-            Cost { flops: 2 * features * positions, params: 2 * features }
+            Cost {
+                flops: 2 * features * positions,
+                params: 2 * features,
+            }
         } else {
             Cost::default()
         };
-        Cost { flops: linear, params: linear } + end_bn
+        Cost {
+            flops: linear,
+            params: linear,
+        } + end_bn
     }
 
     /// The proxy from node `source` to node `target`.
     pub fn proxy(&self, source: usize, target: usize, input: u32) -> ProxyShape {
         let shapes = self.node_shapes(input);
-        ProxyShape { source: shapes[source], target: shapes[target], form: self.proxy_form }
+        ProxyShape {
+            source: shapes[source],
+            target: shapes[target],
+            form: self.proxy_form,
+        }
     }
 }

@@ -34,7 +34,13 @@ pub enum BackboneName {
 
 impl BackboneName {
     /// All of them, in the order people read them.
-    pub const ALL: [BackboneName; 5] = [Self::Lite0, Self::Resnet18, Self::Resnet34, Self::Resnet50, Self::Wrn26];
+    pub const ALL: [BackboneName; 5] = [
+        Self::Lite0,
+        Self::Resnet18,
+        Self::Resnet34,
+        Self::Resnet50,
+        Self::Wrn26,
+    ];
 
     /// The name as written in task files.
     pub fn as_str(&self) -> &'static str {
@@ -62,11 +68,14 @@ impl std::fmt::Display for BackboneName {
 impl std::str::FromStr for BackboneName {
     type Err = crate::ids::InvalidId;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|name| name.as_str() == text).ok_or_else(|| crate::ids::InvalidId {
-            kind: "backbone",
-            text: text.to_owned(),
-            expected: "lite0, resnet18, resnet34, resnet50 or wrn26",
-        })
+        Self::ALL
+            .into_iter()
+            .find(|name| name.as_str() == text)
+            .ok_or_else(|| crate::ids::InvalidId {
+                kind: "backbone",
+                text: text.to_owned(),
+                expected: "lite0, resnet18, resnet34, resnet50 or wrn26",
+            })
     }
 }
 
@@ -197,11 +206,17 @@ impl Backbone {
 
     /// Channels of node `l`, 0..=L.
     pub fn node_channels(&self, node: usize) -> u32 {
-        if node == 0 { self.stem.out_channels } else { self.blocks[node - 1].out_channels }
+        if node == 0 {
+            self.stem.out_channels
+        } else {
+            self.blocks[node - 1].out_channels
+        }
     }
 
     /// Width of the features that the classifier sees.
     pub fn features(&self) -> u32 {
-        self.head.as_ref().map_or(self.node_channels(self.layers()), |head| head.out_channels)
+        self.head
+            .as_ref()
+            .map_or(self.node_channels(self.layers()), |head| head.out_channels)
     }
 }

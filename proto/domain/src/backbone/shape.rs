@@ -39,11 +39,21 @@ impl Backbone {
     /// Shapes of the nodes 0..=L for a square input of side `input`.
     pub fn node_shapes(&self, input: u32) -> Vec<NodeShape> {
         let conv = self.stem.output_side(input);
-        let mut side = if self.stem_pool { (conv + 2 - 3) / 2 + 1 } else { conv };
-        let mut shapes = vec![NodeShape { channels: self.stem.out_channels, side }];
+        let mut side = if self.stem_pool {
+            (conv + 2 - 3) / 2 + 1
+        } else {
+            conv
+        };
+        let mut shapes = vec![NodeShape {
+            channels: self.stem.out_channels,
+            side,
+        }];
         for block in &self.blocks {
             side = block.output_side(side);
-            shapes.push(NodeShape { channels: block.out_channels, side });
+            shapes.push(NodeShape {
+                channels: block.out_channels,
+                side,
+            });
         }
         shapes
     }

@@ -16,16 +16,30 @@ impl ConvBn {
     pub fn tensors(&self) -> [TensorSpec; 5] {
         let [out, per_group, k] =
             [self.out_channels, self.in_channels / self.groups, self.kernel].map(|n| n as usize);
-        let bn = |part: &str| TensorSpec { name: format!("{}.{part}", self.bn), shape: vec![out] };
-        let weight = TensorSpec { name: format!("{}.weight", self.conv), shape: vec![out, per_group, k, k] };
-        [weight, bn("weight"), bn("bias"), bn("running_mean"), bn("running_var")]
+        let bn = |part: &str| TensorSpec {
+            name: format!("{}.{part}", self.bn),
+            shape: vec![out],
+        };
+        let weight = TensorSpec {
+            name: format!("{}.weight", self.conv),
+            shape: vec![out, per_group, k, k],
+        };
+        [
+            weight,
+            bn("weight"),
+            bn("bias"),
+            bn("running_mean"),
+            bn("running_var"),
+        ]
     }
 }
 
 impl Backbone {
     /// Every convolution unit: stem, blocks, head.
     pub fn units(&self) -> impl Iterator<Item = &ConvBn> {
-        std::iter::once(&self.stem).chain(self.blocks.iter().flat_map(|block| block.units())).chain(&self.head)
+        std::iter::once(&self.stem)
+            .chain(self.blocks.iter().flat_map(|block| block.units()))
+            .chain(&self.head)
     }
 
     /// All tensors of the backbone without its classifier.

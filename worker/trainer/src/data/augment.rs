@@ -25,12 +25,7 @@ pub(super) fn augment(
     draw: &mut Pcg64Mcg,
 ) {
     match settings.resized_crop {
-        Some(share) => out.copy_from_slice(&resize_part(
-            stored,
-            from,
-            rectangle(f64::from(from), share, draw),
-            size,
-        )),
+        Some(share) => resize_part(stored, from, rectangle(f64::from(from), share, draw), out, size),
         None => out.copy_from_slice(stored),
     }
     let side = size as usize;

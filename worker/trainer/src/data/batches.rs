@@ -138,7 +138,7 @@ pub(super) fn batch(shared: &Shared, members: &[usize], epoch: Option<u32>) -> B
                         width: side,
                         height: side,
                     };
-                    out.copy_from_slice(&resize_part(stored, from, whole, size));
+                    resize_part(stored, from, whole, out, size);
                 }
             }
         });

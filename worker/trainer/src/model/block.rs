@@ -49,7 +49,11 @@ impl Block {
                 channels: i64::from(spec.out_channels) - i64::from(spec.in_channels),
             },
         };
-        Ok(Self { body, shortcut, activation: spec.activation })
+        Ok(Self {
+            body,
+            shortcut,
+            activation: spec.activation,
+        })
     }
 
     /// See [`Unit::fold`].

@@ -167,7 +167,12 @@ impl Unit {
         let [weight, norm @ ..] = spec.tensors();
         let weight = builder.universal(&weight)?;
         let norm = Norm::universal(builder, &norm, epsilon)?;
-        Ok(Self { spec: spec.clone(), weight, norm, folded: None })
+        Ok(Self {
+            spec: spec.clone(),
+            weight,
+            norm,
+            folded: None,
+        })
     }
 
     /// Folds the batch norm into the convolution for passes under running statistics. Only for networks that do not
@@ -197,7 +202,11 @@ impl Unit {
         let extra = after - before;
         // An uneven padding is an even one under a kernel that begins with zeros: extending the small kernel costs
         // nothing, padding the large input is a copy of it.
-        let extended = if extra == 0 { None } else { Some(weight.f_constant_pad_nd([extra, 0, extra, 0])?) };
+        let extended = if extra == 0 {
+            None
+        } else {
+            Some(weight.f_constant_pad_nd([extra, 0, extra, 0])?)
+        };
         let weight = extended.as_ref().unwrap_or(weight);
         Ok(x.f_conv2d(weight, bias, [stride, stride], [after, after], [1, 1], groups)?)
     }

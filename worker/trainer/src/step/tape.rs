@@ -6,6 +6,7 @@
 //! block's own graph is entered with the task's cotangent only.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use tch::Tensor;
 
@@ -108,10 +109,10 @@ impl<'a> Tape<'a> {
                 keys.push(None);
                 continue;
             };
-            if !self.pools.contains_key(&key) {
+            if let Entry::Vacant(place) = self.pools.entry(key) {
                 let pooled = pool(&source.leaf, skip.proxy.side)?;
                 let gradient = pooled.requires_grad();
-                self.pools.insert(key, Cut::new(pooled, gradient)?);
+                place.insert(Cut::new(pooled, gradient)?);
             }
             keys.push(Some(key));
         }
