@@ -24,12 +24,7 @@ struct Args {
     #[arg(long, env = "NETTAILOR_HTTP", default_value = "127.0.0.1:7401")]
     http: SocketAddr,
     /// Directory of jobs and registry; made if it is not there.
-    #[arg(
-        long,
-        env = "NETTAILOR_STATE",
-        value_name = "DIR",
-        default_value = ".nettailor"
-    )]
+    #[arg(long, env = "NETTAILOR_STATE", default_value = ".nettailor")]
     state: PathBuf,
     /// Artifact store, as workers reach it, too: a URL (file:///...) or a folder [default: artifacts in the state directory].
     #[arg(long, env = "NETTAILOR_ARTIFACTS", value_name = "URL", value_parser = nettailor_artifacts::location)]
@@ -62,13 +57,8 @@ fn run() -> anyhow::Result<()> {
     } else {
         log.with_ansi(false).init()
     }
-    let (listen, http, artifacts) = (args.listen, Some(args.http), args.artifacts);
-    let config = Config {
-        listen,
-        http,
-        artifacts,
-        ..Config::local(args.state)
-    };
+    let mut config = Config::local(args.state);
+    (config.listen, config.http, config.artifacts) = (args.listen, Some(args.http), args.artifacts);
     let runtime = tokio::runtime::Runtime::new().context("the async runtime cannot start")?;
     runtime.block_on(async {
         let shutdown = CancellationToken::new();
