@@ -4,8 +4,10 @@ use std::path::Path;
 
 /// Side of the images, pixels.
 const SIDE: usize = 32;
+/// Whether the pixel at (x, y) is bright.
+type Texture = fn(usize, usize) -> bool;
 /// The classes and how each is drawn.
-const CLASSES: [(&str, fn(usize, usize) -> bool); 3] = [
+const CLASSES: [(&str, Texture); 3] = [
     ("checks", |x, y| (x / 4 + y / 4) % 2 == 0),
     ("columns", |x, _| (x / 4) % 2 == 0),
     ("rows", |_, y| (y / 4) % 2 == 0),
@@ -27,7 +29,7 @@ pub fn textures(folder: &Path, per_class: usize, seed: u64) -> std::io::Result<(
     Ok(())
 }
 
-fn image(drawn: fn(usize, usize) -> bool, state: &mut u64) -> Vec<u8> {
+fn image(drawn: Texture, state: &mut u64) -> Vec<u8> {
     let (dx, dy) = (next(state) as usize % 8, next(state) as usize % 8);
     let mut bytes = format!("P5\n{SIDE} {SIDE}\n255\n").into_bytes();
     for y in 0..SIDE {

@@ -136,16 +136,20 @@ impl<'a> Explainer<'a> {
     /// The key that `key` was probably meant to be: one of the same mapping, else one inside it, else one of the same task.
     fn meant_by(&self, parent: &Path, key: &str) -> Option<String> {
         let here = schema_at(self.schema, parent);
-        let mut candidates: Vec<String> = keys(self.schema, here).into_iter().map(str::to_owned).collect();
-        candidates.extend(places(self.schema, here));
-        let task = match parent.0.first() {
-            Some(Step::Key(first)) if first == "defaults" => Path(parent.0[..1].to_vec()),
-            Some(Step::Key(first)) if first == "tasks" && parent.0.len() > 1 => Path(parent.0[..2].to_vec()),
-            _ => parent.clone(),
+        let same_mapping = || nearest(key, keys(self.schema, here)).map(str::to_owned);
+        let inside = || nearest(key, places(self.schema, here));
+        let same_task = || {
+            let task = match parent.0.first() {
+                Some(Step::Key(first)) if first == "defaults" => Path(parent.0[..1].to_vec()),
+                Some(Step::Key(first)) if first == "tasks" && parent.0.len() > 1 => {
+                    Path(parent.0[..2].to_vec())
+                }
+                _ => return None,
+            };
+            let place = nearest(key, places(self.schema, schema_at(self.schema, &task)))?;
+            Some(format!("{task}.{place}"))
         };
-        let elsewhere = places(self.schema, schema_at(self.schema, &task));
-        candidates.extend(elsewhere.into_iter().map(|place| format!("{task}.{place}")));
-        nearest(key, candidates)
+        same_mapping().or_else(inside).or_else(same_task)
     }
 }
 

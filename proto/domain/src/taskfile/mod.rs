@@ -14,7 +14,7 @@
 //! assert_eq!((file.tasks[0].teacher.epochs, file.tasks[0].teacher.batch_size), (6, 64));
 //!
 //! let problems = TasksFile::parse(&text.replace("teacher", "techer")).expect_err("misspelt");
-//! assert_eq!(problems.to_string(), "4:40: tasks[0].techer: unknown key; did you mean `teacher`?");
+//! assert_eq!(problems.to_string(), "4:42: tasks[0].techer: unknown key; did you mean `teacher`?");
 //! ```
 
 mod checks;

@@ -258,9 +258,9 @@ fn reference_complexity(costs: &[Vec<f64>]) -> impl Fn(&Architecture) -> (f64, G
                 value += cost * (attention[i][j] - input(i) - output(i + 1));
                 gradient[i][j] += cost;
                 if i > 0 {
-                    for other in 0..attention[i - 1].len() {
+                    for (other, slot) in gradient[i - 1].iter_mut().enumerate() {
                         let rest = attention[i - 1].iter().enumerate().filter(|(n, _)| *n != other);
-                        gradient[i - 1][other] += cost * rest.map(|(_, a)| 1.0 - a).product::<f64>();
+                        *slot += cost * rest.map(|(_, a)| 1.0 - a).product::<f64>();
                     }
                 }
                 for other in if i + 1 == last { Vec::new() } else { readers(i + 1) } {
