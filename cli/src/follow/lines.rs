@@ -1,6 +1,6 @@
 //! What changed, one line each: the whole display where there is no terminal, the part above the bars where there is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use nettailor_domain::trainer::Progress;
@@ -12,15 +12,34 @@ use crate::views::{JobView, StageState, StageView};
 
 /// A stage's progress is told this often at most...
 const QUIET: Duration = Duration::from_secs(10);
-/// ...or at a new epoch, if this much time has passed.
+/// ...or at a new epoch, if this much time has passed. A phase is told when it is first entered.
 const QUIET_IN_EPOCH: Duration = Duration::from_secs(3);
 
 /// Remembers what was said, to say only what is new.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     jobs: HashMap<usize, JobView>,
-    /// When and at which epoch a stage's progress was last told.
-    told: HashMap<(usize, String), (Instant, u32)>,
+    /// What was told about a stage's progress.
+    told: HashMap<(usize, String), Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    last: Instant,
+    epoch: u32,
+    /// Phases that were told. Training and evaluating alternate; only their first time is news.
+    phases: BTreeSet<String>,
+}
+
+impl Told {
+    fn due(&self, progress: &Progress, now: Instant) -> bool {
+        let quiet = if self.epoch == progress.epoch {
+            QUIET
+        } else {
+            QUIET_IN_EPOCH
+        };
+        !self.phases.contains(&progress.phase) || now.duration_since(self.last) >= quiet
+    }
 }
 
 impl Lines {
@@ -53,23 +72,20 @@ impl Lines {
         progress: &Progress,
         now: Instant,
     ) -> Option<String> {
-        let told = self.told.entry((index, stage.to_owned()));
-        let due = match &told {
-            std::collections::hash_map::Entry::Vacant(_) => true,
-            std::collections::hash_map::Entry::Occupied(told) => {
-                let (when, epoch) = *told.get();
-                let quiet = if epoch == progress.epoch {
-                    QUIET
-                } else {
-                    QUIET_IN_EPOCH
-                };
-                now.duration_since(when) >= quiet
-            }
-        };
-        if !due {
+        let key = (index, stage.to_owned());
+        if self.told.get(&key).is_some_and(|told| !told.due(progress, now)) {
             return None;
         }
-        told.insert_entry((now, progress.epoch));
+        let mut phases = self.told.remove(&key).map(|told| told.phases).unwrap_or_default();
+        phases.insert(progress.phase.clone());
+        self.told.insert(
+            key,
+            Told {
+                last: now,
+                epoch: progress.epoch,
+                phases,
+            },
+        );
         let task = self.jobs.get(&index).map_or("", |job| job.task.as_str());
         Some(format!("{task}: {stage}: {}", text::progress(progress)))
     }
@@ -167,13 +183,14 @@ mod tests {
         let start = Instant::now();
         let mut told = |ms, stage: &str, epoch| {
             let progress = Progress {
-                phase: "training".into(),
+                phase: if epoch == 0 { "fetching inputs" } else { "training" }.into(),
                 epoch,
                 epochs: 9,
                 ..Progress::default()
             };
             lines.progress(0, stage, &progress, start + Duration::from_millis(ms))
         };
+        assert!(told(0, "teacher", 0).is_some());
         assert_eq!(
             told(0, "teacher", 1).as_deref(),
             Some("digits: teacher: training, epoch 1/9")
