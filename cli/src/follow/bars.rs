@@ -97,15 +97,17 @@ impl Bars {
         let bars = &mut self.jobs[index];
         let bar = bars.stages.entry(stage.to_owned()).or_insert_with(|| {
             let style =
-                ProgressStyle::with_template("  {prefix:13} {bar:24.blue} {pos:>5}/{len:5} {wide_msg}");
+                ProgressStyle::with_template("  {prefix:13} {bar:16.blue} {pos:>5}/{len:5} {wide_msg}");
             let style = style.expect("the template is valid").progress_chars("━╸─");
             let bar = ProgressBar::new(0)
                 .with_style(style)
                 .with_prefix(stage.to_owned());
             self.all.insert_after(&bars.head, bar)
         });
-        bar.set_length(progress.steps);
-        bar.set_position(progress.step);
+        bar.update(|state| {
+            state.set_len(progress.steps);
+            state.set_pos(progress.step);
+        });
         bar.set_message(text::beside_bar(progress));
     }
 

@@ -4,7 +4,7 @@ use nettailor_domain::trainer::Progress;
 
 use crate::quantity::seconds;
 
-/// Everything that is known, on one line: `training, epoch 3/12, step 120/500, loss 0.123, ...`.
+/// Everything that is known, on one line: `training, epoch 3/12, step 120/500, 1m 3s left, loss 0.123, ...`.
 pub(crate) fn progress(progress: &Progress) -> String {
     let mut parts = vec![progress.phase.clone()];
     if progress.epochs > 0 {
@@ -35,14 +35,15 @@ pub(super) fn beside_bar(progress: &Progress) -> String {
 
 fn measures(progress: &Progress) -> impl Iterator<Item = String> {
     let started = progress.step > 0 && progress.loss != 0.0;
+    // What matters most first: a narrow terminal cuts off the rest.
     [
+        progress.eta_seconds.map(|eta| format!("{} left", seconds(eta))),
         started.then(|| format!("loss {:.3}", progress.loss)),
-        (progress.expected_complexity > 0.0).then(|| format!("E[C] {:.2}", progress.expected_complexity)),
         progress
             .held_out
             .map(|held_out| format!("held-out {:.2} %", 100.0 * held_out)),
+        (progress.expected_complexity > 0.0).then(|| format!("E[C] {:.2}", progress.expected_complexity)),
         (progress.images_per_second > 0.0).then(|| format!("{:.0} images/s", progress.images_per_second)),
-        progress.eta_seconds.map(|eta| format!("{} left", seconds(eta))),
     ]
     .into_iter()
     .flatten()
@@ -74,11 +75,11 @@ mod tests {
         };
         assert_eq!(
             progress(&training),
-            "training, epoch 3/12, step 120/500, loss 0.123, E[C] 0.41, held-out 97.20 %, 812 images/s, 1m 3s left"
+            "training, epoch 3/12, step 120/500, 1m 3s left, loss 0.123, held-out 97.20 %, E[C] 0.41, 812 images/s"
         );
         assert_eq!(
             beside_bar(&training),
-            "epoch 3/12, loss 0.123, E[C] 0.41, held-out 97.20 %, 812 images/s, 1m 3s left"
+            "epoch 3/12, 1m 3s left, loss 0.123, held-out 97.20 %, E[C] 0.41, 812 images/s"
         );
     }
 }
