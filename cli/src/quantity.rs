@@ -62,6 +62,17 @@ pub(crate) fn share(part: u64, whole: u64) -> String {
     }
 }
 
+/// A number of things: `1 job`, `2 jobs`. Only for words that take an s.
+pub(crate) fn plural(count: impl TryInto<u64>, thing: &str) -> String {
+    // Nothing that is counted here is negative or larger than u64.
+    let count = count.try_into().unwrap_or(u64::MAX);
+    if count == 1 {
+        format!("1 {thing}")
+    } else {
+        format!("{count} {thing}s")
+    }
+}
+
 /// Bytes for people, in powers of 1024: `18.1 MiB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [(f64, &str); 3] = [(1073741824.0, "GiB"), (1048576.0, "MiB"), (1024.0, "KiB")];
@@ -136,6 +147,10 @@ mod tests {
 
     #[test]
     fn quantities_read_well() {
+        assert_eq!(
+            [plural(1_u32, "job"), plural(0_usize, "job")],
+            ["1 job", "0 jobs"]
+        );
         assert_eq!(share(71, 100), "71 %");
         assert_eq!(share(1, 0), "-");
         assert_eq!(

@@ -12,6 +12,7 @@ use crate::embedded::{Crew, Embedded, STATE_DIR};
 use crate::error::Error;
 use crate::follow::{self, Ended, Show};
 use crate::output::Console;
+use crate::quantity::plural;
 use crate::views::{JobState, JobView};
 use crate::{ambient, report, submission};
 
@@ -97,11 +98,11 @@ async fn work(
         () = &mut interrupted => return Err(Error::Interrupted),
     };
     console.note(format_args!(
-        "{} jobs; {} workers, each with {} trainers of {} threads; state in {}",
-        jobs.len(),
-        crew.workers,
-        crew.slots,
-        crew.threads,
+        "{}; {}, each with {} of {}; state in {}",
+        plural(jobs.len(), "job"),
+        plural(crew.workers, "worker"),
+        plural(crew.slots, "trainer"),
+        plural(crew.threads, "thread"),
         args.state.display()
     ));
     let stop = async {
@@ -133,8 +134,8 @@ async fn clear(client: &Client, console: &Console) -> Result<(), Error> {
         .await?;
     if !open.is_empty() {
         console.note(format_args!(
-            "ending {} jobs that an earlier run left; finished stages are kept",
-            open.len()
+            "ending {} that an earlier run left; finished stages are kept",
+            plural(open.len(), "job")
         ));
         cancel(client, &open, "left behind by an earlier run").await?;
     }

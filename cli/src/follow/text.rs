@@ -37,7 +37,10 @@ fn measures(progress: &Progress) -> impl Iterator<Item = String> {
     let started = progress.step > 0 && progress.loss != 0.0;
     // What matters most first: a narrow terminal cuts off the rest.
     [
-        progress.eta_seconds.map(|eta| format!("{} left", seconds(eta))),
+        progress
+            .eta_seconds
+            .filter(|eta| *eta >= 0.1)
+            .map(|eta| format!("{} left", seconds(eta))),
         started.then(|| format!("loss {:.3}", progress.loss)),
         progress
             .held_out

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::TaskReport;
 use crate::output::{Column, Row};
-use crate::quantity::{bytes, share};
+use crate::quantity::{bytes, plural, share};
 
 /// Storage for all tasks together.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -76,11 +76,8 @@ impl Stored {
             .map(|task| part(task, task.finetuned_params, task.model.teacher.bytes))
             .collect();
         let count = tasks.len();
-        let tailored = Part::sum(
-            format!("{count} tailored networks"),
-            backbones.iter().chain(&deltas),
-        );
-        let finetuned = Part::sum(format!("{count} fine-tuned networks"), teachers.iter());
+        let tailored = Part::sum(plural(count, "tailored network"), backbones.iter().chain(&deltas));
+        let finetuned = Part::sum(plural(count, "fine-tuned network"), teachers.iter());
         Self {
             backbones,
             deltas,

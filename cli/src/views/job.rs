@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::short;
 use crate::output::{Column, Detail, Row, Sheet, fields, table};
-use crate::quantity::{moment, seconds, show_moment};
+use crate::quantity::{moment, plural, seconds, show_moment};
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -193,7 +193,7 @@ impl JobView {
         let state = self.state.as_str();
         match (self.state, self.model()) {
             (JobState::Succeeded, Some(model)) => {
-                format!("succeeded, {model} ({} stages run)", self.stages_run)
+                format!("succeeded, {model} ({} run)", plural(self.stages_run, "stage"))
             }
             _ if self.reason.is_empty() => state.to_owned(),
             // Reasons begin with the state where that reads well.

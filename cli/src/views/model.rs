@@ -128,8 +128,13 @@ impl ModelView {
 
     /// `9/16 + 5 proxies`.
     pub(crate) fn kept(&self) -> String {
+        let word = if self.proxies_kept == 1 {
+            "proxy"
+        } else {
+            "proxies"
+        };
         format!(
-            "{}/{} + {} proxies",
+            "{}/{} + {} {word}",
             self.blocks_kept, self.blocks, self.proxies_kept
         )
     }

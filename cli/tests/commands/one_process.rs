@@ -11,7 +11,7 @@ fn a_run_ends_in_a_report_pictures_and_a_registry() {
         "shapes@1",
         "97.80 / 97.90 %",
         "10/16 + ",
-        "= 1 tailored networks",
+        "= 1 tailored network ",
         "13.0 MiB",
     ] {
         assert!(
