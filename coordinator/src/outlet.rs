@@ -1,7 +1,7 @@
 //! Where effects go: worker sessions, watchers, manifests, the log.
 
-use nettailor_proto::convert::session::{FromCoordinator, Order};
-use nettailor_scheduler::effect::{self, Effect};
+use nettailor_proto::convert::session::FromCoordinator;
+use nettailor_scheduler::effect::Effect;
 use tracing::info;
 
 use crate::logs::Logs;
@@ -35,11 +35,8 @@ impl Outlet {
                 order,
             } => {
                 info!(%worker, attempt = %order.attempt, "assigned {}", order.description);
-                self.sessions.send(
-                    &worker,
-                    session,
-                    FromCoordinator::Assign(Box::new(message(*order))),
-                );
+                self.sessions
+                    .send(&worker, session, FromCoordinator::Assign(order));
             }
             Effect::Stop {
                 worker,
@@ -78,26 +75,5 @@ impl Outlet {
             }
             Effect::Published { task, version } => info!(%task, version, "published"),
         }
-    }
-}
-
-fn message(order: effect::Order) -> Order {
-    let effect::Order {
-        attempt,
-        spec,
-        backbone,
-        data,
-        parents,
-        selection,
-        description,
-    } = order;
-    Order {
-        attempt,
-        spec,
-        backbone,
-        data,
-        parents,
-        selection,
-        description,
     }
 }

@@ -7,12 +7,13 @@ use nettailor_domain::architecture::{Architecture, Selection};
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::{Attempt, Digest, StageKey};
 use nettailor_domain::model::{Lineage, ModelAccuracy, ModelQuery, ModelRecord, SortKey};
+use nettailor_domain::session::{Offer, Order};
 use nettailor_domain::stage::{Artifact, StageOutcome, StageResult, plan};
 use nettailor_domain::task::TaskInputs;
 use nettailor_domain::taskfile::TasksFile;
 use nettailor_domain::trainer::{Failure, FailureClass, Progress};
 use nettailor_domain::units::Accuracy;
-use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello, Order};
+use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello};
 use nettailor_proto::status::{Code, Error};
 use nettailor_proto::v1;
 
@@ -54,12 +55,14 @@ fn teacher() -> StageResult {
 fn what_agents_say_comes_back_unchanged() {
     let hello = Hello {
         worker: "node-1".parse().unwrap(),
-        slots: 2,
-        threads_per_slot: 4,
-        device: "cpu".into(),
-        cached: vec![Digest::of(b"cached")],
-        attempts: vec![attempt()],
-        version: "0.1.0".into(),
+        offer: Offer {
+            slots: 2,
+            threads_per_slot: 4,
+            device: "cpu".into(),
+            cached: vec![Digest::of(b"cached")],
+            attempts: vec![attempt()],
+            version: "0.1.0".into(),
+        },
     };
     let progress = Progress {
         phase: "training".into(),

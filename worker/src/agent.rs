@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use nettailor_artifacts::ArtifactStore;
 use nettailor_domain::ids::WorkerId;
-use nettailor_proto::convert::session::{Hello, Order};
+use nettailor_domain::session::{Offer, Order};
+use nettailor_proto::convert::session::Hello;
 use nettailor_proto::status::{self, Code};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -177,13 +178,15 @@ impl Agent {
         });
         Hello {
             worker: self.config.name.clone(),
-            slots: self.config.slots,
-            threads_per_slot: self.config.threads_per_slot,
-            // Trainers compute on the CPU.
-            device: "cpu".to_owned(),
-            cached,
-            attempts: attempts.ledger.open_session(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            offer: Offer {
+                slots: self.config.slots,
+                threads_per_slot: self.config.threads_per_slot,
+                // Trainers compute on the CPU.
+                device: "cpu".to_owned(),
+                cached,
+                attempts: attempts.ledger.open_session(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            },
         }
     }
 

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use nettailor_artifacts::ArtifactStore;
+use nettailor_domain::session::Order;
 use nettailor_domain::stage::{Artifact, StageOutcome, StageResult};
 use nettailor_domain::trainer::{
     Assignment, Failure, FailureClass, Finished, ParentInput, Progress, TrainerEvent, WEIGHTS_FILE,
 };
-use nettailor_proto::convert::session::Order;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;

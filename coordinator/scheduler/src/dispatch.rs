@@ -2,13 +2,13 @@
 
 use std::cmp::Reverse;
 
-use nettailor_domain::architecture::{CandidateScore, Selection, select};
+use nettailor_domain::architecture::{Selection, select};
 use nettailor_domain::ids::{StageKey, WorkerId};
+use nettailor_domain::session::Order;
 use nettailor_domain::stage::{Artifact, StageOutcome, StageResult, StageWork};
 use nettailor_domain::trainer::{Failure, FailureClass};
-use nettailor_domain::units::Cost;
 
-use crate::effect::{Effect, Order};
+use crate::effect::Effect;
 use crate::jobs::teacher_held_out;
 use crate::scheduler::Scheduler;
 use crate::stage::{Pending, Place, Running, State, Wait};
@@ -152,23 +152,14 @@ impl Scheduler {
         let mut keys = Vec::new();
         let mut infeasible = Vec::new();
         for parent in stage.planned.parents.iter().skip(1) {
-            match self.stages[parent].result().map(|result| &result.outcome) {
-                Some(StageOutcome::Candidate {
-                    k, counts, held_out, ..
-                }) => {
-                    let cost = Cost {
-                        flops: counts.active_flops,
-                        params: counts.active_params,
-                    };
-                    scores.push(CandidateScore {
-                        k: *k,
-                        cost,
-                        held_out: *held_out,
-                    });
-                    keys.push(*parent);
-                }
-                Some(StageOutcome::Infeasible { k, reason }) => infeasible.push(format!("k = {k}: {reason}")),
-                _ => {}
+            let Some(result) = self.stages[parent].result() else {
+                continue;
+            };
+            if let Some(score) = result.outcome.candidate_score() {
+                scores.push(score);
+                keys.push(*parent);
+            } else if let StageOutcome::Infeasible { k, reason } = &result.outcome {
+                infeasible.push(format!("k = {k}: {reason}"));
             }
         }
         let teacher = stage

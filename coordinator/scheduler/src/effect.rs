@@ -1,8 +1,7 @@
 //! What must be done after a transition's records are durable.
 
-use nettailor_domain::architecture::Selection;
 use nettailor_domain::ids::{Attempt, JobId, StageKey, TaskName, WorkerId};
-use nettailor_domain::stage::{Artifact, StageResult, StageSpec};
+use nettailor_domain::session::Order;
 
 use crate::event::SessionNumber;
 use crate::record::Record;
@@ -68,23 +67,4 @@ pub enum Effect {
         /// Which version.
         version: u32,
     },
-}
-
-/// Everything an agent needs to run an attempt.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Order {
-    /// The attempt.
-    pub attempt: Attempt,
-    /// What to do.
-    pub spec: StageSpec,
-    /// Backbone weights.
-    pub backbone: Artifact,
-    /// Data archive.
-    pub data: Artifact,
-    /// Results the trainer reads: see [`nettailor_domain::trainer::Assignment::parents`].
-    pub parents: Vec<StageResult>,
-    /// The choice, for a select stage.
-    pub selection: Option<Selection>,
-    /// Task and stage in words.
-    pub description: String,
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{Attempt, Digest, JobId, WorkerId};
+use nettailor_domain::ids::{Attempt, JobId, WorkerId};
+use nettailor_domain::session::Offer;
 use nettailor_domain::stage::StageResult;
 use nettailor_domain::task::{TaskInputs, TaskSpec};
 use nettailor_domain::trainer::Failure;
@@ -107,21 +108,4 @@ pub struct Submission {
     pub backbone_bytes: u64,
     /// Size of the data archive's blob, bytes.
     pub data_bytes: u64,
-}
-
-/// What a worker offers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
-    /// Trainers it runs at a time.
-    pub slots: u32,
-    /// CPU threads per slot.
-    pub threads_per_slot: u32,
-    /// "cpu", or the name of the GPU.
-    pub device: String,
-    /// Digests in its blob cache.
-    pub cached: Vec<Digest>,
-    /// Attempts it still runs, or has reported without being acknowledged.
-    pub attempts: Vec<Attempt>,
-    /// The agent's version.
-    pub version: String,
 }

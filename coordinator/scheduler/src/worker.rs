@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use nettailor_domain::ids::{Attempt, Digest};
+use nettailor_domain::session::Offer;
 use nettailor_domain::stage::Artifact;
 
-use crate::event::{Offer, SessionNumber};
+use crate::event::SessionNumber;
 
 /// A worker that has a session, or had one not longer ago than its lease.
 #[derive(Debug)]

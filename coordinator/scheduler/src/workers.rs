@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nettailor_domain::ids::{Attempt, WorkerId};
+use nettailor_domain::session::Offer;
 
 use crate::effect::Effect;
-use crate::event::{Offer, SessionNumber};
+use crate::event::SessionNumber;
 use crate::scheduler::Scheduler;
 use crate::stage::Ending;
 use crate::timers::Timer;

@@ -11,7 +11,7 @@ use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello};
 use nettailor_proto::status::{Code, Error};
 use nettailor_proto::v1;
 use nettailor_proto::v1::workers_server::Workers;
-use nettailor_scheduler::event::{Event, Offer};
+use nettailor_scheduler::event::Event;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -37,16 +37,8 @@ impl Workers for Service {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let context = self.0.clone();
         let mut incoming = request.into_inner();
-        let Hello {
-            worker,
-            slots,
-            threads_per_slot,
-            device,
-            cached,
-            attempts,
-            version,
-        } = hello(&mut incoming).await?;
-        info!(%worker, slots, device, version, "worker connected");
+        let Hello { worker, offer } = hello(&mut incoming).await?;
+        info!(%worker, slots = offer.slots, device = offer.device, version = offer.version, "worker connected");
         let artifacts_url = context.artifacts.url().to_string();
         let welcome = FromCoordinator::Welcome {
             artifacts_url,
@@ -56,14 +48,6 @@ impl Workers for Service {
         let by = Speaker {
             worker: worker.clone(),
             session: session.number,
-        };
-        let offer = Offer {
-            slots,
-            threads_per_slot,
-            device,
-            cached,
-            attempts,
-            version,
         };
         context
             .handle

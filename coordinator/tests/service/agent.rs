@@ -3,9 +3,10 @@
 use nettailor_artifacts::ArtifactStore;
 use nettailor_domain::architecture::{Architecture, Selection};
 use nettailor_domain::ids::Attempt;
+use nettailor_domain::session::{Offer, Order};
 use nettailor_domain::stage::{StageKind, StageOutcome, StageResult};
 use nettailor_domain::units::Accuracy;
-use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello, Order};
+use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello};
 use nettailor_proto::status;
 use nettailor_proto::v1;
 use tokio::sync::mpsc;
@@ -25,12 +26,14 @@ impl Agent {
     pub(crate) async fn connect(site: &Site, name: &str, attempts: Vec<Attempt>) -> Self {
         let hello = Hello {
             worker: name.parse().unwrap(),
-            slots: 1,
-            threads_per_slot: 1,
-            device: "cpu".into(),
-            cached: vec![],
-            attempts,
-            version: "test".into(),
+            offer: Offer {
+                slots: 1,
+                threads_per_slot: 1,
+                device: "cpu".into(),
+                cached: vec![],
+                attempts,
+                version: "test".into(),
+            },
         };
         let (send, outgoing) = mpsc::channel(16);
         send.send(FromAgent::Hello(hello).into()).await.unwrap();

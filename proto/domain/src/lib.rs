@@ -4,8 +4,9 @@
 //! - [`ids`] and [`units`]: what things are called and measured in.
 //! - [`backbone`]: the pre-trained networks we know, as lists of blocks; shapes and costs follow from them.
 //! - [`architecture`]: which blocks a task's network keeps: attention, expected complexity, pruning, selection.
-//! - [`task`]: what a user asks for; [`taskfile`]: how it is written down. [`stage`]: the work it turns into, and the key that names each piece of work.
-//! - [`trainer`]: what a worker agent and its trainer process say to each other.
+//! - [`task`]: what a user asks for; [`taskfile`]: how it is written down. [`stage`]: the work it turns into, and the key
+//!   that names each piece of work.
+//! - [`session`]: what a worker offers and is told to run. [`trainer`]: what its agent and a trainer process say to each other.
 //! - [`model`]: what the registry keeps, and how it is asked.
 //!
 //! Nothing here does I/O, reads a clock or draws a random number.
@@ -14,6 +15,7 @@ pub mod architecture;
 pub mod backbone;
 pub mod ids;
 pub mod model;
+pub mod session;
 pub mod stage;
 pub mod task;
 pub mod taskfile;

@@ -9,11 +9,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::METHOD_VERSION;
-use crate::architecture::{Architecture, Counts, Selection};
+use crate::architecture::{Architecture, CandidateScore, Counts, Selection};
 use crate::backbone::BackboneName;
 use crate::ids::{Digest, StageKey};
 use crate::task::{CandidateSettings, DataSettings, StudentSettings, TaskInputs, TaskSpec, TrainingSettings};
-use crate::units::Accuracy;
+use crate::units::{Accuracy, Cost};
 
 /// Which stage of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -237,6 +237,27 @@ pub enum StageOutcome {
         /// The chosen candidate on the test split.
         test: Accuracy,
     },
+}
+
+impl StageOutcome {
+    /// What selection looks at, of a retrained candidate; nothing of any other stage.
+    pub fn candidate_score(&self) -> Option<CandidateScore> {
+        let Self::Candidate {
+            k, counts, held_out, ..
+        } = self
+        else {
+            return None;
+        };
+        let cost = Cost {
+            flops: counts.active_flops,
+            params: counts.active_params,
+        };
+        Some(CandidateScore {
+            k: *k,
+            cost,
+            held_out: *held_out,
+        })
+    }
 }
 
 /// A file that a stage left in the artifact store.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use nettailor_domain::architecture::Selection;
-use nettailor_domain::ids::{Attempt, Digest, WorkerId};
-use nettailor_domain::stage::{Artifact, StageResult, StageSpec};
+use nettailor_domain::ids::{Attempt, WorkerId};
+use nettailor_domain::session::{Offer, Order};
+use nettailor_domain::stage::StageResult;
 use nettailor_domain::trainer::{Failure, FailureClass, Progress};
 
 use super::{Error, from_json, parse, parse_all, required, to_json};
@@ -59,18 +59,8 @@ pub enum FromAgent {
 pub struct Hello {
     /// Its unique name.
     pub worker: WorkerId,
-    /// Trainers it runs at a time, at least 1.
-    pub slots: u32,
-    /// CPU threads per slot.
-    pub threads_per_slot: u32,
-    /// "cpu", or the name of the GPU.
-    pub device: String,
-    /// Digests in its blob cache.
-    pub cached: Vec<Digest>,
-    /// Attempts still running from an earlier session, or reported but not acknowledged.
-    pub attempts: Vec<Attempt>,
-    /// Its version.
-    pub version: String,
+    /// What it offers: at least one slot.
+    pub offer: Offer,
 }
 
 /// What the coordinator says.
@@ -94,25 +84,6 @@ pub enum FromCoordinator {
     },
     /// The report of this attempt is durable, or was rejected: forget it.
     Acknowledged(Attempt),
-}
-
-/// Everything an agent needs to run an attempt.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Order {
-    /// The attempt.
-    pub attempt: Attempt,
-    /// What to do.
-    pub spec: StageSpec,
-    /// Backbone weights.
-    pub backbone: Artifact,
-    /// Data archive.
-    pub data: Artifact,
-    /// Results the trainer reads, in order, each with weights.
-    pub parents: Vec<StageResult>,
-    /// The choice, for a select stage.
-    pub selection: Option<Selection>,
-    /// Task and stage in words.
-    pub description: String,
 }
 
 impl TryFrom<v1::AgentMessage> for FromAgent {
@@ -201,26 +172,28 @@ impl TryFrom<v1::Hello> for Hello {
             .map(|attempt| required(Some(attempt), "attempts"));
         Ok(Self {
             worker: parse(&message.worker, "worker")?,
-            slots: message.slots,
-            threads_per_slot: message.threads_per_slot,
-            device: message.device,
-            cached: parse_all(&message.cached, "cached")?,
-            attempts: attempts.collect::<Result<_, _>>()?,
-            version: message.version,
+            offer: Offer {
+                slots: message.slots,
+                threads_per_slot: message.threads_per_slot,
+                device: message.device,
+                cached: parse_all(&message.cached, "cached")?,
+                attempts: attempts.collect::<Result<_, _>>()?,
+                version: message.version,
+            },
         })
     }
 }
 
 impl From<Hello> for v1::Hello {
-    fn from(hello: Hello) -> Self {
+    fn from(Hello { worker, offer }: Hello) -> Self {
         Self {
-            worker: hello.worker.into(),
-            slots: hello.slots,
-            threads_per_slot: hello.threads_per_slot,
-            device: hello.device,
-            cached: hello.cached.iter().map(ToString::to_string).collect(),
-            attempts: hello.attempts.into_iter().map(Into::into).collect(),
-            version: hello.version,
+            worker: worker.into(),
+            slots: offer.slots,
+            threads_per_slot: offer.threads_per_slot,
+            device: offer.device,
+            cached: offer.cached.iter().map(ToString::to_string).collect(),
+            attempts: offer.attempts.into_iter().map(Into::into).collect(),
+            version: offer.version,
         }
     }
 }

@@ -50,8 +50,11 @@ finish"#,
     let go = stage.pipe("go");
     let (_coordinator, mut session) = at_work(&stage).await;
     assert_eq!(session.hello.worker.as_str(), "node-1");
-    assert_eq!((session.hello.slots, session.hello.threads_per_slot), (2, 3));
-    assert!(session.hello.attempts.is_empty() && session.hello.cached.is_empty());
+    assert_eq!(
+        (session.hello.offer.slots, session.hello.offer.threads_per_slot),
+        (2, 3)
+    );
+    assert!(session.hello.offer.attempts.is_empty() && session.hello.offer.cached.is_empty());
 
     let order = stage.order(1).await;
     session.assign(order.clone()).await;

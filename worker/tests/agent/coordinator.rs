@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use nettailor_domain::ids::Attempt;
-use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello, Order};
+use nettailor_domain::session::Order;
+use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello};
 use nettailor_proto::status::{Code, Error};
 use nettailor_proto::v1::workers_server::{Workers, WorkersServer};
 use nettailor_proto::v1::{AgentMessage, CoordinatorMessage, ListWorkersRequest, ListWorkersResponse};

@@ -23,14 +23,18 @@ async fn a_report_is_repeated_until_it_is_acknowledged() {
     drop(session);
 
     let mut session = coordinator.welcome(&stage.url()).await;
-    assert_eq!(session.hello.attempts, [order.attempt], "it runs on");
+    assert_eq!(session.hello.offer.attempts, [order.attempt], "it runs on");
     tokio::fs::write(go, "\n").await.expect("the trainer reads");
     let first = session.report(order.attempt).await;
     assert!(matches!(first, FromAgent::Finished { .. }), "{first:?}");
     drop(session);
 
     let mut session = coordinator.welcome(&stage.url()).await;
-    assert_eq!(session.hello.attempts, [order.attempt], "it is not acknowledged");
+    assert_eq!(
+        session.hello.offer.attempts,
+        [order.attempt],
+        "it is not acknowledged"
+    );
     assert_eq!(session.report(order.attempt).await, first);
     // Assigned again, it does not run again: the pipe would block it.
     session.assign(order.clone()).await;
@@ -39,8 +43,12 @@ async fn a_report_is_repeated_until_it_is_acknowledged() {
     drop(session);
 
     let session = coordinator.session().await;
-    assert!(session.hello.attempts.is_empty(), "{:?}", session.hello.attempts);
-    assert_eq!(session.hello.cached.len(), 3);
+    assert!(
+        session.hello.offer.attempts.is_empty(),
+        "{:?}",
+        session.hello.offer.attempts
+    );
+    assert_eq!(session.hello.offer.cached.len(), 3);
 }
 
 #[tokio::test]

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use nettailor_artifacts::ArtifactStore;
 use nettailor_domain::ids::{Attempt, Digest, StageKey};
+use nettailor_domain::session::Order;
 use nettailor_domain::stage::{StageSpec, StageWork};
 use nettailor_domain::task::DataSettings;
-use nettailor_proto::convert::session::Order;
 use nettailor_worker::Config;
 use tempfile::TempDir;
 use url::Url;

@@ -14,12 +14,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use nettailor_collective::Solo;
-use nettailor_domain::architecture::{CandidateScore, Selection, select};
+use nettailor_domain::architecture::{Selection, select};
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::stage::{PlannedStage, StageOutcome, StageResult, StageWork, plan};
 use nettailor_domain::task::{TaskInputs, TaskSpec};
 use nettailor_domain::trainer::{Assignment, ParentInput, Progress, TrainerEvent, WEIGHTS_FILE};
-use nettailor_domain::units::{Accuracy, Cost};
 use nettailor_trainer::runtime::{self, Clock};
 use nettailor_trainer::{stages, weights};
 
@@ -65,28 +64,13 @@ fn chosen(stage: &PlannedStage, done: &[(PlannedStage, StageResult)]) -> anyhow:
     let StageWork::Select { tolerance } = stage.spec.work else {
         return Ok(None);
     };
-    let mut teacher: Option<Accuracy> = None;
-    let mut scores = Vec::new();
-    for (_, result) in done {
-        match &result.outcome {
-            StageOutcome::Teacher { held_out } => teacher = Some(*held_out),
-            StageOutcome::Candidate {
-                k, counts, held_out, ..
-            } => {
-                let cost = Cost {
-                    flops: counts.active_flops,
-                    params: counts.active_params,
-                };
-                scores.push(CandidateScore {
-                    k: *k,
-                    cost,
-                    held_out: *held_out,
-                });
-            }
-            _ => {}
-        }
-    }
+    let outcomes = || done.iter().map(|(_, result)| &result.outcome);
+    let teacher = outcomes().find_map(|outcome| match outcome {
+        StageOutcome::Teacher { held_out } => Some(*held_out),
+        _ => None,
+    });
     let teacher = teacher.context("no teacher")?;
+    let scores: Vec<_> = outcomes().filter_map(StageOutcome::candidate_score).collect();
     Ok(Some(
         select(&scores, teacher, tolerance).context("every candidate is infeasible")?,
     ))

@@ -5,10 +5,11 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use nettailor_domain::ids::{Attempt, WorkerId};
+use nettailor_domain::session::{Offer, Order};
 use nettailor_domain::stage::{StageKind, StageResult};
 use nettailor_domain::trainer::{Failure, FailureClass};
-use nettailor_scheduler::effect::{Effect, Order};
-use nettailor_scheduler::event::{Event, Offer, SessionNumber, Submission};
+use nettailor_scheduler::effect::Effect;
+use nettailor_scheduler::event::{Event, SessionNumber, Submission};
 use nettailor_scheduler::record::{Record, StageState};
 use nettailor_scheduler::view::{Counters, JobPhase};
 use proptest::prelude::*;

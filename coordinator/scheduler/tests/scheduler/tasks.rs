@@ -3,6 +3,7 @@
 use nettailor_domain::architecture::{Architecture, Counts};
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::Digest;
+use nettailor_domain::session::Order;
 use nettailor_domain::stage::{Artifact, StageKind, StageOutcome, StageResult, StageWork, plan};
 use nettailor_domain::task::{
     AugmentSettings, CandidateSettings, DataSettings, ResourceSettings, StudentSettings, TaskInputs,
@@ -10,7 +11,6 @@ use nettailor_domain::task::{
 };
 use nettailor_domain::trainer::{Failure, FailureClass};
 use nettailor_domain::units::{Accuracy, Cost};
-use nettailor_scheduler::effect::Order;
 use nettailor_scheduler::event::Submission;
 
 pub(crate) const ARCH: BackboneName = BackboneName::Resnet18;

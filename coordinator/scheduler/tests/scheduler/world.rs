@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use nettailor_domain::ids::{Attempt, Digest, JobId, StageKey, WorkerId};
+use nettailor_domain::session::{Offer, Order};
 use nettailor_domain::stage::{StageKind, StageResult};
 use nettailor_domain::trainer::{Failure, FailureClass};
-use nettailor_scheduler::effect::{Effect, Order};
-use nettailor_scheduler::event::{Event, Now, Offer, SessionNumber, Submission};
+use nettailor_scheduler::effect::Effect;
+use nettailor_scheduler::event::{Event, Now, SessionNumber, Submission};
 use nettailor_scheduler::record::{Record, RecordKey, StageState};
 use nettailor_scheduler::view::{JobView, StageView, WorkerView};
 use nettailor_scheduler::{Config, Rejected, Scheduler};
