@@ -1,6 +1,6 @@
 # One command for each thing a person does here. `make help` lists them; all can be repeated at no cost.
 .DEFAULT_GOAL := help
-.PHONY: help setup data build test lint demo clean
+.PHONY: help setup toolchain data build test lint demo clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -8,15 +8,19 @@ help: ## this list
 setup: ## install what is missing: compiler, libtorch (530 MB to download), lint tools
 	@scripts/setup.sh
 
-data: ## fetch the example backbone and data sets into .data/ (40 MB)
+# What a build needs, and no more: nobody has to install lint tools to run the demo.
+toolchain:
+	@scripts/setup.sh build
+
+data: toolchain ## fetch the example backbone and data sets into .data/ (40 MB)
 	@scripts/backbone.sh
 	@python3 examples/fetch_data.py
 
-build: setup ## release binaries in target/release/
+build: toolchain ## release binaries in target/release/
 	cargo build --release --locked --bins
 
 # The scenario tests start the real binaries. Built together with the tests, they share every dependency.
-test: setup data ## every test, scenarios over real processes included
+test: toolchain data ## every test, scenarios over real processes included
 	cargo build --workspace --bins --tests --locked
 	cargo test --workspace --locked
 
@@ -27,7 +31,7 @@ lint: setup ## formatting, clippy, licences and sources of dependencies, layers
 	.tools/bin/cargo-deny --log-level error check bans licenses sources
 	scripts/check_layers.sh
 
-demo: setup data build ## train two tasks on this machine, from nothing to a published model
+demo: data build ## train two tasks on this machine, from nothing to a published model
 	scripts/demo.sh
 
 clean: ## remove what was built and run; downloads (.libtorch .data .tools) stay

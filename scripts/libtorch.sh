@@ -21,11 +21,15 @@ die() { say "$*"; exit 1; }
 root=$(cd "$(dirname "$0")/.." && pwd)
 dest=$root/.libtorch
 
-if [[ -n ${LIBTORCH:-} && ! $LIBTORCH -ef $dest ]]; then
-    found=$(cat "$LIBTORCH/build-version" 2>/dev/null) || die "LIBTORCH=$LIBTORCH has no file build-version;" \
-        "point it at an unpacked libtorch $TORCH, or unset it to let this script make .libtorch/"
-    [[ ${found%%+*} == "$TORCH" ]] || die "LIBTORCH=$LIBTORCH is version $found, but $TORCH is needed;" \
-        "point it at libtorch $TORCH, or unset it to let this script make .libtorch/"
+# Set but empty counts as set: the build would take it as it is.
+if [[ -n ${LIBTORCH+set} && ! $LIBTORCH -ef $dest ]]; then
+    reject() { die "LIBTORCH='$LIBTORCH' $1; give the absolute path of an unpacked libtorch $TORCH, or unset it to let this script make .libtorch/"; }
+    [[ $LIBTORCH == /* ]] || reject "is not an absolute path"
+    for part in build-version include/torch lib/libtorch_cpu.so; do
+        [[ -e $LIBTORCH/$part ]] || reject "has no $part"
+    done
+    found=$(cat "$LIBTORCH/build-version")
+    [[ ${found%%+*} == "$TORCH" ]] || reject "is version $found"
     exit 0
 fi
 [[ $(cat "$dest/recipe" 2>/dev/null) != "$RECIPE" ]] || exit 0

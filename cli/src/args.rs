@@ -15,6 +15,8 @@ Exit codes:
   2 wrong usage or   5 timed out waiting     8 conflict
     invalid input";
 
+const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7400";
+
 /// Tailor pre-trained networks to your tasks, and keep what comes out.
 ///
 /// Data go to stdout, everything else to stderr.
@@ -28,13 +30,26 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
+impl Args {
+    /// How a command begins that asks the coordinator, or opens the state, that this one works with.
+    pub(crate) fn again(&self) -> String {
+        let program = "nettailor-cli";
+        match (&self.command, &self.global.local) {
+            (Command::Run(run), _) => format!("{program} --local={}", run.state().display()),
+            (_, Some(state)) => format!("{program} --local={}", state.display()),
+            (_, None) if self.global.coordinator == DEFAULT_COORDINATOR => program.to_owned(),
+            (_, None) => format!("{program} --coordinator {}", self.global.coordinator),
+        }
+    }
+}
+
 /// Options of every command.
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Coordinator to work with
     #[arg(long, global = true, value_name = "URL", env = "NETTAILOR_COORDINATOR")]
-    #[arg(default_value = "http://127.0.0.1:7400", value_hint = ValueHint::Url)]
+    #[arg(default_value = DEFAULT_COORDINATOR, value_hint = ValueHint::Url)]
     pub(crate) coordinator: String,
 
     /// Use the state directory of `run` instead of a coordinator; nothing is trained

@@ -10,10 +10,11 @@ use nettailor_worker as worker;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::exit::Exit;
+use nettailor_proto::exit::Exit;
 
-/// State directory of `run` and `--local`, unless told otherwise, below the working directory.
-pub(crate) const STATE_DIR: &str = ".nettailor";
+/// State directory of `run` and `--local`, unless told otherwise, below the working directory. Not the one that
+/// `nettailor-coordinator` takes: `run` ends the jobs that an earlier run left open in it.
+pub(crate) const STATE_DIR: &str = ".nettailor/run";
 
 /// Why the coordinator or a worker of this process does not run.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +59,9 @@ impl Error {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::NoState(_) => Exit::NotFound,
-            _ if self.locked() => Exit::Conflict,
-            Self::Coordinator { .. } | Self::Worker(_) | Self::Broken(_) | Self::Ended => Exit::Failed,
+            Self::Coordinator { source, .. } => source.exit(),
+            Self::Worker(error) => error.exit(),
+            Self::Broken(_) | Self::Ended => Exit::Failed,
         }
     }
 
@@ -124,7 +126,7 @@ impl Embedded {
 
     /// Like [`Embedded::open`], for a state directory that must be there.
     pub(crate) async fn open_existing(state: &Path) -> Result<Self, Error> {
-        if !state.is_dir() {
+        if !coordinator::store::SledStore::exists(state) {
             return Err(Error::NoState(state.to_owned()));
         }
         Self::open(state).await

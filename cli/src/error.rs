@@ -7,8 +7,8 @@ use std::time::Duration;
 use nettailor_proto::convert;
 use nettailor_proto::status::{self, Code};
 
-use crate::exit::Exit;
 use crate::{embedded, quantity, submission};
+use nettailor_proto::exit::Exit;
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +65,13 @@ pub(crate) enum Error {
         source: status::Error,
     },
     /// Jobs that were waited for failed.
-    #[error("{}", .0.join("\n       "))]
-    JobsFailed(Vec<String>),
+    #[error("{}", .endings.join("\n       "))]
+    JobsFailed {
+        /// How each ended.
+        endings: Vec<String>,
+        /// The command, without the program's name, that shows the log of the first one's failed stage.
+        logs: String,
+    },
     /// Jobs that were waited for were cancelled.
     #[error("{}", .0.join("\n       "))]
     JobsCancelled(Vec<String>),
@@ -156,7 +161,7 @@ impl Error {
             Self::Refused { source, .. } => source.code.into(),
             Self::Submission(error) => error.exit(),
             Self::Embedded(error) => error.exit(),
-            Self::JobsFailed(_) | Self::Write { .. } | Self::System { .. } => Exit::Failed,
+            Self::JobsFailed { .. } | Self::Write { .. } | Self::System { .. } => Exit::Failed,
             Self::JobsCancelled(_)
             | Self::Detached { .. }
             | Self::Interrupted
@@ -169,25 +174,25 @@ impl Error {
         }
     }
 
-    /// What to do about it, where that can be said.
-    pub(crate) fn hint(&self) -> Option<String> {
+    /// What to do about it, where that can be said; `again` begins a command that asks the same coordinator.
+    pub(crate) fn hint(&self, again: &str) -> Option<String> {
         Some(match self {
             Self::Unreachable { .. } => {
                 "start one with `nettailor-coordinator`, name it with --coordinator or NETTAILOR_COORDINATOR, or work \
                  without one: `run FILE`, `--local`"
                     .into()
             }
-            Self::Refused { source, .. } => return code_hint(source.code).map(str::to_owned),
-            Self::Submission(error) => return error.hint(),
+            Self::Refused { source, .. } => return code_hint(source.code, again),
+            Self::Submission(error) => return error.hint(again),
             Self::Embedded(error) => return error.hint(),
-            Self::Lost { .. } => "jobs go on without a watcher: `nettailor-cli jobs list` once it is back".into(),
-            Self::JobsFailed(_) => "see `nettailor-cli jobs logs ID --stage STAGE`; submitting again repeats no finished stage".into(),
+            Self::Lost { .. } => format!("jobs go on without a watcher: `{again} jobs list` once it is back"),
+            Self::JobsFailed { logs, .. } => format!("see `{again} {logs}`; submitting again repeats no finished stage"),
             Self::TimedOut { jobs, .. } => {
-                format!("the jobs go on; come back with `nettailor-cli jobs watch {}`", jobs.join(" "))
+                format!("the jobs go on; come back with `{again} jobs watch {}`", jobs.join(" "))
             }
             Self::Detached { jobs } if jobs.is_empty() => return None,
             Self::Detached { jobs } => {
-                format!("the jobs go on; come back with `nettailor-cli jobs watch {}`", jobs.join(" "))
+                format!("the jobs go on; come back with `{again} jobs watch {}`", jobs.join(" "))
             }
             Self::Interrupted => "the same command goes on where this one stopped: finished stages are not repeated".into(),
             Self::NotConfirmed { asked: false, .. } => "there is no terminal to ask on: pass --yes".into(),
@@ -199,18 +204,21 @@ impl Error {
     }
 }
 
-fn code_hint(code: Code) -> Option<&'static str> {
+fn code_hint(code: Code, again: &str) -> Option<String> {
     Some(match code {
-        Code::JobNotFound => "`nettailor-cli jobs list` shows the jobs there are",
-        Code::AmbiguousJob => "give more of the id",
-        Code::ModelNotFound => "`nettailor-cli registry list --all-versions` shows the models there are",
-        Code::BackboneUnknown => {
-            "import it with `nettailor-cli backbone import FILE --arch ARCH`, or name its file in the tasks file: `backbone: {arch, weights}`"
+        Code::JobNotFound => format!("`{again} jobs list` shows the jobs there are"),
+        Code::AmbiguousJob => "give more of the id".into(),
+        Code::ModelNotFound => format!("`{again} registry list --all-versions` shows the models there are"),
+        Code::BackboneUnknown => format!(
+            "import it with `{again} backbone import FILE --arch ARCH`, or name its file in the tasks file: \
+             `backbone: {{arch, weights}}`"
+        ),
+        Code::StorageFull => {
+            "make room where the coordinator keeps its state and artifacts, then try again".into()
         }
-        Code::StorageFull => "make room where the coordinator keeps its state and artifacts, then try again",
-        Code::Unavailable => "try again in a moment",
-        Code::Incompatible => "use a CLI and a coordinator of the same version",
-        Code::Internal => "this is a defect of the coordinator; its log says more",
+        Code::Unavailable => "try again in a moment".into(),
+        Code::Incompatible => "use a CLI and a coordinator of the same version".into(),
+        Code::Internal => "this is a defect of the coordinator; its log says more".into(),
         _ => return None,
     })
 }

@@ -1,6 +1,6 @@
 //! The command line, noun then verb.
 //!
-//! - [`args`] is what can be typed; [`commands`] has one file per verb; [`exit`] and [`error`] say how they end.
+//! - [`args`] is what can be typed; [`commands`] has one file per verb; [`error`] says how they can end.
 //! - [`client`] is the only module that speaks gRPC; what it returns are domain types and [`views`], which [`output`]
 //!   prints. [`output`] owns stdout.
 //! - [`inputs`] reads what a task is made from; [`submission`] brings it to a coordinator; [`follow`] watches the jobs.
@@ -14,7 +14,6 @@ mod client;
 mod commands;
 mod embedded;
 mod error;
-mod exit;
 mod follow;
 mod inputs;
 mod output;
@@ -28,13 +27,14 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::exit::Exit;
+use nettailor_proto::exit::Exit;
 
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
     // clap ends the process itself for --help (0) and for mistakes (2).
     let args = args::Args::parse();
     ambient::log_to_stderr(args.global.verbose);
+    let again = args.again();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(source) => {
@@ -42,7 +42,7 @@ pub fn main() -> ExitCode {
                 action: "start threads",
                 source,
             };
-            output::report(&error);
+            output::report(&error, &again);
             return error.exit().into();
         }
     };
@@ -51,7 +51,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let exit = error.exit();
             if exit != Exit::Ok {
-                output::report(&error);
+                output::report(&error, &again);
             }
             exit
         }

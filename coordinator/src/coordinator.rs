@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nettailor_artifacts::ArtifactStore;
+use nettailor_proto::exit::Exit;
 use nettailor_scheduler::error::RestoreError;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -100,6 +101,23 @@ pub enum Error {
     /// A thread panicked.
     #[error("a part of the coordinator broke; this is a defect")]
     Broken(#[source] Option<JoinError>),
+}
+
+impl Error {
+    /// The exit code of a program that ends with it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Exit::Conflict,
+            Self::Store(store::Error::Locked { .. }) => Exit::Conflict,
+            Self::Listen { .. }
+            | Self::Artifacts(_)
+            | Self::Store(_)
+            | Self::Restore { .. }
+            | Self::Logs { .. }
+            | Self::Serve(_)
+            | Self::Broken(_) => Exit::Failed,
+        }
+    }
 }
 
 fn advice(error: &io::Error) -> &'static str {

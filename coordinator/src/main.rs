@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use nettailor_coordinator::{Config, Coordinator};
+use nettailor_coordinator::{Config, Coordinator, Error};
+use nettailor_proto::exit::Exit;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -24,32 +25,30 @@ struct Args {
     #[arg(long, env = "NETTAILOR_HTTP", default_value = "127.0.0.1:7401")]
     http: SocketAddr,
     /// Directory of jobs and registry; made if it is not there.
-    #[arg(long, env = "NETTAILOR_STATE", default_value = ".nettailor")]
+    #[arg(long, env = "NETTAILOR_STATE", default_value = ".nettailor/coordinator")]
     state: PathBuf,
     /// Artifact store, as workers reach it, too: a URL (file:///...) or a folder [default: artifacts in the state directory].
     #[arg(long, env = "NETTAILOR_ARTIFACTS", value_name = "URL", value_parser = nettailor_artifacts::location)]
     artifacts: Option<Url>,
     /// What is logged, to stderr: error, warn, info, debug, or per module.
     #[arg(long, env = "NETTAILOR_LOG", value_name = "FILTER", default_value = "info")]
-    log: String,
+    log: EnvFilter,
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
+    let args = Args::parse();
+    match run(args) {
+        Ok(()) => Exit::Ok.into(),
         Err(error) => {
             eprintln!("nettailor-coordinator: {error:#}");
-            ExitCode::FAILURE
+            error.downcast_ref().map_or(Exit::Failed, Error::exit).into()
         }
     }
 }
 
-fn run() -> anyhow::Result<()> {
-    let args = Args::parse();
-    let filter =
-        EnvFilter::try_new(&args.log).context("--log: expected a level, or a list of module=level")?;
+fn run(args: Args) -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(args.log)
         .with_writer(io::stderr)
         .with_target(false);
     if io::stderr().is_terminal() {

@@ -12,6 +12,8 @@ use crate::process::{self, Output, Process};
 /// Processes and files of one test.
 pub struct Cluster {
     folder: TempDir,
+    state: PathBuf,
+    artifacts: PathBuf,
     port: u16,
     /// The coordinator, while it runs.
     pub coordinator: Option<Process>,
@@ -22,9 +24,16 @@ pub struct Cluster {
 impl Cluster {
     /// A coordinator without workers, on a port of its own.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_on(Path::new("state"), Path::new("artifacts"))
+    }
+
+    /// The same with folders for state and artifacts of the test's choice; relative ones are the cluster's.
+    pub fn start_on(state: &Path, artifacts: &Path) -> anyhow::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut cluster = Self {
             folder: TempDir::new()?,
+            state: state.to_owned(),
+            artifacts: artifacts.to_owned(),
             port,
             coordinator: None,
             workers: Vec::new(),
@@ -36,7 +45,9 @@ impl Cluster {
     /// Starts the coordinator (again, on the same state and port).
     pub fn start_coordinator(&mut self) -> anyhow::Result<()> {
         let listen = format!("127.0.0.1:{}", self.port);
-        let args = ["--listen", &listen, "--http", "127.0.0.1:0", "--state", "state"];
+        let (state, artifacts) = (self.state.to_string_lossy(), self.artifacts.to_string_lossy());
+        let args = ["--listen", &listen, "--http", "127.0.0.1:0", "--state", &state];
+        let args = [&args[..], &["--artifacts", &artifacts]].concat();
         let coordinator = Process::start("nettailor-coordinator", self.folder(), &args)?;
         coordinator.wait_for("listening")?;
         self.coordinator = Some(coordinator);
@@ -47,6 +58,12 @@ impl Cluster {
     pub fn kill_coordinator(&mut self) -> anyhow::Result<()> {
         self.coordinator.take().context("no coordinator runs")?.kill()?;
         Ok(())
+    }
+
+    /// Waits until the coordinator ends by itself; its exit code.
+    pub fn coordinator_end(&mut self) -> anyhow::Result<Option<i32>> {
+        let mut coordinator = self.coordinator.take().context("no coordinator runs")?;
+        Ok(coordinator.end()?.code())
     }
 
     /// Starts a worker of one slot and one thread with a cache of its own, and waits until its session is up.

@@ -41,7 +41,7 @@ fn image(drawn: Texture, state: &mut u64) -> Vec<u8> {
     bytes
 }
 
-/// Knuth's linear congruential generator, upper bits.
+/// A linear congruential generator, upper bits: pictures need no better chance.
 fn next(state: &mut u64) -> u32 {
     *state = state
         .wrapping_mul(6_364_136_223_846_793_005)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use wait_timeout::ChildExt as _;
 
 /// Longest wait for anything in these tests; only a hang takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(240);
@@ -52,30 +53,52 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
 
 /// Runs a binary to its end.
 pub fn run(name: &str, folder: &Path, args: &[&str]) -> anyhow::Result<Output> {
-    let output = Command::new(binary(name)?)
+    let child = command(name, folder, args)?
+        .spawn()
+        .with_context(|| format!("running {name}"))?;
+    let pid = child.id();
+    let (send, ended) = channel();
+    std::thread::spawn(move || send.send(child.wait_with_output()));
+    let (output, hung) = match ended.recv_timeout(PATIENCE) {
+        Ok(output) => (output?, false),
+        Err(_) => {
+            kill(process_id(pid)?, Signal::SIGKILL)?;
+            (ended.recv()??, true)
+        }
+    };
+    let output = Output {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    };
+    if hung {
+        bail!("{name} {} did not end: {output:?}", args.join(" "));
+    }
+    Ok(output)
+}
+
+fn command(name: &str, folder: &Path, args: &[&str]) -> anyhow::Result<Command> {
+    let mut command = Command::new(binary(name)?);
+    command
         .args(args)
         .current_dir(folder)
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("running {name}"))?;
-    Ok(Output {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Ok(command)
+}
+
+fn process_id(pid: u32) -> anyhow::Result<Pid> {
+    Ok(Pid::from_raw(
+        i32::try_from(pid).context("process ids are small")?,
+    ))
 }
 
 impl Process {
     /// Starts a binary; its stdout and stderr are collected line by line.
     pub fn start(name: &str, folder: &Path, args: &[&str]) -> anyhow::Result<Self> {
-        let mut child = Command::new(binary(name)?)
-            .args(args)
-            .current_dir(folder)
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+        let mut child = command(name, folder, args)?
             .spawn()
             .with_context(|| format!("starting {name}"))?;
         let (send, lines) = channel();
@@ -130,8 +153,7 @@ impl Process {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let pid = i32::try_from(self.child.id()).context("process ids are small")?;
-        kill(Pid::from_raw(pid), signal).with_context(|| format!("{signal} to {}", self.name))
+        kill(process_id(self.pid())?, signal).with_context(|| format!("{signal} to {}", self.name))
     }
 
     /// SIGKILL, and waits until it is gone.
@@ -142,9 +164,8 @@ impl Process {
 
     /// Waits for its end.
     pub fn end(&mut self) -> anyhow::Result<ExitStatus> {
-        self.child
-            .wait()
-            .with_context(|| format!("waiting for {}", self.name))
+        let ended = self.child.wait_timeout(PATIENCE)?;
+        ended.with_context(|| format!("{} did not end:\n{}", self.name, self.output()))
     }
 }
 

@@ -91,8 +91,12 @@ fn an_absent_coordinator_and_a_taken_port_are_said() -> anyhow::Result<()> {
     let address = taken.local_addr()?.to_string();
     let args = ["--listen", &address, "--http", "127.0.0.1:0", "--state", "state"];
     let mut coordinator = Process::start("nettailor-coordinator", folder.path(), &args)?;
-    assert!(!coordinator.end()?.success());
+    assert_eq!(coordinator.end()?.code(), Some(8));
     coordinator.wait_for(&address)?;
+
+    let mut worker = Process::start("nettailor-worker", folder.path(), &["--http", &address])?;
+    assert_eq!(worker.end()?.code(), Some(8));
+    worker.wait_for(&address)?;
     Ok(())
 }
 
@@ -120,6 +124,15 @@ async fn unreadable_images_fail_the_job_or_are_skipped_as_asked() -> anyhow::Res
     let lenient = textures_task(&cluster, "lenient", "data: {path: textures, on_unreadable: skip}")?;
     let skipped = cluster.cli(&["submit", &lenient, "--wait"])?;
     assert_eq!(skipped.code, Some(0), "{skipped:?}");
+    let id = watch::list(&cluster.address()).await?.remove(0).id;
+    let job = watch::get(&cluster.address(), &id).await?;
+    let teacher = watch::stage(&job, "teacher");
+    assert!(
+        teacher.summary.ends_with("1 unreadable image left out"),
+        "{teacher:?}"
+    );
+    let logs = cluster.cli(&["jobs", "logs", &id, "--stage", "teacher"])?;
+    assert!(logs.stdout.contains("broken.png"), "{logs:?}");
     Ok(())
 }
 

@@ -27,6 +27,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use nettailor_domain::ids::WorkerId;
+use nettailor_proto::exit::Exit;
 
 pub use agent::Agent;
 pub use config::{Config, Options};
@@ -84,4 +85,17 @@ pub enum Error {
         /// In the coordinator's words.
         reason: String,
     },
+}
+
+impl Error {
+    /// The exit code of a program that ends with it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::NoSlots | Self::Url { .. } | Self::NoTrainer(_) => Exit::Usage,
+            Self::NameInUse { .. } | Self::Replaced { .. } => Exit::Conflict,
+            Self::Http { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Exit::Conflict,
+            Self::Rejected { .. } => Exit::Unavailable,
+            Self::Cache(_) | Self::Http { .. } | Self::Surroundings(_) => Exit::Failed,
+        }
+    }
 }

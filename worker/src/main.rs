@@ -1,10 +1,12 @@
 //! `nettailor-worker`: the agent as a program.
 
 use std::io::IsTerminal;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use nettailor_worker::{Agent, Options};
+use nettailor_proto::exit::Exit;
+use nettailor_worker::{Agent, Error, Options};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -20,13 +22,22 @@ struct Cli {
     options: Options,
     /// What to log, e.g. info or nettailor_worker=debug
     #[arg(long, value_name = "FILTER", env = "NETTAILOR_LOG", default_value = "info")]
-    log: String,
+    log: EnvFilter,
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let Cli { options, log } = Cli::parse();
-    let log = EnvFilter::try_new(&log).with_context(|| format!("`{log}` is no log filter"))?;
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli).await {
+        Ok(()) => Exit::Ok.into(),
+        Err(error) => {
+            eprintln!("nettailor-worker: {error:#}");
+            error.downcast_ref().map_or(Exit::Failed, Error::exit).into()
+        }
+    }
+}
+
+async fn run(Cli { options, log }: Cli) -> anyhow::Result<()> {
     let colour = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(log)

@@ -1,7 +1,7 @@
 //! `run FILE`: coordinator, workers and client in this one process.
 
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 
 use clap::ValueHint;
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     /// The trainer's program [default: nettailor-trainer beside this program]
     #[arg(long, value_name = "PATH", env = "NETTAILOR_TRAINER", value_hint = ValueHint::ExecutablePath)]
     trainer: Option<PathBuf>,
-    /// Where state and artifacts are kept
+    /// Where state and artifacts are kept; jobs that an earlier run left open there are ended
     #[arg(long, value_name = "DIR", default_value = STATE_DIR, value_hint = ValueHint::DirPath)]
     state: PathBuf,
     /// Write a picture of each network into this folder
@@ -50,6 +50,11 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// The state directory, to open it again.
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+
     fn crew(&self, cores: usize) -> Crew {
         let default =
             NonZero::new(u32::try_from(cores / CORES_PER_WORKER).unwrap_or(1)).unwrap_or(NonZero::<u32>::MIN);
@@ -113,13 +118,13 @@ async fn work(
     };
     let mut failure = None;
     let stop = async { failure = stop.await };
-    let ended = follow::follow(&client, jobs, console, Show::Progress, None, stop).await?;
-    match (ended, failure) {
-        (Ended::Final(jobs), _) => {
+    let (jobs, ended) = follow::follow(&client, jobs, console, Show::Progress, None, stop).await;
+    match (ended?, failure) {
+        (Ended::Final, _) => {
             report::conclude(&client, &jobs, backbone, console, args.svg_dir.as_deref()).await
         }
-        (Ended::Stopped(_), Some(failure)) => Err(failure.into()),
-        (Ended::Stopped(jobs), None) => {
+        (Ended::Stopped, Some(failure)) => Err(failure.into()),
+        (Ended::Stopped, None) => {
             console.note("stopping the trainers");
             cancel(&client, &jobs, "the run was interrupted").await?;
             Err(Error::Interrupted)

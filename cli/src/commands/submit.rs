@@ -54,31 +54,33 @@ pub(crate) async fn run(args: Args, global: &Global, console: &Console) -> Resul
     } else {
         Show::Nothing
     };
-    let jobs = wait(&client, jobs, console, show, args.timeout).await?;
+    let (jobs, waited) = wait(&client, jobs, console, show, args.timeout).await;
+    if waited.is_err() && !console.for_people() {
+        // A program finds its jobs again by what it reads here.
+        console.list(&jobs, "no jobs")?;
+    }
+    waited?;
     crate::report::conclude(&client, &jobs, backbone, console, None).await
 }
 
-/// Follows jobs to their end. Ctrl-C detaches: the jobs go on, and it is said how to come back.
+/// Follows jobs to their end; the jobs as last seen. Ctrl-C detaches: the jobs go on, and it is said how to come back.
 pub(super) async fn wait(
     client: &Client,
     jobs: Vec<JobView>,
     console: &Console,
     show: Show,
     timeout: Option<Duration>,
-) -> Result<Vec<JobView>, Error> {
+) -> (Vec<JobView>, Result<(), Error>) {
     let stop = follow::interrupted();
     if show == Show::Progress {
         console.note("following; Ctrl-C stops that, the jobs go on");
     }
-    match follow::follow(client, jobs, console, show, timeout, stop).await? {
-        Ended::Final(jobs) => Ok(jobs),
-        Ended::Stopped(jobs) => {
-            let open = jobs
-                .iter()
-                .filter(|job| !job.state.is_final())
-                .map(|job| job.id.clone())
-                .collect();
-            Err(Error::Detached { jobs: open })
-        }
-    }
+    let (jobs, ended) = follow::follow(client, jobs, console, show, timeout, stop).await;
+    let waited = ended.and_then(|ended| match ended {
+        Ended::Final => Ok(()),
+        Ended::Stopped => Err(Error::Detached {
+            jobs: follow::open(&jobs),
+        }),
+    });
+    (jobs, waited)
 }

@@ -7,6 +7,7 @@ use nettailor_domain::trainer::Progress;
 use tokio::time::Instant;
 
 use super::text;
+use crate::output::first_line;
 use crate::quantity::seconds;
 use crate::views::{JobView, StageState, StageView};
 
@@ -55,11 +56,11 @@ impl Lines {
             .stages
             .iter()
             .filter_map(|stage| stage_line(stage, stage_before(stage)))
-            .map(|line| format!("{}: {line}", job.task))
+            .map(|line| format!("{}: {}", job.task, first_line(&line)))
             .collect();
         let changed = before.is_none_or(|before| before.state != job.state);
         if changed && job.state.is_final() {
-            lines.push(format!("{}: {}", job.task, job.ending()));
+            lines.push(format!("{}: {}", job.task, first_line(&job.ending())));
         }
         lines
     }

@@ -39,12 +39,12 @@ pub(crate) enum Show {
 #[derive(Debug)]
 pub(crate) enum Ended {
     /// Every job is final.
-    Final(Vec<JobView>),
-    /// Somebody wanted to stop. The jobs as last seen.
-    Stopped(Vec<JobView>),
+    Final,
+    /// Somebody wanted to stop.
+    Stopped,
 }
 
-/// Follows `jobs` until all are final, `stop` resolves, or `timeout` has passed.
+/// Follows `jobs` until all are final, `stop` resolves, or `timeout` has passed. The jobs as last seen, however it ends.
 ///
 /// Watchers come back by themselves when the coordinator was away, and give up with [`Error::Lost`].
 pub(crate) async fn follow(
@@ -54,9 +54,21 @@ pub(crate) async fn follow(
     show: Show,
     timeout: Option<Duration>,
     stop: impl Future<Output = ()>,
-) -> Result<Ended, Error> {
+) -> (Vec<JobView>, Result<Ended, Error>) {
     let mut board = jobs;
-    let mut display = Display::new(console, show, &board);
+    let ended = watch_all(client, &mut board, console, show, timeout, stop).await;
+    (board, ended)
+}
+
+async fn watch_all(
+    client: &Client,
+    board: &mut [JobView],
+    console: &Console,
+    show: Show,
+    timeout: Option<Duration>,
+    stop: impl Future<Output = ()>,
+) -> Result<Ended, Error> {
+    let mut display = Display::new(console, show, board);
     let (send, mut updates) = mpsc::channel(PENDING);
     let mut watchers = JoinSet::new();
     for (index, job) in board.iter().enumerate() {
@@ -75,14 +87,13 @@ pub(crate) async fn follow(
     loop {
         tokio::select! {
             update = updates.recv() => match update {
-                Some((index, update)) => apply(&mut board, &mut display, index, update)?,
+                Some((index, update)) => apply(board, &mut display, index, update)?,
                 // Every watcher has seen its job end.
-                None => return Ok(Ended::Final(board)),
+                None => return Ok(Ended::Final),
             },
-            () = &mut stop => return Ok(Ended::Stopped(board)),
+            () = &mut stop => return Ok(Ended::Stopped),
             () = &mut expired => {
-                let jobs = board.into_iter().filter(|job| !job.state.is_final()).map(|job| job.id).collect();
-                return Err(Error::TimedOut { waited: timeout.unwrap_or_default(), jobs });
+                return Err(Error::TimedOut { waited: timeout.unwrap_or_default(), jobs: open(board) });
             }
         }
     }
@@ -106,6 +117,12 @@ fn apply(board: &mut [JobView], display: &mut Display, index: usize, update: Upd
     Ok(())
 }
 
+/// The ids of those that have not ended.
+pub(crate) fn open(jobs: &[JobView]) -> Vec<String> {
+    let open = jobs.iter().filter(|job| !job.state.is_final());
+    open.map(|job| job.id.clone()).collect()
+}
+
 /// The verdict over jobs that have ended.
 pub(crate) fn verdict(jobs: &[JobView]) -> Result<(), Error> {
     let ended = |state| {
@@ -115,7 +132,11 @@ pub(crate) fn verdict(jobs: &[JobView]) -> Result<(), Error> {
     };
     let (failed, cancelled) = (ended(JobState::Failed), ended(JobState::Cancelled));
     if !failed.is_empty() {
-        Err(Error::JobsFailed(failed))
+        let first = jobs.iter().find(|job| job.state == JobState::Failed);
+        Err(Error::JobsFailed {
+            endings: failed,
+            logs: first.map(JobView::logs_command).unwrap_or_default(),
+        })
     } else if !cancelled.is_empty() {
         Err(Error::JobsCancelled(cancelled))
     } else {
@@ -144,8 +165,8 @@ pub(crate) fn interrupted() -> impl Future<Output = ()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Exit;
     use crate::views::fixtures::job;
+    use nettailor_proto::exit::Exit;
 
     #[test]
     fn a_failure_weighs_more_than_a_cancellation() {

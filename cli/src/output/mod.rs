@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use console::style;
 use serde::Serialize;
 
-pub(crate) use render::{Column, Detail, Row, Sheet, fields, table};
+pub(crate) use render::{Column, Detail, Row, Sheet, fields, first_line, table};
 
 use crate::error::Error;
 
@@ -90,7 +90,13 @@ impl Console {
     pub(crate) fn detail<T: Detail>(&self, item: &T) -> Result<(), Error> {
         match self.format {
             Format::Table | Format::Wide => self.text(&item.describe(&self.sheet)),
-            Format::Name => self.text(&(item.names().join("\n") + "\n")),
+            Format::Name => self.text(
+                &item
+                    .names()
+                    .iter()
+                    .map(|name| format!("{name}\n"))
+                    .collect::<String>(),
+            ),
             Format::Json | Format::Yaml => self.value(item),
         }
     }
@@ -140,8 +146,8 @@ impl Console {
     }
 }
 
-/// Reports an error: what, why, and what to do.
-pub(crate) fn report(error: &Error) {
+/// Reports an error: what, why, and what to do; `again` begins a command that asks the same coordinator.
+pub(crate) fn report(error: &Error, again: &str) {
     say(format_args!(
         "{} {error}",
         style("error:").red().bold().for_stderr()
@@ -156,7 +162,7 @@ pub(crate) fn report(error: &Error) {
         last = text;
         cause = error.source();
     }
-    if let Some(hint) = error.hint() {
+    if let Some(hint) = error.hint(again) {
         say(format_args!("{} {hint}", style("hint:").cyan().for_stderr()));
     }
 }

@@ -99,7 +99,7 @@ pub(crate) fn table<T: Row>(rows: &[T], sheet: &Sheet) -> String {
     table.set_header(columns.iter().map(heading));
     for row in rows {
         table.add_row(columns.iter().map(|column| {
-            let cell = Cell::new((column.cell)(row));
+            let cell = Cell::new(first_line(&(column.cell)(row)));
             match column.colour.and_then(|colour| colour(row)) {
                 Some(colour) => cell.fg(colour),
                 None => cell,
@@ -120,11 +120,20 @@ pub(crate) fn table<T: Row>(rows: &[T], sheet: &Sheet) -> String {
         .collect()
 }
 
-/// Names and values under each other, one pair a line. A pair without a value is left out.
+/// The first line of a text that may have more, where there is room for one only.
+pub(crate) fn first_line(text: &str) -> String {
+    match text.split_once('\n') {
+        Some((first, _)) => format!("{} ...", first.trim_end()),
+        None => text.to_owned(),
+    }
+}
+
+/// Names and values under each other. A value's further lines stand below its first; a pair without a value is left out.
 pub(crate) fn fields(pairs: &[(&str, String)]) -> String {
     let pairs = pairs.iter().filter(|(_, value)| !value.is_empty());
     let width = pairs.clone().map(|(name, _)| name.len()).max().unwrap_or(0);
     let line = |(name, value): &(&str, String)| {
+        let value = value.replace('\n', &format!("\n{:width$}", "", width = width + 3));
         format!("{:<width$}  {value}\n", format!("{name}:"), width = width + 1)
     };
     pairs.map(line).collect()
@@ -210,9 +219,18 @@ mod tests {
             fields(&[
                 ("id", "7".into()),
                 ("why", String::new()),
-                ("state", "done".into())
+                ("state", "failed: it said\nno".into())
             ]),
-            "id:     7\nstate:  done\n"
+            "id:     7\nstate:  failed: it said\n        no\n"
         );
+    }
+
+    #[test]
+    fn a_row_is_a_line() {
+        let row = [Fruit {
+            name: "fig\nripe",
+            grams: 50,
+        }];
+        assert_eq!(table(&row, &Sheet::default()), "NAME     GRAMS\nfig ...     50\n");
     }
 }

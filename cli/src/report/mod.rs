@@ -196,7 +196,14 @@ fn write_pictures(models: &[ModelRecord], console: &Console, folder: Option<&Pat
         source,
     })?;
     for model in models {
-        let path = folder.join(format!("{}.svg", model.task));
+        // By the task's name alone, so that a script finds it again, unless there are several versions.
+        let several = models.iter().filter(|other| other.task == model.task).count() > 1;
+        let name = if several {
+            format!("{}@{}.svg", model.task, model.version)
+        } else {
+            format!("{}.svg", model.task)
+        };
+        let path = folder.join(name);
         write_picture(model, &path)?;
         console.note(format_args!("picture: {}", path.display()));
     }

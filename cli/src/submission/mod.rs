@@ -20,9 +20,9 @@ pub(crate) use check::{Checked, Weights};
 use upload::Blob;
 
 use crate::client::Client;
-use crate::exit::Exit;
 use crate::output::Console;
 use crate::views::JobView;
+use nettailor_proto::exit::Exit;
 
 /// Why a tasks file was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -90,14 +90,14 @@ impl Error {
         }
     }
 
-    pub(crate) fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self, again: &str) -> Option<String> {
         Some(match self {
             Self::Read { .. } => {
                 "give the path of a tasks file; `nettailor-cli schema` describes its contents".into()
             }
             Self::NoBackbone { arch } => format!(
                 "name the weights file in the tasks file (`backbone: {{arch: {arch}, weights: FILE}}`), or import it \
-                 with `nettailor-cli backbone import FILE --arch {arch}`"
+                 with `{again} backbone import FILE --arch {arch}`"
             ),
             Self::Reread { .. } | Self::Changed { .. } => "submit again once nobody writes to it".into(),
             _ => return None,

@@ -188,6 +188,13 @@ impl JobView {
             .map(|version| format!("{}@{version}", self.task))
     }
 
+    /// What to type after the program's name to see why it failed.
+    pub(crate) fn logs_command(&self) -> String {
+        let failed = self.stages.iter().find(|stage| stage.state == StageState::Failed);
+        let stage = failed.map_or_else(String::new, |stage| format!(" --stage '{}'", stage.kind));
+        format!("jobs logs {}{stage}", self.id)
+    }
+
     /// How it stands, in words: `succeeded, digits@1 (3 stages run)`, `failed: ...`.
     pub(crate) fn ending(&self) -> String {
         let state = self.state.as_str();

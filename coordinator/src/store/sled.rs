@@ -45,6 +45,11 @@ pub struct SledStore {
 }
 
 impl SledStore {
+    /// Whether there is a store in `path`.
+    pub fn exists(path: &Path) -> bool {
+        path.join("format").is_file()
+    }
+
     /// Opens the store in `path`; a new or empty directory becomes one.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Open {

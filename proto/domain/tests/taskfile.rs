@@ -359,6 +359,15 @@ fn aliases_repeat_but_not_without_end() {
         lines.len() == 1 && lines[0].contains("aliases repeat more than 1000000 values"),
         "{lines:?}"
     );
+    // Each line is shallow, and nests what the one before it named.
+    let mut tower = String::from("a0: &a0 []\n");
+    for level in 1..200 {
+        tower += &format!("a{level}: &a{level} [[[[[[*a{}]]]]]]\n", level - 1);
+    }
+    one(
+        &tower,
+        "6:18: expected at most 32 levels of lists and mappings, found more",
+    );
     one(
         "a: &a [*a]\n",
         "1:8: an alias cannot stand inside what it repeats",

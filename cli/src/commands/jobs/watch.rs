@@ -23,10 +23,13 @@ pub(super) async fn run(args: Args, client: &Client, console: &Console) -> Resul
     for id in &args.ids {
         jobs.push(client.job(id).await?);
     }
-    let jobs = submit::wait(client, jobs, console, Show::Progress, args.timeout).await?;
-    match jobs.as_slice() {
-        [job] => console.detail(job)?,
-        jobs => console.list(jobs, "no jobs")?,
+    let (jobs, waited) = submit::wait(client, jobs, console, Show::Progress, args.timeout).await;
+    if waited.is_ok() || !console.for_people() {
+        match jobs.as_slice() {
+            [job] => console.detail(job)?,
+            jobs => console.list(jobs, "no jobs")?,
+        }
     }
+    waited?;
     follow::verdict(&jobs)
 }

@@ -133,6 +133,15 @@ impl Node {
         }
     }
 
+    /// Levels of lists and mappings, this one included.
+    fn depth(&self) -> usize {
+        match &self.content {
+            Content::Scalar(_) | Content::NotFinite(_) => 0,
+            Content::List(items) => 1 + items.iter().map(Node::depth).max().unwrap_or(0),
+            Content::Map(entries) => 1 + entries.iter().map(|entry| entry.value.depth()).max().unwrap_or(0),
+        }
+    }
+
     fn size(&self) -> usize {
         1 + match &self.content {
             Content::Scalar(_) | Content::NotFinite(_) => 0,
@@ -246,12 +255,7 @@ impl Composer {
     }
 
     fn start(&mut self, at: Position, content: Content, anchor: usize) -> Result<(), Problem> {
-        if self.open.len() >= MAX_DEPTH {
-            return Err(fatal(
-                at,
-                format!("expected at most {MAX_DEPTH} levels of lists and mappings, found more"),
-            ));
-        }
+        self.expect_depth(at, 1)?;
         if let Some(Open {
             key: None,
             node: Node {
@@ -271,6 +275,17 @@ impl Composer {
         Ok(())
     }
 
+    /// Refuses what would be `levels` deep where it stands.
+    fn expect_depth(&self, at: Position, levels: usize) -> Result<(), Problem> {
+        if self.open.len() + levels <= MAX_DEPTH {
+            return Ok(());
+        }
+        Err(fatal(
+            at,
+            format!("expected at most {MAX_DEPTH} levels of lists and mappings, found more"),
+        ))
+    }
+
     fn end(&mut self) -> Result<(), Problem> {
         match self.open.pop() {
             Some(open) => self.complete(open.node, open.anchor),
@@ -282,6 +297,7 @@ impl Composer {
         let Some(node) = self.anchors.get(&anchor) else {
             return Err(fatal(at, "an alias cannot stand inside what it repeats"));
         };
+        self.expect_depth(at, node.depth())?;
         self.copied += node.size();
         if self.copied > MAX_COPIED {
             return Err(fatal(

@@ -99,19 +99,8 @@ impl Subject {
     }
 }
 
-/// `shared/golden` beside the clone, or above it.
 fn folder() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let found = here
-        .ancestors()
-        .map(|folder| folder.join("shared/golden"))
-        .find(|folder| folder.is_dir());
-    found.unwrap_or_else(|| {
-        panic!(
-            "no folder shared/golden beside the clone or above {}",
-            here.display()
-        )
-    })
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
 }
 
 #[derive(Deserialize)]

@@ -1,4 +1,4 @@
-//! Numbers of an independent implementation (`shared/golden`, see its README) against ours.
+//! Numbers of an independent implementation (`tests/golden`, see its README) against ours.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,23 +1,15 @@
 //! The files, and how tensors are compared with them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-/// A file of `shared/golden`, which lies beside the repository.
+/// A file of `tests/golden`.
 pub(crate) fn path(file: &str) -> PathBuf {
-    let start = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let found = start
-        .ancestors()
-        .map(|dir| dir.join("shared/golden").join(file))
-        .find(|path| path.exists());
-    found.unwrap_or_else(|| {
-        panic!(
-            "shared/golden/{file} is neither in a folder above {} nor beside the repository",
-            start.display()
-        )
-    })
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/golden")
+        .join(file)
 }
 
 pub(crate) fn json(file: &str) -> Value {

@@ -1,11 +1,11 @@
-//! What a script learns from the process's exit code.
+//! What a script learns from the exit code of any of our programs.
 
-use nettailor_proto::status::Code;
+use crate::status::Code;
 
 /// The exit codes. Anything that has no class of its own counts as [`Exit::Failed`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Exit {
+pub enum Exit {
     /// Done.
     Ok = 0,
     /// A job failed, or something here did.
@@ -21,15 +21,8 @@ pub(crate) enum Exit {
     /// No coordinator answers, or it cannot work now.
     Unavailable = 6,
     /// The coordinator refuses this caller. Kept free until there are roles.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "part of the published list; the first version has no roles"
-        )
-    )]
     Denied = 7,
-    /// What is there stands against it: the job has already ended, the state directory is in use.
+    /// What is there stands against it: the job has already ended; a port, a name or a state directory is in use.
     Conflict = 8,
 }
 
