@@ -70,11 +70,16 @@ impl Handle {
             .await?
     }
 
-    /// One job, and everything that happens to it from then on.
-    pub(crate) async fn watch(&self, prefix: String) -> Result<(Job, broadcast::Receiver<JobEvent>), Error> {
+    /// One job, and what happens to it from then on; nothing does where it is over.
+    pub(crate) async fn watch(
+        &self,
+        prefix: String,
+    ) -> Result<(Job, Option<broadcast::Receiver<JobEvent>>), Error> {
         self.ask(move |turn| {
-            let id = find(turn.state, &prefix)?;
-            Ok((shown(turn.state, &id)?, turn.outlet.watchers.watch(&id)))
+            let job = shown(turn.state, &find(turn.state, &prefix)?)?;
+            let live = !job.view.phase.is_final();
+            let events = live.then(|| turn.outlet.watchers.watch(&job.view.id));
+            Ok((job, events))
         })
         .await?
     }
