@@ -121,6 +121,7 @@ mod tests {
                 attempts: 1,
                 faults: 0,
                 losses: 0,
+                returns: 0,
                 state,
             })))
         };
