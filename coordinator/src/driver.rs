@@ -125,10 +125,11 @@ impl Driver {
                 .expect("only submissions and cancellations can be refused");
         }
         self.store.commit(&rows)?;
+        self.state.forget_progress(&rows);
         self.outlet.publish(rows);
         for step in after {
             match step {
-                After::Effect(effect) => self.outlet.carry_out(effect, &mut self.state),
+                After::Effect(effect) => self.outlet.carry_out(effect, &self.state),
                 After::Answer(answer) => answer(),
             }
         }

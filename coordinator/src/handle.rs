@@ -70,11 +70,16 @@ impl Handle {
             .await?
     }
 
-    /// One job, and everything that happens to it from then on.
-    pub(crate) async fn watch(&self, prefix: String) -> Result<(Job, broadcast::Receiver<JobEvent>), Error> {
+    /// One job, and what happens to it from then on; nothing does where it is over.
+    pub(crate) async fn watch(
+        &self,
+        prefix: String,
+    ) -> Result<(Job, Option<broadcast::Receiver<JobEvent>>), Error> {
         self.ask(move |turn| {
-            let id = find(turn.state, &prefix)?;
-            Ok((shown(turn.state, &id)?, turn.outlet.watchers.watch(&id)))
+            let job = shown(turn.state, &find(turn.state, &prefix)?)?;
+            let live = !job.view.phase.is_final();
+            let events = live.then(|| turn.outlet.watchers.watch(&job.view.id));
+            Ok((job, events))
         })
         .await?
     }
@@ -157,6 +162,19 @@ impl Handle {
         .await
     }
 
+    /// Adds the coordinator's own word to the log of a worker's attempt.
+    pub(crate) async fn note(&self, by: Speaker, attempt: Attempt, line: String) -> Result<(), Error> {
+        self.tell(move |turn| {
+            turn.outlet.logs.append(Batch {
+                attempt,
+                worker: by.worker,
+                time_ms: turn.now.wall_ms,
+                lines: vec![line],
+            });
+        })
+        .await
+    }
+
     async fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Turn<'_>) -> T + Send + 'static,
@@ -226,8 +244,12 @@ fn submit(turn: &mut Turn<'_>, tasks: Vec<NewJob>) -> Result<Vec<Job>, Error> {
 /// Takes in a sign of life, and says whether the worker speaks of an attempt that is its own now.
 fn heard(turn: &mut Turn<'_>, by: &Speaker, attempt: Attempt) -> bool {
     let Speaker { worker, session } = by.clone();
-    turn.apply(Event::Heartbeat { worker, session })
-        .expect("only submissions and cancellations can be refused");
+    turn.apply(Event::AttemptRuns {
+        worker,
+        session,
+        attempt,
+    })
+    .expect("only submissions and cancellations can be refused");
     turn.state.scheduler.is_current(&by.worker, attempt)
 }
 

@@ -27,7 +27,7 @@ impl Outlet {
     }
 
     /// Carries out an effect, its records being durable.
-    pub(crate) fn carry_out(&self, effect: Effect, state: &mut State) {
+    pub(crate) fn carry_out(&self, effect: Effect, state: &State) {
         match effect {
             Effect::Assign {
                 worker,
@@ -69,10 +69,7 @@ impl Outlet {
                 }
             }
             // Manifests are written from the committed records.
-            Effect::StageDone(key) => {
-                state.forget_progress(&key);
-                info!(stage = %key.0.short(), "stage done");
-            }
+            Effect::StageDone(key) => info!(stage = %key.0.short(), "stage done"),
             Effect::Published { task, version } => info!(%task, version, "published"),
         }
     }

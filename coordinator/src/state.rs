@@ -8,6 +8,7 @@ use nettailor_domain::model::BackboneRecord;
 use nettailor_domain::trainer::Progress;
 use nettailor_scheduler::error::RestoreError;
 use nettailor_scheduler::event::Now;
+use nettailor_scheduler::record::{Record, StageState};
 use nettailor_scheduler::view::{JobView, StagePhase};
 use nettailor_scheduler::{Config, Scheduler};
 
@@ -77,8 +78,73 @@ impl State {
         self.progress.insert(attempt.stage, (attempt.number, progress));
     }
 
-    /// Forgets how far a stage was, once it is done.
-    pub(crate) fn forget_progress(&mut self, key: &StageKey) {
-        self.progress.remove(key);
+    /// Forgets how far stages were that do not run any more, however that came: their rows say so.
+    pub(crate) fn forget_progress(&mut self, changed: &[Row]) {
+        for row in changed {
+            if let Row::Record(Record::Stage(stage)) = row
+                && !matches!(stage.state, StageState::Running { .. })
+            {
+                self.progress.remove(&stage.planned.key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nettailor_domain::stage::plan;
+    use nettailor_domain::task::TaskInputs;
+    use nettailor_domain::taskfile::TasksFile;
+    use nettailor_domain::trainer::{Failure, FailureClass};
+    use nettailor_scheduler::record::StageRecord;
+
+    use super::*;
+
+    #[test]
+    fn progress_is_kept_while_a_stage_runs() {
+        let text = "version: 1\nbackbone: lite0\ntasks:\n  - {name: digits, data: {path: digits}}\n";
+        let task = TasksFile::parse(text).unwrap().tasks.remove(0);
+        let inputs = TaskInputs {
+            backbone: nettailor_domain::ids::Digest::of(b"backbone"),
+            data: nettailor_domain::ids::Digest::of(b"data"),
+            classes: vec!["zero".into(), "one".into()],
+        };
+        let planned = plan(BackboneName::Lite0, &task, &inputs).remove(0);
+        let attempt = Attempt {
+            stage: planned.key,
+            number: 1,
+        };
+        let row = |state| {
+            Row::Record(Record::Stage(Box::new(StageRecord {
+                planned: planned.clone(),
+                input_bytes: [1, 2],
+                attempts: 1,
+                faults: 0,
+                losses: 0,
+                returns: 0,
+                state,
+            })))
+        };
+        let failure = Failure {
+            class: FailureClass::Input,
+            message: "no images".into(),
+        };
+        let now = Now {
+            elapsed: std::time::Duration::ZERO,
+            wall_ms: 0,
+        };
+        let mut state = State::restore(Config::default(), vec![], JobIds::from_system(), now).unwrap();
+        let worker = "w".parse().unwrap();
+        state.report(attempt, Progress::default());
+        state.forget_progress(&[row(StageState::Running {
+            worker,
+            started_ms: 1,
+        })]);
+        assert_eq!(state.progress.len(), 1);
+        for ended in [StageState::Pending, StageState::Failed { failure }] {
+            state.report(attempt, Progress::default());
+            state.forget_progress(&[row(ended)]);
+            assert!(state.progress.is_empty());
+        }
     }
 }

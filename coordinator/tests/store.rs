@@ -42,6 +42,7 @@ fn submission(sequence: u64) -> Vec<Row> {
             attempts: 0,
             faults: 0,
             losses: 0,
+            returns: 0,
             state,
         };
         Row::Record(Record::Stage(Box::new(stage)))

@@ -62,6 +62,7 @@ fn what_agents_say_comes_back_unchanged() {
             cached: vec![Digest::of(b"cached")],
             attempts: vec![attempt()],
             version: "0.1.0".into(),
+            draining: true,
         },
     };
     let progress = Progress {
@@ -76,6 +77,7 @@ fn what_agents_say_comes_back_unchanged() {
     };
     let mut said = vec![
         FromAgent::Hello(hello),
+        FromAgent::Ready,
         FromAgent::Heartbeat,
         FromAgent::Progress {
             attempt: attempt(),

@@ -14,7 +14,7 @@ use nettailor_proto::status::{self, Code};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 use tracing::{info, warn};
@@ -28,9 +28,10 @@ use crate::{Error, ambient, cache, http};
 
 /// Longest pause before the second try to reach the coordinator; then twice as long each time, up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// A coordinator that comes back after hours has its workers within this time.
-const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// An agent that leaves waits this long for its last reports to be acknowledged.
+/// A coordinator that comes back after hours has its workers within this time. Well below the lease (10 s), so that a
+/// short outage costs no attempt.
+const MAX_PAUSE: Duration = Duration::from_secs(3);
+/// An agent that leaves waits at least this long for its last reports to be acknowledged.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// One worker agent, ready to run.
@@ -93,7 +94,8 @@ impl Agent {
     }
 
     /// Serves the coordinator until `shutdown`, then leaves in good order: it says so, gives running attempts
-    /// [`Config::drain`] to finish, stops what is left and waits for its reports to be acknowledged.
+    /// [`Config::drain`] to finish, stops what is left and waits for its reports to be acknowledged, for the rest of that
+    /// time and at least some seconds.
     ///
     /// Dropping the future instead kills the trainers at once.
     ///
@@ -186,6 +188,7 @@ impl Agent {
                 cached,
                 attempts: attempts.ledger.open_session(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
+                draining: attempts.ledger.draining(),
             },
         }
     }
@@ -196,13 +199,16 @@ impl Agent {
         let ledger = &attempts.ledger;
         ledger.drain();
         let drain = self.config.drain;
+        let deadline = ambient::now() + drain;
         info!("draining: running attempts have {} s to finish", drain.as_secs());
-        if timeout(drain, ledger.idle()).await.is_err() {
+        if timeout_at(deadline, ledger.idle()).await.is_err() {
             ledger.stop_all("the agent leaves");
         }
         // Every phase of an attempt listens to its stop, and a trainer is killed when its grace is over.
         ledger.idle().await;
-        if timeout(LAST_WORDS, ledger.settled()).await.is_err() {
+        // What finished is worth the rest of the time: perhaps the coordinator is being restarted, too.
+        let deadline = deadline.max(ambient::now() + LAST_WORDS);
+        if timeout_at(deadline, ledger.settled()).await.is_err() {
             warn!("leaving although the coordinator has not acknowledged every report");
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use nettailor_artifacts::ArtifactStore;
+use nettailor_artifacts::{ArtifactStore, Error as StoreError};
 use nettailor_domain::session::Order;
 use nettailor_domain::stage::{Artifact, StageOutcome, StageResult};
 use nettailor_domain::trainer::{
@@ -28,10 +28,10 @@ use crate::trainer_process::{Line, TrainerProcess};
 const TAIL_LINES: usize = 12;
 /// A trainer that has said its last word has this long to end.
 const LINGER: Duration = Duration::from_secs(10);
-/// An upload is tried this often: hours of training should survive a store that is away for half a minute.
-const UPLOAD_TRIES: u32 = 6;
-/// Longest pause after the first failed upload; then twice as long each time.
+/// Longest pause after the first failed upload; then twice as long each time, up to [`LONGEST_UPLOAD_PAUSE`].
 const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
+/// A store that comes back after hours has the weights within this time.
+const LONGEST_UPLOAD_PAUSE: Duration = Duration::from_secs(60);
 
 /// What all attempts of an agent share.
 #[derive(Debug)]
@@ -71,10 +71,7 @@ async fn execute(node: &Node, store: &ArtifactStore, order: Order, running: &mut
     });
     let _slot = _slot.await?;
     let begun = ambient::now();
-    running.progress(Progress {
-        phase: "fetching inputs".to_owned(),
-        ..Progress::default()
-    });
+    running.progress(phase("fetching inputs"));
     let inputs = or_stopped(running, Inputs::gather(node, store, order)).await?;
     let process =
         TrainerProcess::spawn(&node.trainer, &inputs.assignment, node.threads).map_err(|error| {
@@ -89,11 +86,7 @@ async fn execute(node: &Node, store: &ArtifactStore, order: Order, running: &mut
     let weights = match &finished.outcome {
         StageOutcome::Infeasible { .. } | StageOutcome::Select { .. } => None,
         StageOutcome::Teacher { .. } | StageOutcome::Student { .. } | StageOutcome::Candidate { .. } => {
-            running.progress(Progress {
-                phase: "uploading weights".to_owned(),
-                ..Progress::default()
-            });
-            Some(or_stopped(running, keep_weights(node, store, &file)).await?)
+            Some(keep_weights(node, store, &file, running).await?)
         }
     };
     Ok(Box::new(StageResult {
@@ -249,8 +242,22 @@ fn broke_off(process: &TrainerProcess, tail: VecDeque<String>) -> Failure {
     }
 }
 
-/// Uploads the weights, and keeps them in the cache: the next stage will want them.
-async fn keep_weights(node: &Node, store: &ArtifactStore, file: &Path) -> Result<Artifact, Failure> {
+fn phase(phase: &str) -> Progress {
+    Progress {
+        phase: phase.to_owned(),
+        ..Progress::default()
+    }
+}
+
+/// Uploads the weights, and keeps them in the cache: the next stage will want them. Hours of training are not given up
+/// because the artifact store is full or away: it is tried until it works or the attempt is stopped, at the latest when
+/// the stage's time is over.
+async fn keep_weights(
+    node: &Node,
+    store: &ArtifactStore,
+    file: &Path,
+    running: &mut Running,
+) -> Result<Artifact, Failure> {
     if !file.exists() {
         let message = format!("the trainer reported success but left no {WEIGHTS_FILE}");
         return Err(Failure {
@@ -259,16 +266,28 @@ async fn keep_weights(node: &Node, store: &ArtifactStore, file: &Path) -> Result
         });
     }
     let mut pause = UPLOAD_PAUSE;
-    let mut tries = 1;
     let artifact = loop {
-        match store.put_file(file).await {
+        running.progress(phase("uploading weights"));
+        let error = match or_stopped(running, async { Ok(store.put_file(file).await) }).await? {
             Ok(artifact) => break artifact,
-            Err(error) if tries == UPLOAD_TRIES => return Err(resources(&error)),
-            Err(error) => warn!("cannot upload the weights, trying again: {}", in_full(&error)),
-        }
-        tokio::time::sleep(ambient::jittered(pause)).await;
-        pause *= 2;
-        tries += 1;
+            Err(error @ (StoreError::Full { .. } | StoreError::Store { .. })) => in_full(&error),
+            // Not the store's: the file cannot be read.
+            Err(error) => return Err(resources(&error)),
+        };
+        let wait = ambient::jittered(pause);
+        let line = format!(
+            "cannot upload the weights, trying again in {:.1} s: {error}",
+            wait.as_secs_f64()
+        );
+        warn!(attempt = %running.attempt(), "{line}");
+        running.log(ambient::wall_ms(), line);
+        running.progress(phase("waiting for the artifact store"));
+        or_stopped(running, async {
+            tokio::time::sleep(wait).await;
+            Ok(())
+        })
+        .await?;
+        pause = (2 * pause).min(LONGEST_UPLOAD_PAUSE);
     };
     if let Err(error) = node.cache.adopt(artifact, file).await {
         warn!("cannot keep the weights in the cache: {}", in_full(&error));

@@ -77,10 +77,7 @@ impl Ledger {
     /// Enters an attempt.
     pub(crate) fn begin(self: &Arc<Self>, attempt: Attempt) -> Begin {
         let mut state = self.state();
-        if state.running.contains_key(&attempt) || state.reports.contains_key(&attempt) {
-            if let Some(waiting) = state.reports.get_mut(&attempt) {
-                waiting.sent = false;
-            }
+        if state.running.contains_key(&attempt) || state.repeat(attempt) {
             drop(state);
             self.urgent.notify_one();
             return Begin::Known;
@@ -112,13 +109,17 @@ impl Ledger {
         self.urgent.notify_one();
     }
 
-    /// Asks an attempt to end. One that does not run here is reported as lost, so that its slot becomes free.
+    /// Asks an attempt to end. The report of one that has ended is sent again: the coordinator has not taken it in. One
+    /// that is not known here is reported as lost, so that its slot becomes free.
     pub(crate) fn stop(&self, attempt: Attempt, reason: &str) {
         let mut state = self.state();
         if let Some(stop) = state.running.get_mut(&attempt) {
             // The attempt may end in this moment: then its report is on the way.
             let _ = stop.take().map(|stop| stop.send(reason.to_owned()));
-        } else if !state.reports.contains_key(&attempt) {
+        } else if state.repeat(attempt) {
+            drop(state);
+            self.urgent.notify_one();
+        } else {
             drop(state);
             self.report(attempt, Err(lost("this agent does not run it")));
         }
@@ -134,6 +135,11 @@ impl Ledger {
     /// From now on no attempt is started.
     pub(crate) fn drain(&self) {
         self.state().draining = true;
+    }
+
+    /// Whether no attempt is started any more.
+    pub(crate) fn draining(&self) -> bool {
+        self.state().draining
     }
 
     /// The coordinator has the report of `attempt`, or does not want it.
@@ -210,6 +216,14 @@ impl Ledger {
     fn state(&self) -> MutexGuard<'_, State> {
         // No code that can panic runs under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Has the report of an attempt sent again; says whether there is one.
+    fn repeat(&mut self, attempt: Attempt) -> bool {
+        let waiting = self.reports.get_mut(&attempt);
+        waiting.map(|waiting| waiting.sent = false).is_some()
     }
 }
 

@@ -50,13 +50,22 @@ pub(crate) enum Error {
     /// A message makes no sense here.
     #[error("cannot understand the coordinator")]
     Message(#[source] convert::Error),
-    /// The artifact store that it named cannot be opened.
-    #[error("cannot open the artifact store {url}")]
+    /// The artifact store that it named cannot be used.
+    #[error("this worker gets no work: it cannot use the artifact store {url}")]
     Store {
         /// As the coordinator gave it.
         url: String,
         /// Why not.
         source: nettailor_artifacts::Error,
+    },
+    /// Neither can one that does not answer.
+    #[error(
+        "this worker gets no work: the artifact store {url} did not answer within {} s",
+        OPEN_TIMEOUT.as_secs()
+    )]
+    StoreSilent {
+        /// As the coordinator gave it.
+        url: String,
     },
 }
 
@@ -83,6 +92,14 @@ pub(crate) fn endpoint(url: String) -> Result<Endpoint, tonic::transport::Error>
         .keep_alive_while_idle(true))
 }
 
+/// A stream in both directions, and the Welcome: the artifact store's URL and the time between heartbeats.
+type Greeted = (
+    Streaming<CoordinatorMessage>,
+    mpsc::Sender<AgentMessage>,
+    String,
+    Duration,
+);
+
 /// A session that is up.
 pub(crate) struct Session {
     inbound: Streaming<CoordinatorMessage>,
@@ -92,14 +109,32 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Connects, says hello and waits for the welcome.
+    /// Connects, says hello, waits for the welcome, and says that it is ready once the artifact store is known to work:
+    /// from then on the coordinator sends assignments.
     pub(crate) async fn open(endpoint: &Endpoint, hello: Hello) -> Result<Self, Error> {
-        timeout(OPEN_TIMEOUT, Self::greet(endpoint, hello))
-            .await
-            .unwrap_or(Err(Error::Timeout))
+        let (inbound, outbound, artifacts_url, heartbeat) =
+            timeout(OPEN_TIMEOUT, Self::greet(endpoint, hello))
+                .await
+                .unwrap_or(Err(Error::Timeout))?;
+        let store = match timeout(OPEN_TIMEOUT, usable(&artifacts_url)).await {
+            Ok(Ok(store)) => Arc::new(store),
+            Ok(Err(source)) => {
+                let url = artifacts_url;
+                return Err(Error::Store { url, source });
+            }
+            Err(_) => return Err(Error::StoreSilent { url: artifacts_url }),
+        };
+        // Where the coordinator has broken off meanwhile, the stream's other half knows why.
+        let _ = outbound.send(FromAgent::Ready.into()).await;
+        Ok(Self {
+            inbound,
+            outbound,
+            heartbeat,
+            store,
+        })
     }
 
-    async fn greet(endpoint: &Endpoint, hello: Hello) -> Result<Self, Error> {
+    async fn greet(endpoint: &Endpoint, hello: Hello) -> Result<Greeted, Error> {
         let channel = endpoint.connect().await?;
         let mut client = WorkersClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -119,18 +154,7 @@ impl Session {
         else {
             return Err(Error::NoWelcome);
         };
-        let store = nettailor_artifacts::location(&artifacts_url)
-            .and_then(|location| ArtifactStore::open(&location))
-            .map_err(|source| Error::Store {
-                url: artifacts_url,
-                source,
-            })?;
-        Ok(Self {
-            inbound,
-            outbound,
-            heartbeat,
-            store: Arc::new(store),
-        })
+        Ok((inbound, outbound, artifacts_url, heartbeat))
     }
 
     /// Talks until something ends the session, and says what. `leaving` is passed on as Draining.
@@ -150,6 +174,13 @@ impl Session {
             Ok(never) => match never {},
         }
     }
+}
+
+/// The artifact store, opened and tried.
+async fn usable(url: &str) -> Result<ArtifactStore, nettailor_artifacts::Error> {
+    let store = ArtifactStore::open(&nettailor_artifacts::location(url)?)?;
+    store.probe().await?;
+    Ok(store)
 }
 
 async fn listen(

@@ -8,11 +8,14 @@ pub struct Config {
     /// A worker that is silent for this long is disconnected; a disconnected worker's attempts are lost after this
     /// long. Several heartbeats fit in.
     pub lease: Duration,
+    /// After a restart, workers that ran attempts are waited for this long: they have to notice that the coordinator is
+    /// back, and it may have come back on another machine.
+    pub restore_grace: Duration,
     /// Wait before the first retry after a fault; doubles with each further fault.
     pub retry_first: Duration,
     /// Longest wait before a retry after a fault.
     pub retry_longest: Duration,
-    /// Wait before a stage is placed again after its worker was lost.
+    /// Wait before a stage is placed again after its worker was lost, or gave it back.
     pub loss_wait: Duration,
     /// A stage that was lost with its worker this often is given up: it may be what kills them.
     pub max_losses: u32,
@@ -24,6 +27,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             lease: Duration::from_secs(10),
+            restore_grace: Duration::from_secs(60),
             retry_first: Duration::from_secs(1),
             retry_longest: Duration::from_secs(60),
             loss_wait: Duration::from_secs(1),

@@ -57,7 +57,7 @@ impl Scheduler {
         let now = self.now;
         self.set_wait(key, Wait::Idle);
         let stage = self.stage_mut(key);
-        let first = stage.faults + stage.losses == 0;
+        let first = stage.tries() == 0;
         stage.attempts += 1;
         let attempt = stage.attempt();
         let running = Running {
@@ -66,6 +66,7 @@ impl Scheduler {
             started: now.elapsed,
             deadline: None,
             ending: None,
+            reached: false,
         };
         stage.state = State::Running(running);
         let users: Vec<Place> = stage.users.iter().copied().collect();

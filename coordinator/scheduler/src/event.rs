@@ -37,7 +37,7 @@ pub enum Event {
         /// Why, in words.
         reason: String,
     },
-    /// A worker opened a session.
+    /// A worker opened a session and is ready to work in it.
     WorkerConnected {
         /// Who.
         worker: WorkerId,
@@ -66,6 +66,15 @@ pub enum Event {
         worker: WorkerId,
         /// Which session.
         session: SessionNumber,
+    },
+    /// A worker speaks of an attempt, so the assignment has reached it. Counts as a heartbeat.
+    AttemptRuns {
+        /// Who.
+        worker: WorkerId,
+        /// In which session.
+        session: SessionNumber,
+        /// Which attempt.
+        attempt: Attempt,
     },
     /// An attempt is done and its artifacts are in the store.
     AttemptFinished {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nettailor_domain::ids::{StageKey, WorkerId};
+use nettailor_domain::ids::{Attempt, StageKey, WorkerId};
 use nettailor_domain::stage::{StageKind, StageResult};
 use nettailor_domain::trainer::{Failure, FailureClass};
 
@@ -69,10 +69,10 @@ impl Scheduler {
         let stage = self.stage_mut(key);
         stage.running()?;
         let before = std::mem::replace(&mut stage.state, State::Pending(Pending::default()));
-        let State::Running(running) = before else {
+        let State::Running(mut running) = before else {
             return None;
         };
-        if let Some(at) = running.deadline {
+        if let Some(at) = running.deadline.take() {
             self.timers.disarm(at, Timer::Deadline(key));
         }
         Some(running)
@@ -103,7 +103,7 @@ impl Scheduler {
 
     /// A stage's current attempt ended by its own fault.
     pub(crate) fn fault(&mut self, key: StageKey, failure: Failure) {
-        let Some((worker, ending)) = self.unassign(key) else {
+        let Some(Running { worker, ending, .. }) = self.unassign(key) else {
             return;
         };
         let failure = match ending {
@@ -131,46 +131,90 @@ impl Scheduler {
         );
     }
 
-    /// A stage's current attempt was lost with its worker.
+    /// A stage's current attempt vanished with its worker. That counts as a loss if it ran: it may be what ended the
+    /// worker.
     pub(crate) fn lose(&mut self, key: StageKey, message: &str, wait: Duration) {
-        let Some((worker, _)) = self.unassign(key) else {
+        let Some(running) = self.unassign(key) else {
             return;
         };
-        self.counters.losses += 1;
-        let most = self.config.max_losses;
-        let stage = self.stage_mut(key);
-        stage.losses += 1;
-        let losses = stage.losses;
+        let worker = running.worker.clone();
         let lost = |message: String| Failure {
             class: FailureClass::Lost,
             message,
         };
-        if losses >= most {
-            let advice =
-                "it keeps losing its workers and may be what ends them: look at the worker's log and memory";
-            let failure = lost(format!("{advice}; lost {losses} times, last: {message}"));
-            return self.give_up(key, Some(worker), failure);
+        if running.reached {
+            self.counters.losses += 1;
+            let most = self.config.max_losses;
+            let stage = self.stage_mut(key);
+            stage.losses += 1;
+            let losses = stage.losses;
+            if losses >= most {
+                let advice = "it keeps losing its workers and may be what ends them: look at the worker's log and memory";
+                let failure = lost(format!("{advice}; lost {losses} times, last: {message}"));
+                return self.give_up(key, Some(worker), failure);
+            }
+        } else {
+            self.count_return(key);
         }
-        self.set_back(
-            key,
-            Setback {
-                worker,
-                failure: lost(message.to_owned()),
-            },
-            wait,
-        );
+        if let State::Pending(pending) = &mut self.stage_mut(key).state {
+            pending.vanished = Some(running);
+        }
+        let failure = lost(message.to_owned());
+        self.set_back(key, Setback { worker, failure }, wait);
+    }
+
+    /// A worker gave a stage's current attempt back. That is nobody's fault, however often it happens.
+    pub(crate) fn give_back(&mut self, key: StageKey, failure: Failure) {
+        let Some(Running { worker, .. }) = self.unassign(key) else {
+            return;
+        };
+        self.count_return(key);
+        self.set_back(key, Setback { worker, failure }, self.config.loss_wait);
+    }
+
+    fn count_return(&mut self, key: StageKey) {
+        self.counters.returns += 1;
+        self.stage_mut(key).returns += 1;
+    }
+
+    /// Takes up an attempt that vanished with its worker, now that the worker brings it back. As long as no other has
+    /// started, it is the stage's latest, and nothing was lost.
+    pub(crate) fn adopt(&mut self, worker: &WorkerId, attempt: Attempt) {
+        let key = attempt.stage;
+        let Some(stage) = self.stages.get_mut(&key) else {
+            return;
+        };
+        let wanted = stage.attempt() == attempt && !stage.users.is_empty();
+        let State::Pending(pending) = &mut stage.state else {
+            return;
+        };
+        let same = |running: &mut Running| wanted && running.worker == *worker;
+        let Some(running) = pending.vanished.take_if(same) else {
+            return;
+        };
+        self.set_wait(key, Wait::Idle);
+        let stage = self.stage_mut(key);
+        if running.reached {
+            stage.losses -= 1;
+        } else {
+            stage.returns -= 1;
+        }
+        stage.state = State::Running(running);
+        self.counters.adopted += 1;
+        self.arm_deadline(key);
+        self.keep_stage(key);
     }
 
     /// Makes a running stage pending. `None` where nobody asks for it, or it was ended for that: then how it ended does
     /// not count, and it starts over when somebody asks.
-    fn unassign(&mut self, key: StageKey) -> Option<(WorkerId, Option<Ending>)> {
+    fn unassign(&mut self, key: StageKey) -> Option<Running> {
         let running = self.stop_running(key)?;
         self.keep_stage(key);
         if self.stages[&key].users.is_empty() || running.ending == Some(Ending::Unneeded) {
             self.settle(key);
             return None;
         }
-        Some((running.worker, running.ending))
+        Some(running)
     }
 
     /// Lets a pending stage wait before its next attempt.

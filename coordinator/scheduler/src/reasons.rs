@@ -104,6 +104,7 @@ impl Scheduler {
     /// Which retry the next attempt is.
     fn retry(&self, stage: &Stage, setback: &Setback) -> String {
         match setback.failure.class {
+            FailureClass::Lost if stage.losses == 0 => "next attempt".to_owned(),
             FailureClass::Lost => format!(
                 "loss {} of at most {}, next attempt",
                 stage.losses, self.config.max_losses

@@ -105,8 +105,11 @@ pub struct StageRecord {
     pub attempts: u32,
     /// Attempts that failed by their own fault since the stage was last asked for.
     pub faults: u32,
-    /// Attempts lost with their worker since the stage was last asked for.
+    /// Attempts lost with their worker while they ran since the stage was last asked for.
     pub losses: u32,
+    /// Attempts that a worker gave back, or that never reached it, since the stage was last asked for.
+    #[serde(default)]
+    pub returns: u32,
     /// Where it stands.
     pub state: StageState,
 }

@@ -7,7 +7,7 @@ use nettailor_domain::trainer::{Failure, FailureClass};
 use crate::effect::Effect;
 use crate::event::SessionNumber;
 use crate::scheduler::Scheduler;
-use crate::stage::Ending;
+use crate::stage::{Ending, State};
 
 impl Scheduler {
     /// An attempt is done. Its result counts if the attempt is current; the report is acknowledged in any case, so
@@ -48,13 +48,28 @@ impl Scheduler {
         if !self.take_report(worker, session, attempt) {
             return;
         }
-        // Agents report what they were told to stop as lost. Past its deadline that is the attempt's own fault.
+        // Agents report as lost what they were told to stop, refuse or do not run. Past its deadline that is the attempt's
+        // own fault, else nobody's: the worker is there to tell.
         let running = self.stages[&attempt.stage].running();
         let overdue = running.is_some_and(|running| matches!(running.ending, Some(Ending::Deadline { .. })));
         if failure.class == FailureClass::Lost && !overdue {
-            self.lose(attempt.stage, &failure.message, self.config.loss_wait);
+            self.give_back(attempt.stage, failure);
         } else {
             self.fault(attempt.stage, failure);
+        }
+    }
+
+    /// A worker speaks of an attempt.
+    pub(crate) fn attempt_runs(&mut self, worker: &WorkerId, session: SessionNumber, attempt: Attempt) {
+        if self.heard(worker, session) && self.is_current(worker, attempt) {
+            self.reached(attempt.stage);
+        }
+    }
+
+    /// A stage's current attempt has reached its worker.
+    pub(crate) fn reached(&mut self, key: StageKey) {
+        if let State::Running(running) = &mut self.stage_mut(key).state {
+            running.reached = true;
         }
     }
 

@@ -14,8 +14,8 @@ use crate::timers::Timer;
 use crate::worker::{Hold, Worker};
 
 impl Scheduler {
-    /// The state that `records`, in any order, were kept of. Running attempts are waited for until a lease from now
-    /// has passed; deadlines start over; back-offs are over.
+    /// The state that `records`, in any order, were kept of. Running attempts are waited for until
+    /// [`Config::restore_grace`] has passed; deadlines start over; back-offs are over.
     ///
     /// # Errors
     /// The records contradict each other: see [`RestoreError`].
@@ -160,7 +160,7 @@ impl Scheduler {
 
     /// A stage that ran when the records were kept is expected to run still, on a worker that has yet to come back.
     fn await_worker(&mut self, key: StageKey) {
-        let until = self.now.elapsed.saturating_add(self.config.lease);
+        let until = self.now.elapsed.saturating_add(self.config.restore_grace);
         let stage = self.stage_mut(key);
         let unneeded = stage.users.is_empty();
         let attempt: Attempt = stage.attempt();
@@ -192,6 +192,8 @@ fn stage_of(record: StageRecord, now: Now) -> Stage {
             started: now.elapsed,
             deadline: None,
             ending: None,
+            // It is not kept. Rather a loss too many than a stage that ends machines run for ever.
+            reached: true,
         }),
         StageState::Done { result } => State::Done(Done { result, worker: None }),
         StageState::Failed { failure } => State::Failed(Failed {
@@ -203,6 +205,7 @@ fn stage_of(record: StageRecord, now: Now) -> Stage {
         attempts: record.attempts,
         faults: record.faults,
         losses: record.losses,
+        returns: record.returns,
         state,
         ..Stage::new(record.planned, record.input_bytes)
     }

@@ -100,6 +100,11 @@ impl Scheduler {
             Event::Heartbeat { worker, session } => {
                 self.heard(&worker, session);
             }
+            Event::AttemptRuns {
+                worker,
+                session,
+                attempt,
+            } => self.attempt_runs(&worker, session, attempt),
             Event::AttemptFinished {
                 worker,
                 session,

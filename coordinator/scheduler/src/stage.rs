@@ -28,8 +28,10 @@ pub(crate) struct Stage {
     pub(crate) attempts: u32,
     /// Attempts that failed by their own fault since the stage was last asked for.
     pub(crate) faults: u32,
-    /// Attempts lost with their worker since the stage was last asked for.
+    /// Attempts lost with their worker while they ran since the stage was last asked for.
     pub(crate) losses: u32,
+    /// Attempts that a worker gave back, or that never reached it, since the stage was last asked for.
+    pub(crate) returns: u32,
     pub(crate) state: State,
     /// The live jobs that plan it.
     pub(crate) users: BTreeSet<Place>,
@@ -52,6 +54,9 @@ pub(crate) struct Pending {
     pub(crate) wait: Wait,
     /// What ended the attempt before, if one was counted.
     pub(crate) setback: Option<Setback>,
+    /// The latest attempt, if its worker vanished with it: taken up again should the worker bring it back before another
+    /// has started. Not kept across restarts.
+    pub(crate) vanished: Option<Running>,
 }
 
 /// What a pending stage waits for.
@@ -87,6 +92,8 @@ pub(crate) struct Running {
     pub(crate) deadline: Option<Duration>,
     /// Why the attempt was told to stop.
     pub(crate) ending: Option<Ending>,
+    /// Whether the worker has spoken of it. One that did not reach its worker is not lost with it.
+    pub(crate) reached: bool,
 }
 
 /// Why an attempt was told to stop.
@@ -126,6 +133,7 @@ impl Stage {
             attempts: 0,
             faults: 0,
             losses: 0,
+            returns: 0,
             state: State::Pending(Pending::default()),
             users: BTreeSet::new(),
             children: Vec::new(),
@@ -163,11 +171,16 @@ impl Stage {
         }
     }
 
+    /// Attempts that ended without a result since the stage was last asked for.
+    pub(crate) fn tries(&self) -> u32 {
+        self.faults + self.losses + self.returns
+    }
+
     /// Whether its latest attempt was or is made for the jobs that ask for it now.
     pub(crate) fn started_for_users(&self) -> bool {
         match &self.state {
             State::Running(running) => running.ending != Some(Ending::Unneeded),
-            State::Pending(_) => self.faults + self.losses > 0,
+            State::Pending(_) => self.tries() > 0,
             State::Done(_) | State::Failed(_) => false,
         }
     }
@@ -177,12 +190,13 @@ impl Stage {
         if self.is_done() {
             return false;
         }
-        let changed = self.faults + self.losses > 0 || matches!(self.state, State::Failed(_));
+        let changed = self.tries() > 0 || matches!(self.state, State::Failed(_));
         self.faults = 0;
         self.losses = 0;
+        self.returns = 0;
         match &mut self.state {
             State::Failed(_) => self.state = State::Pending(Pending::default()),
-            State::Pending(pending) => pending.setback = None,
+            State::Pending(pending) => (pending.setback, pending.vanished) = (None, None),
             State::Running(_) | State::Done(_) => {}
         }
         changed
@@ -225,6 +239,7 @@ impl Stage {
             attempts: self.attempts,
             faults: self.faults,
             losses: self.losses,
+            returns: self.returns,
             state,
         }
     }

@@ -153,6 +153,10 @@ pub struct Counters {
     pub finished: u64,
     /// Attempts that failed by their own fault.
     pub faults: u64,
-    /// Attempts lost with their worker.
+    /// Attempts lost with their worker while they ran.
     pub losses: u64,
+    /// Attempts that a worker gave back, or that never reached it.
+    pub returns: u64,
+    /// Attempts that were lost, or did not seem to have reached their worker, and were brought back by it.
+    pub adopted: u64,
 }

@@ -72,7 +72,11 @@ impl Worker {
             device: offer.device.clone(),
             version: offer.version.clone(),
             cached: offer.cached.iter().copied().collect(),
-            link: Link::Ready(session),
+            link: if offer.draining {
+                Link::Draining(session)
+            } else {
+                Link::Ready(session)
+            },
             held: BTreeMap::new(),
             last_seen_ms,
         }

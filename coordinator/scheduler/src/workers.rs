@@ -14,8 +14,9 @@ use crate::timers::Timer;
 use crate::worker::{Hold, Link, Session, Worker};
 
 impl Scheduler {
-    /// A worker opened a session. Attempts that it lists and that are current here go on; others that it lists are
-    /// stopped; current ones that it does not list never reached it, or died with an earlier process: they are lost.
+    /// A worker opened a session. Attempts that it lists and that are current here go on, and so do those that were given
+    /// up with it and have no successor; others that it lists are stopped; current ones that it does not list never
+    /// reached it, or died with an earlier process: they are lost.
     pub(crate) fn worker_connected(&mut self, name: WorkerId, number: SessionNumber, offer: Offer) {
         let open = self
             .workers
@@ -62,6 +63,7 @@ impl Scheduler {
 
     /// An attempt that a worker brought along into a new session.
     fn welcome_back(&mut self, name: &WorkerId, session: SessionNumber, attempt: Attempt) {
+        self.adopt(name, attempt);
         let current = self.is_current(name, attempt);
         let stage = self.stages.get(&attempt.stage);
         if !current && stage.is_some_and(|stage| stage.is_done() && stage.attempt() == attempt) {
@@ -79,6 +81,7 @@ impl Scheduler {
             worker.held.insert(attempt, Hold::Working);
         }
         if current {
+            self.reached(attempt.stage);
             self.show(attempt.stage);
         }
         match (current, ending) {

@@ -81,7 +81,12 @@ impl Jobs for Service {
             stage,
             follow,
         } = request.into_inner();
-        let (job, events) = self.0.handle.watch(id(prefix)?).await?;
+        let prefix = id(prefix)?;
+        let (job, events) = if follow {
+            self.0.handle.watch(prefix).await?
+        } else {
+            (self.0.handle.job(prefix).await?, None)
+        };
         let kinds = job
             .view
             .stages
@@ -97,7 +102,6 @@ impl Jobs for Service {
             );
             return Err(convert::Error::invalid("stage", reason).into());
         }
-        let events = follow.then_some(events);
         Ok(Response::new(Box::pin(follow::lines(
             self.0.clone(),
             job,

@@ -1,9 +1,12 @@
 //! Worker agents: their sessions, and who they are.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
+use nettailor_domain::ids::Attempt;
+use nettailor_domain::session::Offer;
 use nettailor_domain::stage::StageResult;
 use nettailor_domain::trainer::{Failure, FailureClass};
 use nettailor_proto::convert;
@@ -12,6 +15,7 @@ use nettailor_proto::status::{Code, Error};
 use nettailor_proto::v1;
 use nettailor_proto::v1::workers_server::Workers;
 use nettailor_scheduler::event::Event;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -24,6 +28,11 @@ use crate::state::State;
 
 /// Longest wait for an agent's first message.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// Longest wait for its second, before which it tries the artifact store. It gives up earlier by itself.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+/// Longest pause before a report is checked for the second time; then twice as long each time, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 pub(super) struct Service(pub(super) Context);
 
@@ -38,7 +47,6 @@ impl Workers for Service {
         let context = self.0.clone();
         let mut incoming = request.into_inner();
         let Hello { worker, offer } = hello(&mut incoming).await?;
-        info!(%worker, slots = offer.slots, device = offer.device, version = offer.version, "worker connected");
         let artifacts_url = context.artifacts.url().to_string();
         let welcome = FromCoordinator::Welcome {
             artifacts_url,
@@ -46,27 +54,13 @@ impl Workers for Service {
         };
         let session = context.sessions.open(&worker, welcome);
         let by = Speaker {
-            worker: worker.clone(),
+            worker,
             session: session.number,
         };
-        context
-            .handle
-            .event(Event::WorkerConnected {
-                worker,
-                session: session.number,
-                offer,
-            })
-            .await?;
         tokio::spawn(async move {
-            let reason = listen(&context, &by, incoming, session.closed).await;
+            let reason = serve(&context, &by, offer, incoming, session.closed).await;
             info!(worker = %by.worker, reason, "worker session ended");
             context.sessions.close(&by.worker, by.session, &reason);
-            let Speaker { worker, session } = by;
-            // When the driver has stopped, so has everything else.
-            let _ = context
-                .handle
-                .event(Event::WorkerDisconnected { worker, session })
-                .await;
         });
         let outgoing = ReceiverStream::new(session.outgoing);
         Ok(Response::new(Box::pin(
@@ -98,27 +92,74 @@ async fn hello(incoming: &mut Streaming<v1::AgentMessage>) -> Result<Hello, Stat
     }
 }
 
-/// Passes on what an agent says until its session ends; says why it did.
-async fn listen(
+/// Serves a session until it ends; says why it did.
+async fn serve(
     context: &Context,
     by: &Speaker,
+    offer: Offer,
     mut incoming: Streaming<v1::AgentMessage>,
     closed: CancellationToken,
 ) -> String {
-    loop {
-        let message = tokio::select! {
-            message = incoming.message() => message,
-            () = closed.cancelled() => return "closed by the coordinator".into(),
-            () = context.stop.cancelled() => return "the coordinator is stopping".into(),
+    let talk = async {
+        ready(&mut incoming).await?;
+        let Speaker { worker, session } = by.clone();
+        info!(%worker, slots = offer.slots, device = offer.device, version = offer.version, "worker connected");
+        // The scheduler hears of the worker only now: one that cannot reach the artifact store must not be given work.
+        let connected = Event::WorkerConnected {
+            worker,
+            session,
+            offer,
         };
-        let said = match message {
-            Ok(Some(message)) => FromAgent::try_from(message).map_err(Error::from),
+        context
+            .handle
+            .event(connected)
+            .await
+            .map_err(|error| error.message)?;
+        Err::<Infallible, String>(listen(context, by, &mut incoming).await)
+    };
+    let reason = tokio::select! {
+        Err(reason) = talk => reason,
+        () = closed.cancelled() => "closed by the coordinator".into(),
+        () = context.stop.cancelled() => "the coordinator is stopping".into(),
+    };
+    let Speaker { worker, session } = by.clone();
+    // When the driver has stopped, so has everything else.
+    let _ = context
+        .handle
+        .event(Event::WorkerDisconnected { worker, session })
+        .await;
+    reason
+}
+
+/// Waits until the agent has made sure that it can work.
+async fn ready(incoming: &mut Streaming<v1::AgentMessage>) -> Result<(), String> {
+    let second = tokio::time::timeout(READY_WITHIN, incoming.message()).await;
+    match second.map(|second| second.map(|message| message.map(FromAgent::try_from))) {
+        Ok(Ok(Some(Ok(FromAgent::Ready)))) => Ok(()),
+        Ok(Ok(Some(_))) => {
+            Err("after Hello comes Ready; are worker and coordinator of the same version?".into())
+        }
+        Ok(Ok(None) | Err(_)) => Err("the worker left before it was ready: its log says why".into()),
+        Err(_) => Err(format!(
+            "the worker was not ready within {} s",
+            READY_WITHIN.as_secs()
+        )),
+    }
+}
+
+/// Passes on what an agent says; says why there is no more.
+async fn listen(context: &Context, by: &Speaker, incoming: &mut Streaming<v1::AgentMessage>) -> String {
+    // One per result that was sent, as many as slots unless an agent repeats itself unasked. They end with the session.
+    let mut checks = JoinSet::new();
+    loop {
+        let said = match incoming.message().await {
+            Ok(Some(message)) => understand(message),
             Ok(None) => return "the worker left".into(),
             Err(status) => return format!("the connection broke: {}", Error::from(status)),
         };
         let heard = match said {
-            Ok(said) => hear(context, by, said).await,
-            Err(error) => Err(error),
+            Ok(said) => hear(context, by, said, &mut checks).await,
+            Err(error) => Err(error.into()),
         };
         if let Err(error) = heard {
             return error.message;
@@ -126,10 +167,46 @@ async fn listen(
     }
 }
 
-async fn hear(context: &Context, by: &Speaker, said: FromAgent) -> Result<(), Error> {
+/// Reads a message. A report that cannot be read is one of a failure: the agent would repeat it for ever.
+fn understand(message: v1::AgentMessage) -> Result<FromAgent, convert::Error> {
+    use v1::agent_message::Message;
+
+    let reported = match &message.message {
+        Some(Message::Finished(report)) => report.attempt.clone(),
+        Some(Message::Failed(report)) => report.attempt.clone(),
+        _ => None,
+    };
+    FromAgent::try_from(message).or_else(|error| {
+        let attempt = reported.ok_or_else(|| error.clone())?.try_into()?;
+        let message = format!(
+            "the coordinator (version {}) cannot read the worker's report: {error}; are worker and coordinator of the same version?",
+            env!("CARGO_PKG_VERSION")
+        );
+        let failure = Failure {
+            class: FailureClass::Internal,
+            message,
+        };
+        Ok(FromAgent::Failed { attempt, failure })
+    })
+}
+
+async fn hear(
+    context: &Context,
+    by: &Speaker,
+    said: FromAgent,
+    checks: &mut JoinSet<()>,
+) -> Result<(), Error> {
     let Speaker { worker, session } = by.clone();
     let event = match said {
-        FromAgent::Hello(_) => return Err(convert::Error::invalid("message", "Hello came twice").into()),
+        FromAgent::Hello(_) | FromAgent::Ready => {
+            return Err(convert::Error::invalid("message", "Hello or Ready came twice").into());
+        }
+        FromAgent::Finished { attempt, result } => {
+            while checks.try_join_next().is_some() {}
+            // On its own: while the artifact store is away, heartbeats and other reports go on.
+            checks.spawn(finished(context.clone(), by.clone(), attempt, result));
+            return Ok(());
+        }
         FromAgent::Progress { attempt, progress } => {
             return context.handle.progress(by.clone(), attempt, progress).await;
         }
@@ -165,34 +242,50 @@ async fn hear(context: &Context, by: &Speaker, said: FromAgent) -> Result<(), Er
                 failure,
             }
         }
-        FromAgent::Finished { attempt, result } => match unfounded(context, &result).await {
-            Ok(None) => Event::AttemptFinished {
+    };
+    context.handle.event(event).await
+}
+
+/// Passes on that an attempt is done, once that was checked. The agent says it once per session: a store that does not
+/// answer is asked until it does, and the attempt's log says what is waited for.
+async fn finished(context: Context, by: Speaker, attempt: Attempt, result: Box<StageResult>) {
+    let Speaker { worker, session } = by.clone();
+    let mut pause = FIRST_PAUSE;
+    let wrong = loop {
+        match unfounded(&context, &result).await {
+            Ok(wrong) => break wrong,
+            Err(error) => {
+                let line = format!("the result cannot be checked, trying again: {}", chain(&error));
+                warn!(%worker, %attempt, "{line}");
+                let _ = context.handle.note(by.clone(), attempt, line).await;
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(LONGEST_PAUSE);
+    };
+    let event = match wrong {
+        None => Event::AttemptFinished {
+            worker,
+            session,
+            attempt,
+            result: *result,
+        },
+        Some(message) => {
+            warn!(%worker, %attempt, message, "a report cannot be accepted");
+            let failure = Failure {
+                class: FailureClass::Resources,
+                message,
+            };
+            Event::AttemptFailed {
                 worker,
                 session,
                 attempt,
-                result: *result,
-            },
-            Ok(Some(message)) => {
-                warn!(%worker, %attempt, message, "a report cannot be accepted");
-                let failure = Failure {
-                    class: FailureClass::Resources,
-                    message,
-                };
-                Event::AttemptFailed {
-                    worker,
-                    session,
-                    attempt,
-                    failure,
-                }
+                failure,
             }
-            // Not acknowledged, so the agent will report again.
-            Err(error) => {
-                warn!(%worker, %attempt, error = chain(&error), "a report cannot be checked");
-                Event::Heartbeat { worker, session }
-            }
-        },
+        }
     };
-    context.handle.event(event).await
+    // When the driver has stopped, so has everything else.
+    let _ = context.handle.event(event).await;
 }
 
 /// What is wrong with a result's weights: a result counts once they can be fetched by others.

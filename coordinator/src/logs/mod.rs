@@ -12,6 +12,7 @@ mod tail;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -143,12 +144,15 @@ fn append(folder: &Path, batch: &Batch) -> io::Result<()> {
     let folder = folder.join(batch.attempt.stage.to_string());
     fs::create_dir_all(&folder)?;
     let path = folder.join(format!("{}.jsonl", batch.attempt.number));
-    let mut file = File::options().create(true).append(true).open(path)?;
+    let mut file = File::options().create(true).read(true).append(true).open(path)?;
     let size = file.metadata()?.len();
     if size > LARGEST_FILE {
         return Ok(());
     }
     let mut text = Vec::new();
+    if torn(&file, size)? {
+        text.push(b'\n');
+    }
     for line in &batch.lines {
         push(&mut text, batch, shortened(line))?;
         if size + text.len() as u64 > LARGEST_FILE {
@@ -162,6 +166,15 @@ fn append(folder: &Path, batch: &Batch) -> io::Result<()> {
     }
     // One write, so that a reader meets whole lines but for a crash in between.
     file.write_all(&text)
+}
+
+/// Whether the last line lacks its end, as after a crash or on a full disk: the next one would be lost with it.
+fn torn(file: &File, size: u64) -> io::Result<bool> {
+    let mut last = [b'\n'];
+    if size > 0 {
+        file.read_exact_at(&mut last, size - 1)?;
+    }
+    Ok(last != [b'\n'])
 }
 
 fn push(text: &mut Vec<u8>, batch: &Batch, line: &str) -> io::Result<()> {
@@ -246,6 +259,22 @@ mod tests {
         logs.settle().await;
         assert_eq!(read(&mut tail), [line("student", 1, "five")]);
         assert_eq!(read(&mut tail), []);
+    }
+
+    #[tokio::test]
+    async fn a_torn_line_does_not_take_the_next_one_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = Logs::open(folder.path().to_owned()).unwrap();
+        let stage = attempt("a", 1).stage;
+        let file = folder.path().join(stage.to_string()).join("1.jsonl");
+        fs::create_dir(file.parent().unwrap()).unwrap();
+        fs::write(file, r#"{"time_ms":1,"wor"#).unwrap();
+        logs.append(batch(attempt("a", 1), 2, &["whole"]));
+        logs.append(batch(attempt("a", 1), 3, &["too"]));
+        logs.settle().await;
+        let mut tail = Tail::new(logs.folder(), vec![(stage, StageKind::Teacher)]);
+        let lines: Vec<String> = read(&mut tail).into_iter().map(|(_, _, line)| line).collect();
+        assert_eq!(lines, ["whole", "too"]);
     }
 
     #[tokio::test]

@@ -10,7 +10,13 @@
 //!
 //! sled drops what follows a damaged place in its log without a word. The number of commits outside of it tells: it is
 //! written once a commit is on disk, so it is never ahead of a sound database.
+//!
+//! sled 0.34 does not survive a power failure by itself: its flush hands pages to the disk (`sync_file_range`), but neither
+//! the file's length nor an order to empty the disk's own cache, and values too large for its log go to files in `blobs`
+//! that it never syncs. So every flush is followed by `fdatasync` here.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt as _;
@@ -40,6 +46,11 @@ pub struct SledStore {
     /// Commits so far.
     commits: u64,
     counter: File,
+    /// sled's log.
+    log: File,
+    /// Where sled keeps large values, and those of its files there that are on the disk.
+    blobs: PathBuf,
+    synced: HashSet<OsString>,
     /// Released after the database is closed: fields are dropped in this order.
     _lock: File,
 }
@@ -83,37 +94,41 @@ impl SledStore {
             .write(true)
             .open(path.join("commits"));
         let counter = counter.map_err(failed)?;
+        let log = File::open(database.join("db")).map_err(failed)?;
         let mut store = Self {
             path: path.to_owned(),
             trees,
             db,
             commits: 0,
             counter,
+            log,
+            blobs: database.join("blobs"),
+            synced: HashSet::new(),
             _lock: lock,
         };
         store.check_format(formatted)?;
         store.check_commits()?;
         if !formatted {
+            // The files' names, too.
+            File::open(&database)
+                .and_then(|folder| folder.sync_all())
+                .map_err(failed)?;
             write_format(path).map_err(failed)?;
         }
         Ok(store)
     }
 
     /// A database that lost its content has lost this entry, too. A new one gets it, before the file `format` is written.
-    fn check_format(&self, formatted: bool) -> Result<(), Error> {
+    fn check_format(&mut self, formatted: bool) -> Result<(), Error> {
         let failed = |source| self.failed("opening", source);
-        match self.trees[META]
-            .get(FORMAT_KEY)
-            .map_err(failed)?
-            .as_deref()
-            .map(<[u8; 4]>::try_from)
-        {
+        let entry = self.trees[META].get(FORMAT_KEY).map_err(failed)?;
+        match entry.as_deref().map(<[u8; 4]>::try_from) {
             Some(Ok(bytes)) => known_format(&self.path, u32::from_be_bytes(bytes)),
             None if !formatted && self.trees.iter().all(sled::Tree::is_empty) => {
                 self.trees[META]
                     .insert(FORMAT_KEY, &FORMAT.to_be_bytes())
                     .map_err(failed)?;
-                self.db.flush().map_err(failed).map(drop)
+                self.flush()
             }
             _ => Err(damaged(&self.path, "the database has lost its content")),
         }
@@ -144,6 +159,35 @@ impl SledStore {
             let what = format!("the database holds {} commits, {counted} were made", self.commits);
             return Err(damaged(&self.path, what));
         }
+        Ok(())
+    }
+
+    /// Puts what was written on the disk itself.
+    fn flush(&mut self) -> Result<(), Error> {
+        // Blocking on purpose: only what is on disk may be acknowledged (`flush_async` can deadlock in sled 0.34).
+        let flushed = self.db.flush().map_err(|source| self.failed("flushing", source));
+        flushed?;
+        let synced = self.sync_blobs().and_then(|()| self.log.sync_data());
+        synced.map_err(|error| self.failed("flushing", sled::Error::Io(error)))
+    }
+
+    /// A file of `blobs` is written once, and removed when its value is gone. There is rarely one.
+    fn sync_blobs(&mut self) -> io::Result<()> {
+        let names: HashSet<OsString> = std::fs::read_dir(&self.blobs)?
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .collect::<Result<_, _>>()?;
+        let mut new = names.difference(&self.synced).peekable();
+        if new.peek().is_some() {
+            for name in new {
+                match File::open(self.blobs.join(name)) {
+                    Ok(file) => file.sync_data()?,
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            File::open(&self.blobs)?.sync_all()?;
+        }
+        self.synced = names;
         Ok(())
     }
 
@@ -202,10 +246,7 @@ impl Store for SledStore {
                 TransactionError::Storage(source) => self.failed("writing", source),
                 TransactionError::Abort(()) => unreachable!("nothing aborts the transaction"),
             })?;
-        // Blocking on purpose: only what is on disk may be acknowledged (`flush_async` can deadlock in sled 0.34).
-        self.db
-            .flush()
-            .map_err(|source| self.failed("flushing", source))?;
+        self.flush()?;
         self.commits = commits;
         let counted = self.counter.write_all_at(&commits.to_be_bytes(), 0);
         counted.map_err(|error| self.failed("counting commits", sled::Error::Io(error)))

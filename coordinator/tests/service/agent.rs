@@ -24,6 +24,13 @@ pub(crate) struct Agent {
 impl Agent {
     /// Opens a session of one slot; `attempts` are those it says it still has.
     pub(crate) async fn connect(site: &Site, name: &str, attempts: Vec<Attempt>) -> Self {
+        let agent = Self::greet(site, name, attempts).await;
+        agent.say(FromAgent::Ready).await;
+        agent
+    }
+
+    /// The same up to the Welcome.
+    pub(crate) async fn greet(site: &Site, name: &str, attempts: Vec<Attempt>) -> Self {
         let hello = Hello {
             worker: name.parse().unwrap(),
             offer: Offer {
@@ -33,6 +40,7 @@ impl Agent {
                 cached: vec![],
                 attempts,
                 version: "test".into(),
+                draining: false,
             },
         };
         let (send, outgoing) = mpsc::channel(16);
@@ -61,7 +69,12 @@ impl Agent {
     }
 
     pub(crate) async fn say(&self, said: FromAgent) {
-        self.send.send(said.into()).await.unwrap();
+        self.send(said.into()).await;
+    }
+
+    /// Says something as it stands.
+    pub(crate) async fn send(&self, message: v1::AgentMessage) {
+        self.send.send(message).await.unwrap();
     }
 
     pub(crate) async fn hear(&mut self) -> Result<Option<FromCoordinator>, status::Error> {

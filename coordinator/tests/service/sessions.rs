@@ -7,7 +7,7 @@ use nettailor_proto::status::{Code, Error};
 use nettailor_proto::v1;
 
 use crate::agent::Agent;
-use crate::site::Site;
+use crate::site::{Site, next};
 
 #[tokio::test]
 async fn a_second_session_of_a_name_replaces_the_first_and_keeps_its_attempts() {
@@ -38,6 +38,87 @@ async fn a_session_begins_with_hello() {
     );
     assert_eq!(error.code, Code::InvalidArgument);
     assert!(error.message.contains("Hello"), "{error}");
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_not_ready_gets_no_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::start(folder.path()).await;
+    let job = site.submit("digits").await;
+    let mut broken = Agent::greet(&site, "w1", vec![]).await;
+    assert!(site.job(&job.id).await.reason.ends_with("no worker is connected"));
+    // The first thing it said after Hello was not that.
+    broken.say(FromAgent::Heartbeat).await;
+    let error = broken.hear().await.unwrap_err();
+    assert!(error.message.contains("after Hello comes Ready"), "{error}");
+    assert_eq!(site.job(&job.id).await.stages[0].attempt, 0);
+    let mut agent = Agent::greet(&site, "w1", vec![]).await;
+    agent.say(FromAgent::Ready).await;
+    assert_eq!(agent.order().await.attempt.number, 1);
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_result_counts_once_the_artifact_store_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::start(folder.path()).await;
+    let job = site.submit("digits").await;
+    let mut agent = Agent::connect(&site, "w1", vec![]).await;
+    let order = agent.order().await;
+    let result = Box::new(agent.result(&order).await);
+    let request = v1::LogsRequest {
+        id: job.id.clone(),
+        stage: String::new(),
+        follow: true,
+    };
+    let mut log = site.jobs().logs(request).await.unwrap().into_inner();
+    let (blobs, away) = (folder.path().join("artifacts/blobs"), folder.path().join("away"));
+    std::fs::rename(&blobs, &away).unwrap();
+    std::fs::write(&blobs, "no folder").unwrap();
+    agent
+        .say(FromAgent::Finished {
+            attempt: order.attempt,
+            result,
+        })
+        .await;
+    let line = next(&mut log).await.unwrap().unwrap().line;
+    assert!(line.starts_with("the result cannot be checked"), "{line}");
+    std::fs::remove_file(&blobs).unwrap();
+    std::fs::rename(&away, &blobs).unwrap();
+    assert_eq!(
+        agent.hear().await.unwrap(),
+        Some(FromCoordinator::Acknowledged(order.attempt))
+    );
+    assert_eq!(agent.order().await.spec.kind().to_string(), "student");
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_report_that_cannot_be_read_is_a_failure_and_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::start(folder.path()).await;
+    let job = site.submit("digits").await;
+    let mut agent = Agent::connect(&site, "w1", vec![]).await;
+    let order = agent.order().await;
+    let report = v1::AttemptFinished {
+        attempt: Some(order.attempt.into()),
+        result_json: b"{}".to_vec(),
+    };
+    agent
+        .send(v1::AgentMessage {
+            message: Some(v1::agent_message::Message::Finished(report)),
+        })
+        .await;
+    assert_eq!(
+        agent.hear().await.unwrap(),
+        Some(FromCoordinator::Acknowledged(order.attempt))
+    );
+    let reason = site.job(&job.id).await.stages.remove(0).reason;
+    assert!(
+        reason.starts_with("retry 2 of 3") && reason.contains("result_json"),
+        "{reason}"
+    );
     site.stop().await;
 }
 

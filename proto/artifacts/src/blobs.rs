@@ -57,7 +57,7 @@ impl ArtifactStore {
     }
 
     /// Stores what a stream brings, which must be what was announced; else nothing is kept. A blob that is there
-    /// already is not written again, and the stream is not read then.
+    /// already is not written again, and the stream is not read then; one of another size is damaged, and replaced.
     pub async fn put_stream<E>(
         &self,
         announced: Artifact,
@@ -67,8 +67,8 @@ impl ArtifactStore {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let digest = announced.digest;
-        if let Some(bytes) = self.size(digest).await? {
-            return checked(announced, Artifact { digest, bytes });
+        if self.size(digest).await? == Some(announced.bytes) {
+            return Ok(announced);
         }
         let mut bytes = std::pin::pin!(bytes);
         let mut hasher = blake3::Hasher::new();

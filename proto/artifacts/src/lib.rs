@@ -6,6 +6,7 @@
 //! models/<task>/<version>.json
 //! jobs/<id>.json
 //! backbones/<arch>.json
+//! probe                          written by those who try whether they can write
 //! ```
 //!
 //! - [`ArtifactStore`] (here): opening one. [`blobs`]: bytes in and out. [`manifest`]: JSON in and out.
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, parse_url};
+use object_store::{ObjectStore, ObjectStoreExt as _, parse_url};
 use url::Url;
 
 pub use blobs::digest_of_file;
@@ -66,6 +67,16 @@ impl ArtifactStore {
             root,
             url: url.clone(),
         })
+    }
+
+    /// Writes a small object, always the same: whoever can do that can keep results here. A store that is full counts as
+    /// one that works: room can be made while results wait.
+    pub async fn probe(&self) -> Result<(), Error> {
+        let put = self.store.put(&self.at("probe"), Vec::new().into()).await;
+        match put.map_err(|error| Error::store("probe", error)) {
+            Ok(_) | Err(Error::Full { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Where the store is; another process can open it by this.

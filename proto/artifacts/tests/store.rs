@@ -82,6 +82,30 @@ async fn a_blob_is_written_once() {
 }
 
 #[tokio::test]
+async fn a_blob_that_was_cut_off_is_replaced() {
+    let at = folder();
+    for bytes in [Bytes::from_static(b"whole"), Bytes::from(large())] {
+        let artifact = at.store.put_bytes(bytes.clone()).await.unwrap();
+        let path = at.local("a/b/blobs").join(artifact.digest.to_string());
+        fs::write(&path, "who").unwrap();
+        assert_eq!(at.store.put_bytes(bytes.clone()).await.unwrap(), artifact);
+        assert!(fs::read(&path).unwrap() == bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_written_is_told() {
+    let at = folder();
+    at.store.probe().await.unwrap();
+    at.store.probe().await.unwrap();
+    let root = at.local("a/b");
+    fs::remove_dir_all(&root).unwrap();
+    fs::write(&root, "").unwrap();
+    let error = at.store.probe().await.unwrap_err();
+    assert!(matches!(error, Error::Store { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn other_bytes_than_announced_leave_nothing() {
     let at = folder();
     for bytes in [Bytes::from_static(b"small"), Bytes::from(large())] {

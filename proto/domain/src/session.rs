@@ -19,6 +19,8 @@ pub struct Offer {
     pub attempts: Vec<Attempt>,
     /// The agent's version.
     pub version: String,
+    /// It takes no new work.
+    pub draining: bool,
 }
 
 /// Everything an agent needs to run an attempt.

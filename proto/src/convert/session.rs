@@ -15,6 +15,8 @@ use crate::v1::{self, agent_message, coordinator_message};
 pub enum FromAgent {
     /// First message: who it is and what it offers.
     Hello(Hello),
+    /// Second message: it can use the artifact store that it was told.
+    Ready,
     /// It is alive.
     Heartbeat,
     /// How far an attempt is.
@@ -92,6 +94,7 @@ impl TryFrom<v1::AgentMessage> for FromAgent {
         use agent_message::Message;
         Ok(match message.message.ok_or_else(|| Error::missing("message"))? {
             Message::Hello(hello) => Self::Hello(hello.try_into()?),
+            Message::Ready(v1::Ready {}) => Self::Ready,
             Message::Heartbeat(v1::Heartbeat {}) => Self::Heartbeat,
             Message::Progress(report) => Self::Progress {
                 attempt: required(report.attempt, "attempt")?,
@@ -129,6 +132,7 @@ impl From<FromAgent> for v1::AgentMessage {
         use agent_message::Message;
         let message = match said {
             FromAgent::Hello(hello) => Message::Hello(hello.into()),
+            FromAgent::Ready => Message::Ready(v1::Ready {}),
             FromAgent::Heartbeat => Message::Heartbeat(v1::Heartbeat {}),
             FromAgent::Progress { attempt, progress } => Message::Progress(v1::AttemptProgress {
                 attempt: Some(attempt.into()),
@@ -179,6 +183,7 @@ impl TryFrom<v1::Hello> for Hello {
                 cached: parse_all(&message.cached, "cached")?,
                 attempts: attempts.collect::<Result<_, _>>()?,
                 version: message.version,
+                draining: message.draining,
             },
         })
     }
@@ -194,6 +199,7 @@ impl From<Hello> for v1::Hello {
             cached: offer.cached.iter().map(ToString::to_string).collect(),
             attempts: offer.attempts.into_iter().map(Into::into).collect(),
             version: offer.version,
+            draining: offer.draining,
         }
     }
 }

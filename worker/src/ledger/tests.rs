@@ -68,6 +68,8 @@ fn reports_are_due_again_in_every_session_until_acknowledged() {
     assert_eq!(ledger.take().len(), 1);
     assert!(matches!(ledger.begin(attempt(1)), Begin::Known));
     assert_eq!(ledger.take().len(), 1, "asked for again, said again");
+    ledger.stop(attempt(1), "past its deadline");
+    assert_eq!(ledger.take().len(), 1, "told to stop, it says how it ended");
     ledger.acknowledge(attempt(1));
     assert_eq!(ledger.open_session(), [attempt(2)]);
     assert!(ledger.take().is_empty());

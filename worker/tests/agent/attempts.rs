@@ -145,6 +145,43 @@ async fn success_without_weights_is_a_failure() {
 }
 
 #[tokio::test]
+async fn weights_wait_for_a_store_that_is_away() {
+    let stage = Stage::with_trainer(r#"say begun; read go < "$here/go"; finish"#);
+    let go = stage.pipe("go");
+    let (_coordinator, mut session) = at_work(&stage).await;
+    let (blobs, away) = (stage.path("artifacts/blobs"), stage.path("away"));
+    for number in 1..=2 {
+        let order = stage.order(number).await;
+        session.assign(order.clone()).await;
+        session.log("begun").await;
+        std::fs::rename(&blobs, &away).expect("the folder moves");
+        std::fs::write(&blobs, "no folder").expect("written");
+        tokio::fs::write(&go, "\n").await.expect("the trainer reads");
+        let why = session.log("cannot upload the weights, trying again in").await;
+        assert!(why.contains("looking for blob"), "{why}");
+        if number == 1 {
+            // Being stopped ends the wait.
+            session
+                .say(FromCoordinator::Stop {
+                    attempt: order.attempt,
+                    reason: "cancelled".to_owned(),
+                })
+                .await;
+            assert_eq!(
+                failure(session.report(order.attempt).await).class,
+                FailureClass::Lost
+            );
+        }
+        std::fs::remove_file(&blobs).expect("removed");
+        std::fs::rename(&away, &blobs).expect("the folder is back");
+        if number == 2 {
+            let report = session.report(order.attempt).await;
+            assert!(matches!(report, FromAgent::Finished { .. }), "{report:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_grandchild_that_holds_the_pipes_does_not_hold_the_attempt() {
     let failure = failure_of("tail -f /dev/null & exit 4").await;
     assert!(failure.message.contains("exit code 4"), "{failure}");

@@ -95,6 +95,12 @@ impl Session {
             .expect("the session lives");
     }
 
+    /// What the agent says next; `None` if it leaves.
+    pub(crate) async fn next(&mut self) -> Option<FromAgent> {
+        let message = soon("a message", self.heard.message()).await.ok().flatten();
+        message.map(|message| message.try_into().expect("the agent says sensible things"))
+    }
+
     /// The first thing the agent says that `wanted` turns into something.
     pub(crate) async fn until<T>(&mut self, what: &str, mut wanted: impl FnMut(FromAgent) -> Option<T>) -> T {
         let search = async {

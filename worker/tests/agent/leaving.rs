@@ -38,6 +38,12 @@ async fn a_draining_agent_finishes_what_runs_and_starts_nothing() {
         "{refusal:?}"
     );
     session.say(FromCoordinator::Acknowledged(late.attempt)).await;
+    drop(session);
+    let mut session = coordinator.welcome(&stage.url()).await;
+    assert!(
+        session.hello.offer.draining,
+        "nor is it asked to after a reconnect"
+    );
 
     tokio::fs::write(go, "\n").await.expect("the trainer reads");
     let report = session.report(order.attempt).await;

@@ -52,6 +52,21 @@ async fn a_report_is_repeated_until_it_is_acknowledged() {
 }
 
 #[tokio::test]
+async fn an_agent_is_ready_once_it_can_use_the_artifact_store() {
+    let stage = Stage::with_trainer("finish");
+    std::fs::write(stage.path("file"), "no folder").expect("written");
+    let mut coordinator = Coordinator::start().await;
+    let agent = Agent::new(stage.config(coordinator.url())).expect("a good configuration");
+    tokio::spawn(agent.run(CancellationToken::new()));
+    let mut session = coordinator
+        .welcome(stage.path("file/store").to_str().expect("text"))
+        .await;
+    assert_eq!(session.next().await, None, "it leaves without a word");
+    let mut session = coordinator.welcome(&stage.url()).await;
+    assert_eq!(session.next().await, Some(FromAgent::Ready));
+}
+
+#[tokio::test]
 async fn heartbeats_go_on() {
     let stage = Stage::with_trainer("finish");
     let mut coordinator = Coordinator::start().await;

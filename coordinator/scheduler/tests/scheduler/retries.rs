@@ -82,6 +82,7 @@ fn lost_attempts_are_not_faults_but_a_stage_that_keeps_losing_workers_is_given_u
         );
         let attempt = only(&world.connect("w", session, 1)).attempt;
         assert_eq!(u64::from(attempt.number), session);
+        world.runs("w", session, attempt);
         world.disconnect("w", session);
         assert!(
             world
@@ -117,9 +118,46 @@ fn a_worker_can_say_that_it_lost_an_attempt() {
     world.fail("w", 1, attempt, FailureClass::Lost);
     assert_eq!(
         world.stage("a", StageKind::Teacher).reason,
-        "loss 1 of at most 5, next attempt in 1 s after: it broke"
+        "next attempt in 1 s after: it broke"
     );
     assert_eq!(only(&world.pass(seconds(1))).attempt.number, 2);
+}
+
+#[test]
+fn what_workers_give_back_never_uses_up_the_losses() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let mut attempt = only(&world.submit(task("a", "digits"))).attempt;
+    for number in 2..=10 {
+        world.runs("w", 1, attempt);
+        world.fail("w", 1, attempt, FailureClass::Lost);
+        attempt = only(&world.pass(seconds(1))).attempt;
+        assert_eq!(attempt.number, number);
+        world.heartbeat("w", 1);
+    }
+    assert_eq!(world.job("a").stages_run, 1, "it is one stage all the same");
+    let counters = world.scheduler.counters();
+    assert_eq!((counters.losses, counters.returns), (0, 9));
+    // Nor is that forgotten with a restart.
+    world.restart();
+    world.connect_with("w", 2, 1, &[attempt], &[]);
+    world.fail("w", 2, attempt, FailureClass::Lost);
+    only(&world.pass(seconds(1)));
+    assert_eq!(world.job("a").stages_run, 1);
+}
+
+#[test]
+fn assignments_that_do_not_reach_their_worker_never_use_up_the_losses() {
+    let mut world = World::new();
+    world.submit(task("a", "digits"));
+    for session in 1..=10 {
+        assert_eq!(assigned(&world.connect("w", session, 1)).len(), 1);
+        world.disconnect("w", session);
+    }
+    world.pass(seconds(12));
+    assert_eq!(assigned(&world.connect("w", 11, 1)).len(), 1);
+    let counters = world.scheduler.counters();
+    assert_eq!((counters.losses, counters.returns), (0, 10));
 }
 
 /// Keeps a worker alive for some minutes. Returns what was stopped.

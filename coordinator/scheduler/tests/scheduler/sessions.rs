@@ -1,6 +1,7 @@
 //! Workers that come, go, come back and are talked over.
 
 use nettailor_domain::ids::Attempt;
+use nettailor_domain::session::Offer;
 use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::FailureClass;
 use nettailor_scheduler::event::Event;
@@ -70,6 +71,68 @@ fn attempts_that_are_not_current_are_stopped_and_hold_their_slot_until_they_ende
     assert_eq!(world.worker("w").slots_used, 0);
     assert_eq!(world.scheduler.counters().stale_reports, 1);
     assert_eq!(world.stage("a", StageKind::Teacher).phase, StagePhase::Running);
+}
+
+#[test]
+fn an_attempt_brought_back_after_the_lease_goes_on_if_no_other_has_started() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let teacher = only(&world.submit(task("a", "digits")));
+    world.runs("w", 1, teacher.attempt);
+    for session in 2..=11 {
+        world.disconnect("w", session - 1);
+        world.pass(seconds(12));
+        assert_eq!(world.stage("a", StageKind::Teacher).phase, StagePhase::Queued);
+        // It is no other worker's to bring back.
+        assert_eq!(
+            stopped(&world.connect_with("v", session, 0, &[teacher.attempt], &[])),
+            [teacher.attempt]
+        );
+        let effects = world.connect_with("w", session, 1, &[teacher.attempt], &[]);
+        assert!(assigned(&effects).is_empty() && stopped(&effects).is_empty());
+        assert!(world.scheduler.is_current(&worker("w"), teacher.attempt));
+    }
+    assert_eq!(
+        only(&world.finish("w", 11, &teacher)).spec.kind(),
+        StageKind::Student
+    );
+    assert_eq!(world.job("a").stages_run, 2);
+    assert_eq!(world.scheduler.counters().adopted, 10);
+}
+
+#[test]
+fn an_attempt_brought_back_for_nobody_or_after_its_end_was_reported_is_stopped() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let teacher = only(&world.submit(task("a", "digits"))).attempt;
+    world.fail("w", 1, teacher, FailureClass::Internal);
+    // The acknowledgement was lost with the stream.
+    world.disconnect("w", 1);
+    assert_eq!(
+        stopped(&world.connect_with("w", 2, 1, &[teacher], &[])),
+        [teacher]
+    );
+    world.fail("w", 2, teacher, FailureClass::Internal);
+    let again = only(&world.pass(seconds(1))).attempt;
+    world.runs("w", 2, again);
+    world.disconnect("w", 2);
+    world.pass(seconds(12));
+    world.cancel("a");
+    assert_eq!(stopped(&world.connect_with("w", 3, 1, &[again], &[])), [again]);
+    assert_eq!(world.scheduler.counters().adopted, 0);
+}
+
+#[test]
+fn the_deadline_of_an_attempt_goes_on_while_its_worker_is_away() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let mut short = task("a", "digits");
+    short.task.resources.stage_minutes = 1;
+    let teacher = only(&world.submit(short)).attempt;
+    world.disconnect("w", 1);
+    world.pass(seconds(90));
+    world.connect_with("w", 2, 1, &[teacher], &[]);
+    assert_eq!(stopped(&world.pass(seconds(1))), [teacher]);
 }
 
 #[test]
@@ -167,6 +230,28 @@ fn a_draining_worker_gets_nothing_new_and_ends_what_it_has() {
     let reason = world.stage("a", StageKind::Student).reason;
     assert_eq!(reason, "waits: no worker takes new work, 1 worker draining");
     assert_eq!(only(&world.connect("v", 1, 1)).spec.kind(), StageKind::Student);
+}
+
+#[test]
+fn a_worker_that_comes_back_draining_gets_nothing_new() {
+    let mut world = World::new();
+    world.submit(task("a", "digits"));
+    let offer = Offer {
+        slots: 1,
+        threads_per_slot: 1,
+        device: "cpu".into(),
+        cached: vec![],
+        attempts: vec![],
+        version: "0.1.0".into(),
+        draining: true,
+    };
+    let effects = world.apply(Event::WorkerConnected {
+        worker: worker("w"),
+        session: 1,
+        offer,
+    });
+    assert!(assigned(&effects).is_empty());
+    assert_eq!(world.worker("w").phase, WorkerPhase::Draining);
 }
 
 #[test]

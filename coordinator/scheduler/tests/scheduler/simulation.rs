@@ -157,6 +157,16 @@ impl Simulation {
                 Some(Event::WorkerDraining { worker, session })
             }),
             Op::Heartbeat { agent } => {
+                let running: Vec<_> = self.agents[usize::from(agent)].running.keys().copied().collect();
+                for attempt in running {
+                    self.with_session(agent, |worker, session, _| {
+                        Some(Event::AttemptRuns {
+                            worker,
+                            session,
+                            attempt,
+                        })
+                    });
+                }
                 self.with_session(agent, |worker, session, _| {
                     Some(Event::Heartbeat { worker, session })
                 });
@@ -194,6 +204,7 @@ impl Simulation {
                 .copied()
                 .collect(),
             version: "0.1.0".into(),
+            draining: false,
         };
         let session = self.sessions;
         self.apply(Event::WorkerConnected {
@@ -360,6 +371,8 @@ fn sum(a: Counters, b: Counters) -> Counters {
         finished: a.finished + b.finished,
         faults: a.faults + b.faults,
         losses: a.losses + b.losses,
+        returns: a.returns + b.returns,
+        adopted: a.adopted + b.adopted,
     }
 }
 
@@ -382,7 +395,7 @@ fn every_job_ends_and_no_stage_is_done_twice() {
     // The faults that this is about did happen.
     let total = total.get();
     assert!(
-        total.finished > 0 && total.faults > 0 && total.losses > 0,
+        total.finished > 0 && total.faults > 0 && total.losses > 0 && total.returns > 0 && total.adopted > 0,
         "{total:?}"
     );
     assert!(

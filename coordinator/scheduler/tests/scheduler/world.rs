@@ -168,12 +168,23 @@ impl World {
             cached: cached.to_vec(),
             attempts: attempts.to_vec(),
             version: "0.1.0".into(),
+            draining: false,
         };
         self.apply(Event::WorkerConnected {
             worker: worker(name),
             session,
             offer,
         })
+    }
+
+    /// A worker speaks of an attempt.
+    pub(crate) fn runs(&mut self, name: &str, session: SessionNumber, attempt: Attempt) {
+        let effects = self.apply(Event::AttemptRuns {
+            worker: worker(name),
+            session,
+            attempt,
+        });
+        assert!(effects.is_empty(), "{effects:?}");
     }
 
     pub(crate) fn disconnect(&mut self, name: &str, session: SessionNumber) -> Vec<Effect> {

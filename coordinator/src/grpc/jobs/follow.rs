@@ -24,16 +24,16 @@ const QUEUED: usize = 64;
 type Sender<T> = mpsc::Sender<Result<T, Status>>;
 type Events = broadcast::Receiver<JobEvent>;
 
-/// The job, then what happens to it until it is final.
+/// The job, then what happens to it until it is final; `events` is there for a live one.
 pub(super) fn events(
     context: Context,
     job: Job,
-    events: Events,
+    events: Option<Events>,
 ) -> impl Stream<Item = Result<v1::JobEvent, Status>> {
     stream(context.clone(), |send| follow_events(context, job, events, send))
 }
 
-/// The log lines of some stages of a job: what there is, and with `events` what comes until the job is final.
+/// The log lines of some stages of a job: what there is, and with the events of a live job what comes until it is final.
 pub(super) fn lines(
     context: Context,
     job: Job,
@@ -73,15 +73,18 @@ where
 async fn follow_events(
     context: Context,
     job: Job,
-    mut events: Events,
+    mut events: Option<Events>,
     send: Sender<v1::JobEvent>,
 ) -> Result<(), Error> {
     let id = job.view.id.clone();
     let mut next = JobEvent::Job(job.into());
     loop {
-        if send.send(Ok(view::event(&next))).await.is_err() || ends(&next) {
+        if send.send(Ok(view::event(&next))).await.is_err() || next.is_last() {
             return Ok(());
         }
+        let Some(events) = &mut events else {
+            return Ok(());
+        };
         next = match events.recv().await {
             Ok(event) => event,
             // What was missed is in the job as a whole.
@@ -89,10 +92,6 @@ async fn follow_events(
             Err(RecvError::Closed) => return Err(stopping()),
         };
     }
-}
-
-fn ends(event: &JobEvent) -> bool {
-    matches!(event, JobEvent::Job(job) if job.view.phase.is_final())
 }
 
 async fn follow_lines(
@@ -122,7 +121,7 @@ async fn follow_lines(
                 },
                 event = events.recv() => {
                     over = match event {
-                        Ok(event) => ends(&event),
+                        Ok(event) => event.is_last(),
                         Err(RecvError::Lagged(_)) => context.handle.job(id.clone()).await?.view.phase.is_final(),
                         Err(RecvError::Closed) => return Err(stopping()),
                     };
