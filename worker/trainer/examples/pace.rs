@@ -101,7 +101,8 @@ fn main() -> anyhow::Result<()> {
     };
     pace(&mut StudentLearner::new(
         network,
-        Some(teacher(Role::Frozen)?),
+        // Folded, as in the product.
+        Some(teacher(Role::Frozen)?.folded()?),
         settings,
         &gang,
     ))

@@ -236,11 +236,12 @@ fn a_task_from_teacher_to_select() {
     let StageOutcome::Student {
         architecture,
         expected_complexity,
-        ..
+        held_out,
     } = &finished.outcome
     else {
         panic!("{:?}", finished.outcome)
     };
+    assert!(held_out.fraction() > 0.5, "chance is a third: {held_out}");
     let untouched = Architecture::new(&BackboneName::Resnet18.describe(), 2);
     assert_ne!(architecture, &untouched, "the scores were trained");
     assert!((0.0..1.0).contains(expected_complexity));

@@ -132,12 +132,13 @@ impl Norm {
     }
 }
 
-/// Applies `activation` to a tensor that nobody else reads, in place where the gradient allows it (it always does after
-/// a batch norm or a sum: their backward passes do not need their results).
+/// Applies `activation` to a tensor that nobody else reads, in place where that saves memory. (A batch norm's and a sum's
+/// backward passes do not need their results; ReLU's needs its result and ReLU6's its input, which it would copy first.)
 pub fn activate(mut x: Tensor, activation: Activation) -> Result<Tensor, Error> {
     Ok(match activation {
         Activation::Identity => x,
         Activation::Relu => x.f_relu_()?,
+        Activation::Relu6 if x.requires_grad() => x.f_relu6()?,
         Activation::Relu6 => x.f_relu6_()?,
     })
 }

@@ -6,7 +6,7 @@ use nettailor_domain::units::Accuracy;
 use super::{Error, Stage};
 use crate::data::Split;
 use crate::model::{Mode, Network, Statistics};
-use crate::step::{Learner, Moment};
+use crate::step::{self, Learner, Moment};
 
 /// Held-out accuracy is measured after every so many epochs, and after the last.
 const EVALUATE_EVERY: u32 = 4;
@@ -54,7 +54,8 @@ impl Stage<'_> {
         Ok(held_out)
     }
 
-    /// Accuracy on a split, in evaluation mode.
+    /// Accuracy on a split, in evaluation mode. A network that has diverged is refused: the loss of a step is looked at
+    /// before its update, so nothing else sees what the last one did.
     pub(super) fn evaluate(&mut self, network: &Network, split: Split) -> Result<Accuracy, Error> {
         self.report.phase("evaluating");
         let mut accuracy = Accuracy { correct: 0, total: 0 };
@@ -62,6 +63,9 @@ impl Stage<'_> {
             let batch = batch?;
             let (images, labels) = self.tensors(&batch)?;
             let logits = tch::no_grad(|| network.forward(&images, Mode::EVALUATE))?.logits;
+            if logits.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+                return Err(step::Error::Diverged { loss: f64::NAN }.into());
+            }
             let right = logits
                 .f_argmax(1, false)?
                 .f_eq_tensor(&labels)?

@@ -51,8 +51,9 @@ impl Learner for TeacherLearner<'_> {
         }
         let found = Tensor::f_run_backward(&[loss], &self.trained, false, false)?;
         drop(forward);
-        self.gang.all_reduce_mean(&found)?;
         let found: Vec<Option<Tensor>> = found.iter().map(defined).collect();
+        let all: Vec<Tensor> = found.iter().flatten().map(Tensor::shallow_clone).collect();
+        self.gang.all_reduce_mean(&all)?;
         self.sgd.step(&found, at.learning_rate)?;
         Ok(Losses {
             total: value,
