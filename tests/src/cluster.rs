@@ -12,6 +12,7 @@ use crate::process::{self, Output, Process};
 /// Processes and files of one test.
 pub struct Cluster {
     folder: TempDir,
+    launcher: Vec<String>,
     state: PathBuf,
     artifacts: PathBuf,
     port: u16,
@@ -24,16 +25,18 @@ pub struct Cluster {
 impl Cluster {
     /// A coordinator without workers, on a port of its own.
     pub fn start() -> anyhow::Result<Self> {
-        Self::start_on(Path::new("state"), Path::new("artifacts"))
+        Self::launch(Vec::new(), Path::new("state"), Path::new("artifacts"))
     }
 
-    /// The same with folders for state and artifacts of the test's choice; relative ones are the cluster's.
-    pub fn start_on(state: &Path, artifacts: &Path) -> anyhow::Result<Self> {
+    /// The same through a launcher, with folders for state and artifacts; relative ones are in the cluster's folder.
+    pub fn launch(launcher: Vec<String>, state: &Path, artifacts: &Path) -> anyhow::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let folder = TempDir::new()?;
         let mut cluster = Self {
-            folder: TempDir::new()?,
-            state: state.to_owned(),
-            artifacts: artifacts.to_owned(),
+            state: folder.path().join(state),
+            artifacts: folder.path().join(artifacts),
+            folder,
+            launcher,
             port,
             coordinator: None,
             workers: Vec::new(),
@@ -48,7 +51,7 @@ impl Cluster {
         let (state, artifacts) = (self.state.to_string_lossy(), self.artifacts.to_string_lossy());
         let args = ["--listen", &listen, "--http", "127.0.0.1:0", "--state", &state];
         let args = [&args[..], &["--artifacts", &artifacts]].concat();
-        let coordinator = Process::start("nettailor-coordinator", self.folder(), &args)?;
+        let coordinator = Process::launch(&self.launcher, "nettailor-coordinator", self.folder(), &args)?;
         coordinator.wait_for("listening")?;
         self.coordinator = Some(coordinator);
         Ok(())

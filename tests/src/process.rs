@@ -53,7 +53,7 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
 
 /// Runs a binary to its end.
 pub fn run(name: &str, folder: &Path, args: &[&str]) -> anyhow::Result<Output> {
-    let child = command(name, folder, args)?
+    let child = command(&[], name, folder, args)?
         .spawn()
         .with_context(|| format!("running {name}"))?;
     let pid = child.id();
@@ -77,8 +77,16 @@ pub fn run(name: &str, folder: &Path, args: &[&str]) -> anyhow::Result<Output> {
     Ok(output)
 }
 
-fn command(name: &str, folder: &Path, args: &[&str]) -> anyhow::Result<Command> {
-    let mut command = Command::new(binary(name)?);
+fn command(launcher: &[String], name: &str, folder: &Path, args: &[&str]) -> anyhow::Result<Command> {
+    let program = binary(name)?;
+    let mut command = match launcher {
+        [] => Command::new(program),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    };
     command
         .args(args)
         .current_dir(folder)
@@ -98,7 +106,12 @@ fn process_id(pid: u32) -> anyhow::Result<Pid> {
 impl Process {
     /// Starts a binary; its stdout and stderr are collected line by line.
     pub fn start(name: &str, folder: &Path, args: &[&str]) -> anyhow::Result<Self> {
-        let mut child = command(name, folder, args)?
+        Self::launch(&[], name, folder, args)
+    }
+
+    /// The same through a launcher: another program that becomes this one.
+    pub fn launch(launcher: &[String], name: &str, folder: &Path, args: &[&str]) -> anyhow::Result<Self> {
+        let mut child = command(launcher, name, folder, args)?
             .spawn()
             .with_context(|| format!("starting {name}"))?;
         let (send, lines) = channel();

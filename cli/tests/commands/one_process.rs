@@ -102,7 +102,7 @@ fn a_missing_trainer_is_said_and_leaves_nothing_behind() {
     let bench = Bench::new();
     bench
         .cli(&["run", "tasks.yaml", "--trainer", "nowhere"])
-        .refused(1, &["nowhere", "--trainer"]);
+        .refused(2, &["nowhere", "--trainer"]);
     assert_eq!(bench.json(&["jobs", "list", "--local"]), serde_json::json!([]));
 }
 

@@ -366,7 +366,7 @@ fn aliases_repeat_but_not_without_end() {
     }
     one(
         &tower,
-        "6:18: expected at most 32 levels of lists and mappings, found more",
+        "7:15: expected at most 32 levels of lists and mappings, found more",
     );
     one(
         "a: &a [*a]\n",
