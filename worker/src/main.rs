@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Parser;
 use nettailor_proto::exit::Exit;
 use nettailor_worker::{Agent, Error, Options};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -25,10 +26,17 @@ struct Cli {
     log: EnvFilter,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli).await {
+    let ended = Runtime::new()
+        .context("the async runtime cannot start")
+        .and_then(|runtime| {
+            let ended = runtime.block_on(run(cli));
+            // A file system that is away may hold a thread for ever; nothing waits for it.
+            runtime.shutdown_background();
+            ended
+        });
+    match ended {
         Ok(()) => Exit::Ok.into(),
         Err(error) => {
             eprintln!("nettailor-worker: {error:#}");

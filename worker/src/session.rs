@@ -178,7 +178,11 @@ impl Session {
 
 /// The artifact store, opened and tried.
 async fn usable(url: &str) -> Result<ArtifactStore, nettailor_artifacts::Error> {
-    let store = ArtifactStore::open(&nettailor_artifacts::location(url)?)?;
+    let location = nettailor_artifacts::location(url)?;
+    // A network file system that is away blocks whoever looks at it.
+    let store = tokio::task::spawn_blocking(move || ArtifactStore::open(&location))
+        .await
+        .expect("opening a store does not panic")?;
     store.probe().await?;
     Ok(store)
 }

@@ -119,6 +119,9 @@ async fn work(
     let mut failure = None;
     let stop = async { failure = stop.await };
     let (jobs, ended) = follow::follow(&client, jobs, console, Show::Progress, None, stop).await;
+    if !matches!(ended, Ok(Ended::Final)) && !console.for_people() {
+        console.list(&jobs, "no jobs")?;
+    }
     match (ended?, failure) {
         (Ended::Final, _) => {
             report::conclude(&client, &jobs, backbone, console, args.svg_dir.as_deref()).await

@@ -174,17 +174,23 @@ pub(crate) async fn conclude(
     console: &Console,
     svg_dir: Option<&Path>,
 ) -> Result<(), Error> {
+    let programs = !console.for_people();
+    if programs {
+        console.list(jobs, "no jobs")?;
+        if svg_dir.is_none() {
+            return follow::verdict(jobs);
+        }
+    }
     let mut models = Vec::new();
     for job in jobs.iter().filter(|job| job.state == JobState::Succeeded) {
         if let Ok(task) = job.task.parse() {
             models.push(client.model(&task, job.model_version).await?);
         }
     }
-    if console.for_people() {
-        print(client, models, backbone, console, svg_dir).await?;
-    } else {
+    if programs {
         write_pictures(&models, console, svg_dir)?;
-        console.list(jobs, "no jobs")?;
+    } else {
+        print(client, models, backbone, console, svg_dir).await?;
     }
     follow::verdict(jobs)
 }

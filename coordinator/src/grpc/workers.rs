@@ -1,5 +1,6 @@
 //! Worker agents: their sessions, and who they are.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use nettailor_proto::status::{Code, Error};
 use nettailor_proto::v1;
 use nettailor_proto::v1::workers_server::Workers;
 use nettailor_scheduler::event::Event;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -149,8 +150,7 @@ async fn ready(incoming: &mut Streaming<v1::AgentMessage>) -> Result<(), String>
 
 /// Passes on what an agent says; says why there is no more.
 async fn listen(context: &Context, by: &Speaker, incoming: &mut Streaming<v1::AgentMessage>) -> String {
-    // One per result that was sent, as many as slots unless an agent repeats itself unasked. They end with the session.
-    let mut checks = JoinSet::new();
+    let mut checks = Checks::default();
     loop {
         let said = match incoming.message().await {
             Ok(Some(message)) => understand(message),
@@ -190,22 +190,25 @@ fn understand(message: v1::AgentMessage) -> Result<FromAgent, convert::Error> {
     })
 }
 
-async fn hear(
-    context: &Context,
-    by: &Speaker,
-    said: FromAgent,
-    checks: &mut JoinSet<()>,
-) -> Result<(), Error> {
+async fn hear(context: &Context, by: &Speaker, said: FromAgent, checks: &mut Checks) -> Result<(), Error> {
     let Speaker { worker, session } = by.clone();
     let event = match said {
         FromAgent::Hello(_) | FromAgent::Ready => {
             return Err(convert::Error::invalid("message", "Hello or Ready came twice").into());
         }
         FromAgent::Finished { attempt, result } => {
-            while checks.try_join_next().is_some() {}
-            // On its own: while the artifact store is away, heartbeats and other reports go on.
-            checks.spawn(finished(context.clone(), by.clone(), attempt, result));
-            return Ok(());
+            if checks.start(context, by, attempt, result) {
+                return Ok(());
+            }
+            // Within a session an agent repeats a result only when it is told to stop the attempt.
+            let message = "stopped while its result waited to be checked".to_owned();
+            let class = FailureClass::Lost;
+            Event::AttemptFailed {
+                worker,
+                session,
+                attempt,
+                failure: Failure { class, message },
+            }
         }
         FromAgent::Progress { attempt, progress } => {
             return context.handle.progress(by.clone(), attempt, progress).await;
@@ -244,6 +247,36 @@ async fn hear(
         }
     };
     context.handle.event(event).await
+}
+
+/// Results that are being checked, one check each. They end with the session.
+#[derive(Default)]
+struct Checks {
+    tasks: JoinSet<Attempt>,
+    running: HashMap<Attempt, AbortHandle>,
+}
+
+impl Checks {
+    /// Starts a check, on its own: while the artifact store is away, heartbeats and other reports go on. If one is under
+    /// way for the attempt, ends that instead and returns false.
+    fn start(&mut self, context: &Context, by: &Speaker, attempt: Attempt, result: Box<StageResult>) -> bool {
+        while let Some(ended) = self.tasks.try_join_next() {
+            if let Ok(attempt) = ended {
+                self.running.remove(&attempt);
+            }
+        }
+        if let Some(check) = self.running.remove(&attempt) {
+            check.abort();
+            return false;
+        }
+        let (context, by) = (context.clone(), by.clone());
+        let check = self.tasks.spawn(async move {
+            finished(context, by, attempt, result).await;
+            attempt
+        });
+        self.running.insert(attempt, check);
+        true
+    }
 }
 
 /// Passes on that an attempt is done, once that was checked. The agent says it once per session: a store that does not
