@@ -7,7 +7,8 @@
 )]
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // Cargo runs build scripts in the crate's folder.
+    let root = std::path::Path::new("../..");
     let libtorch = std::env::var_os("LIBTORCH").map_or_else(|| ".libtorch".into(), std::path::PathBuf::from);
     // A relative path counts from the workspace; an absolute one replaces it.
     let lib = root.join(libtorch).join("lib");
