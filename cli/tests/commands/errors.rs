@@ -51,6 +51,9 @@ fn an_absent_coordinator_is_said() {
             .refused(6, &[nobody, "nettailor-coordinator"]);
     }
     bench
+        .cli(&["jobs", "list", "--coordinator", "https://127.0.0.1:1"])
+        .refused(2, &["https://127.0.0.1:1", "expected a URL like http://"]);
+    bench
         .cli(&["jobs", "list", "--coordinator", "nowhere"])
         .refused(2, &["nowhere", "http://"]);
 }
