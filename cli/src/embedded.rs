@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use nettailor_coordinator::{self as coordinator, Coordinator};
 use nettailor_domain::ids::WorkerId;
+use nettailor_proto::exit::Exit;
 use nettailor_worker as worker;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-
-use nettailor_proto::exit::Exit;
 
 /// State directory of `run` and `--local`, unless told otherwise, below the working directory. Not the one that
 /// `nettailor-coordinator` takes: `run` ends the jobs that an earlier run left open in it.

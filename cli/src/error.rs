@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nettailor_proto::convert;
+use nettailor_proto::exit::Exit;
 use nettailor_proto::status::{self, Code};
 
 use crate::{embedded, quantity, submission};
-use nettailor_proto::exit::Exit;
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -187,11 +187,8 @@ impl Error {
             Self::Embedded(error) => return error.hint(),
             Self::Lost { .. } => format!("jobs go on without a watcher: `{again} jobs list` once it is back"),
             Self::JobsFailed { logs, .. } => format!("see `{again} {logs}`; submitting again repeats no finished stage"),
-            Self::TimedOut { jobs, .. } => {
-                format!("the jobs go on; come back with `{again} jobs watch {}`", jobs.join(" "))
-            }
             Self::Detached { jobs } if jobs.is_empty() => return None,
-            Self::Detached { jobs } => {
+            Self::TimedOut { jobs, .. } | Self::Detached { jobs } => {
                 format!("the jobs go on; come back with `{again} jobs watch {}`", jobs.join(" "))
             }
             Self::Interrupted => "the same command goes on where this one stopped: finished stages are not repeated".into(),

@@ -26,7 +26,6 @@ mod views;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-
 use nettailor_proto::exit::Exit;
 
 /// Runs the command that this process was started with.

@@ -1,8 +1,8 @@
 //! Scenarios over real processes.
 //!
 //! [`Cluster`] starts the binaries that were built beside this test (`make test` builds them first) in a temporary
-//! folder; [`dataset`] draws a small task that a network learns in seconds; [`volume`] is a disk to be filled; [`watch`] waits for what a test wants to see
-//! by the coordinator's own event stream, so that no test sleeps.
+//! folder; [`dataset`] draws a small task that a network learns in seconds; [`volume`] is a disk to be
+//! filled; [`watch`] waits for what a test wants to see by the coordinator's own event stream, so that no test sleeps.
 
 pub mod cluster;
 pub mod dataset;

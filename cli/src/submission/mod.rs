@@ -14,6 +14,7 @@ use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::Digest;
 use nettailor_domain::stage::Artifact;
 use nettailor_domain::task::TaskInputs;
+use nettailor_proto::exit::Exit;
 use nettailor_proto::status;
 
 pub(crate) use check::{Checked, Weights};
@@ -22,7 +23,6 @@ use upload::Blob;
 use crate::client::Client;
 use crate::output::Console;
 use crate::views::JobView;
-use nettailor_proto::exit::Exit;
 
 /// Why a tasks file was not accepted.
 #[derive(Debug, thiserror::Error)]

@@ -203,12 +203,7 @@ async fn hear(context: &Context, by: &Speaker, said: FromAgent, checks: &mut Che
             // Within a session an agent repeats a result only when it is told to stop the attempt.
             let message = "stopped while its result waited to be checked".to_owned();
             let class = FailureClass::Lost;
-            Event::AttemptFailed {
-                worker,
-                session,
-                attempt,
-                failure: Failure { class, message },
-            }
+            failed(by, attempt, Failure { class, message })
         }
         FromAgent::Progress { attempt, progress } => {
             return context.handle.progress(by.clone(), attempt, progress).await;
@@ -238,15 +233,20 @@ async fn hear(context: &Context, by: &Speaker, said: FromAgent, checks: &mut Che
         }
         FromAgent::Failed { attempt, failure } => {
             warn!(%worker, %attempt, class = ?failure.class, "attempt failed: {failure}");
-            Event::AttemptFailed {
-                worker,
-                session,
-                attempt,
-                failure,
-            }
+            failed(by, attempt, failure)
         }
     };
     context.handle.event(event).await
+}
+
+fn failed(by: &Speaker, attempt: Attempt, failure: Failure) -> Event {
+    let Speaker { worker, session } = by.clone();
+    Event::AttemptFailed {
+        worker,
+        session,
+        attempt,
+        failure,
+    }
 }
 
 /// Results that are being checked, one check each. They end with the session.
@@ -305,16 +305,8 @@ async fn finished(context: Context, by: Speaker, attempt: Attempt, result: Box<S
         },
         Some(message) => {
             warn!(%worker, %attempt, message, "a report cannot be accepted");
-            let failure = Failure {
-                class: FailureClass::Resources,
-                message,
-            };
-            Event::AttemptFailed {
-                worker,
-                session,
-                attempt,
-                failure,
-            }
+            let class = FailureClass::Resources;
+            failed(&by, attempt, Failure { class, message })
         }
     };
     // When the driver has stopped, so has everything else.

@@ -53,8 +53,7 @@ async fn a_worker_that_is_not_ready_gets_no_work() {
     let error = broken.hear().await.unwrap_err();
     assert!(error.message.contains("after Hello comes Ready"), "{error}");
     assert_eq!(site.job(&job.id).await.stages[0].attempt, 0);
-    let mut agent = Agent::greet(&site, "w1", vec![]).await;
-    agent.say(FromAgent::Ready).await;
+    let mut agent = Agent::connect(&site, "w1", vec![]).await;
     assert_eq!(agent.order().await.attempt.number, 1);
     site.stop().await;
 }
