@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::architecture::{Architecture, Counts, Selection};
 use crate::backbone::BackboneName;
 use crate::ids::{Digest, JobId, StageKey, TaskName};
-use crate::stage::Artifact;
+use crate::stage::{Artifact, FrontierPoint, Latency};
 use crate::units::Accuracy;
 
 /// A published tailored network.
@@ -27,6 +27,10 @@ pub struct ModelRecord {
     pub selection: Selection,
     /// Accuracies of the teacher and of the network.
     pub accuracy: ModelAccuracy,
+    /// Every candidate that was trained, by ascending k.
+    pub frontier: Vec<FrontierPoint>,
+    /// How long a forward pass takes on the worker that measured it.
+    pub latency: ModelLatency,
     /// The task's own tensors.
     pub weights: Artifact,
     /// The fine-tuned backbone it was tailored from.
@@ -48,6 +52,15 @@ pub struct ModelAccuracy {
     pub teacher_held_out: Accuracy,
     /// The teacher, test split.
     pub teacher_test: Accuracy,
+}
+
+/// Latency of a network and of its teacher, both in deployed form.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ModelLatency {
+    /// The network.
+    pub network: Latency,
+    /// The teacher.
+    pub teacher: Latency,
 }
 
 /// What a model was made from.

@@ -30,8 +30,8 @@ pub struct Order {
     pub attempt: Attempt,
     /// What to do.
     pub spec: StageSpec,
-    /// Backbone weights.
-    pub backbone: Artifact,
+    /// Backbone weights; none for a source stage.
+    pub backbone: Option<Artifact>,
     /// Data archive.
     pub data: Artifact,
     /// Results the trainer reads: see [`crate::trainer::Assignment::parents`].

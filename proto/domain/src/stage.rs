@@ -1,6 +1,6 @@
 //! The stages of a job and the keys that name them.
 //!
-//! `teacher -> student -> candidate(k)... -> select`; publishing is the coordinator's own last step. A stage's key is the
+//! `[source] -> teacher -> student -> candidate(k)... or search -> select`; publishing is the coordinator's own last step. A stage's key is the
 //! digest of everything its result depends on: the method's version, its [`StageSpec`] (which holds the settings that
 //! matter to this stage and no other) and its parents' keys. Equal keys are the same work, whoever asked for it.
 
@@ -12,19 +12,26 @@ use crate::METHOD_VERSION;
 use crate::architecture::{Architecture, CandidateScore, Counts, Selection};
 use crate::backbone::BackboneName;
 use crate::ids::{Digest, StageKey};
-use crate::task::{CandidateSettings, DataSettings, StudentSettings, TaskInputs, TaskSpec, TrainingSettings};
+use crate::task::{
+    BackboneInput, CandidateSettings, DataInput, DataSettings, Search, SourceSettings, StudentSettings,
+    TaskInputs, TaskSpec, TrainingSettings,
+};
 use crate::units::{Accuracy, Cost};
 
 /// Which stage of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageKind {
+    /// Pre-train a backbone on a source data set.
+    Source,
     /// Fine-tune the whole backbone.
     Teacher,
     /// Train proxies, attention and classifier.
     Student,
     /// Remove k main blocks and retrain.
     Candidate(usize),
+    /// Train several candidates at once, stopping those that cannot win.
+    Search,
     /// Measure the chosen candidate and the teacher on the test split.
     Select,
 }
@@ -32,9 +39,11 @@ pub enum StageKind {
 impl fmt::Display for StageKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Source => f.pad("source"),
             Self::Teacher => f.pad("teacher"),
             Self::Student => f.pad("student"),
             Self::Candidate(k) => f.pad(&format!("candidate({k})")),
+            Self::Search => f.pad("search"),
             Self::Select => f.pad("select"),
         }
     }
@@ -45,8 +54,8 @@ impl fmt::Display for StageKind {
 pub struct StageSpec {
     /// Which network.
     pub arch: BackboneName,
-    /// Its weights.
-    pub backbone: Digest,
+    /// Its weights; none where a `source` stage makes them, which is the first parent of every stage that reads them.
+    pub backbone: Option<Digest>,
     /// The data set's archive.
     pub data: Digest,
     /// How data are read. The path is not part of it: content names the data.
@@ -63,6 +72,11 @@ pub struct StageSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageWork {
+    /// Pre-train the whole backbone from random weights.
+    Source {
+        /// The optimiser.
+        training: TrainingSettings,
+    },
     /// Fine-tune the whole backbone.
     Teacher {
         /// The optimiser.
@@ -84,6 +98,17 @@ pub enum StageWork {
         /// The student's losses: the candidate trains under the same hints.
         student: StudentSettings,
     },
+    /// Prune the student to every rung of a ladder and retrain those that may win.
+    Search {
+        /// Main blocks to remove, ascending.
+        ladder: Vec<usize>,
+        /// Accuracy that may be lost against the teacher, as a fraction.
+        tolerance: f64,
+        /// Pruning and optimiser.
+        settings: CandidateSettings,
+        /// The student's losses.
+        student: StudentSettings,
+    },
     /// Measure on the test split.
     Select {
         /// Accuracy that may be lost, as a fraction.
@@ -95,9 +120,11 @@ impl StageWork {
     /// Which stage this is.
     pub fn kind(&self) -> StageKind {
         match self {
+            Self::Source { .. } => StageKind::Source,
             Self::Teacher { .. } => StageKind::Teacher,
             Self::Student { .. } => StageKind::Student,
             Self::Candidate { k, .. } => StageKind::Candidate(*k),
+            Self::Search { .. } => StageKind::Search,
             Self::Select { .. } => StageKind::Select,
         }
     }
@@ -123,79 +150,158 @@ pub struct PlannedStage {
     pub key: StageKey,
     /// Its specification.
     pub spec: StageSpec,
-    /// Stages whose results it needs. For `select`: the teacher, then every candidate.
+    /// Stages whose results it needs, in the order of the graph: source, teacher, student, candidates.
     pub parents: Vec<StageKey>,
 }
 
-/// The stages of a job, parents before children: teacher, student, candidates by ascending k, select.
+/// The stages of a job, parents before children: source (if the backbone has no weights), teacher, student, candidates by
+/// ascending k or one search, select.
 pub fn plan(arch: BackboneName, task: &TaskSpec, inputs: &TaskInputs) -> Vec<PlannedStage> {
-    let reading = DataSettings {
-        path: String::new(),
-        ..task.data.clone()
+    let (backbone, source) = match &inputs.backbone {
+        BackboneInput::Weights(digest) => (Some(*digest), None),
+        BackboneInput::Source { settings, data } => (None, Some(source_stage(arch, settings, data))),
     };
-    let stage = |work: StageWork, parents: Vec<StageKey>| {
+    let reading = task.data.reading();
+    // A stage that needs the weights a source stage makes has it for its first parent.
+    let weights: Vec<StageKey> = source.iter().map(|stage| stage.key).collect();
+    let stage = |work: StageWork, parents: &[StageKey]| {
         let spec = StageSpec {
             arch,
-            backbone: inputs.backbone,
-            data: inputs.data,
+            backbone,
+            data: inputs.data.archive,
             reading: reading.clone(),
-            classes: inputs.classes.clone(),
+            classes: inputs.data.classes.clone(),
             seed: task.seed,
             work,
         };
-        PlannedStage {
-            key: spec.key(&parents),
-            spec,
-            parents,
-        }
+        PlannedStage::new(spec, [&weights, parents].concat())
     };
-    let teacher = stage(
-        StageWork::Teacher {
-            training: task.teacher.clone(),
-        },
-        vec![],
-    );
+    let teacher_work = StageWork::Teacher {
+        training: task.teacher.clone(),
+    };
+    let teacher = stage(teacher_work, &[]);
     let student_work = StageWork::Student {
         max_skip: task.max_skip,
         student: task.student.clone(),
     };
-    let student = stage(student_work, vec![teacher.key]);
+    let student = stage(student_work, &[teacher.key]);
     let ladder = task.candidates.ladder(arch.describe().layers());
-    // The list of k is the job's business, not a candidate's: adding a k must not re-run the others.
+    // The list of k and how it is searched are the job's business, not a candidate's: adding a k must not re-run the others.
     let settings = CandidateSettings {
         k: None,
+        search: Search::Exhaustive,
         ..task.candidates.clone()
     };
-    let candidates: Vec<PlannedStage> = ladder
-        .into_iter()
-        .map(|k| {
-            let work = StageWork::Candidate {
+    let tolerance = task.tolerance_points / 100.0;
+    let works: Vec<StageWork> = match task.candidates.search {
+        Search::Exhaustive => ladder
+            .into_iter()
+            .map(|k| StageWork::Candidate {
                 k,
                 settings: settings.clone(),
                 student: task.student.clone(),
-            };
-            stage(work, vec![teacher.key, student.key])
-        })
+            })
+            .collect(),
+        Search::Halving => vec![StageWork::Search {
+            ladder,
+            tolerance,
+            settings,
+            student: task.student.clone(),
+        }],
+    };
+    let tailored: Vec<PlannedStage> = works
+        .into_iter()
+        .map(|work| stage(work, &[teacher.key, student.key]))
         .collect();
-    let parents = std::iter::once(teacher.key)
-        .chain(candidates.iter().map(|c| c.key))
+    let parents: Vec<StageKey> = std::iter::once(&teacher)
+        .chain(&tailored)
+        .map(|stage| stage.key)
         .collect();
-    let select = stage(
-        StageWork::Select {
-            tolerance: task.tolerance_points / 100.0,
+    let select = stage(StageWork::Select { tolerance }, &parents);
+    source
+        .into_iter()
+        .chain([teacher, student])
+        .chain(tailored)
+        .chain([select])
+        .collect()
+}
+
+/// The stage that makes a backbone's weights; the same for every task that names the same source.
+fn source_stage(arch: BackboneName, settings: &SourceSettings, data: &DataInput) -> PlannedStage {
+    let spec = StageSpec {
+        arch,
+        backbone: None,
+        data: data.archive,
+        reading: settings.data.reading(),
+        classes: data.classes.clone(),
+        seed: settings.seed,
+        work: StageWork::Source {
+            training: settings.training.clone(),
         },
-        parents,
-    );
-    let mut stages = vec![teacher, student];
-    stages.extend(candidates);
-    stages.push(select);
-    stages
+    };
+    PlannedStage::new(spec, vec![])
+}
+
+impl PlannedStage {
+    fn new(spec: StageSpec, parents: Vec<StageKey>) -> Self {
+        Self {
+            key: spec.key(&parents),
+            spec,
+            parents,
+        }
+    }
+}
+
+/// A candidate as far as it was trained: a point of a task's accuracy-complexity frontier.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct FrontierPoint {
+    /// Main blocks removed by rank.
+    pub k: usize,
+    /// What it costs.
+    pub counts: Counts,
+    /// Accuracy on the held-out split, when it was last measured.
+    pub held_out: Accuracy,
+    /// Epochs it was retrained for; fewer than asked for where a search stopped it.
+    pub epochs: u32,
+}
+
+/// A retrained candidate that may be published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tailored {
+    /// Where it lies on the frontier.
+    #[serde(flatten)]
+    pub point: FrontierPoint,
+    /// What is left of the student.
+    pub architecture: Architecture,
+}
+
+/// A number of main blocks whose removal leaves no network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Infeasible {
+    /// Main blocks removed by rank.
+    pub k: usize,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// Milliseconds of a forward pass on the worker's device and threads, medians.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// One image.
+    pub batch_1_ms: f64,
+    /// 32 images.
+    pub batch_32_ms: f64,
 }
 
 /// What a finished stage found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "stage")]
 pub enum StageOutcome {
+    /// The pre-trained backbone.
+    Source {
+        /// Accuracy on the source's held-out split.
+        held_out: Accuracy,
+    },
     /// The fine-tuned backbone.
     Teacher {
         /// Accuracy on the held-out split.
@@ -211,22 +317,19 @@ pub enum StageOutcome {
         expected_complexity: f64,
     },
     /// A retrained candidate.
-    Candidate {
-        /// Main blocks removed by rank.
-        k: usize,
-        /// What is left.
-        architecture: Architecture,
-        /// What it costs.
-        counts: Counts,
-        /// Accuracy on the held-out split.
-        held_out: Accuracy,
-    },
+    Candidate(Tailored),
     /// Removing this many main blocks leaves no network.
-    Infeasible {
-        /// Main blocks removed by rank.
-        k: usize,
-        /// Why, in words.
-        reason: String,
+    Infeasible(Infeasible),
+    /// The ladder as far as it had to be climbed.
+    Search {
+        /// Every feasible candidate as far as it was trained, by ascending k.
+        frontier: Vec<FrontierPoint>,
+        /// The others.
+        infeasible: Vec<Infeasible>,
+        /// The choice, made on held-out accuracy.
+        selection: Selection,
+        /// The chosen candidate, whose weights the stage leaves.
+        tailored: Tailored,
     },
     /// The chosen candidate and its teacher on the test split.
     Select {
@@ -236,27 +339,44 @@ pub enum StageOutcome {
         teacher_test: Accuracy,
         /// The chosen candidate on the test split.
         test: Accuracy,
+        /// How long the teacher takes, in deployed form.
+        teacher_latency: Latency,
+        /// How long the chosen candidate takes, in deployed form.
+        latency: Latency,
     },
 }
 
 impl StageOutcome {
-    /// What selection looks at, of a retrained candidate; nothing of any other stage.
-    pub fn candidate_score(&self) -> Option<CandidateScore> {
-        let Self::Candidate {
-            k, counts, held_out, ..
-        } = self
-        else {
-            return None;
-        };
+    /// The candidate whose weights the stage left, if it is a stage that leaves one.
+    pub fn tailored(&self) -> Option<&Tailored> {
+        match self {
+            Self::Candidate(tailored) | Self::Search { tailored, .. } => Some(tailored),
+            _ => None,
+        }
+    }
+
+    /// Every candidate that the stage trained.
+    pub fn frontier(&self) -> &[FrontierPoint] {
+        match self {
+            Self::Candidate(tailored) => std::slice::from_ref(&tailored.point),
+            Self::Search { frontier, .. } => frontier,
+            _ => &[],
+        }
+    }
+}
+
+impl FrontierPoint {
+    /// What selection looks at.
+    pub fn score(&self) -> CandidateScore {
         let cost = Cost {
-            flops: counts.active_flops,
-            params: counts.active_params,
+            flops: self.counts.active_flops,
+            params: self.counts.active_params,
         };
-        Some(CandidateScore {
-            k: *k,
+        CandidateScore {
+            k: self.k,
             cost,
-            held_out: *held_out,
-        })
+            held_out: self.held_out,
+        }
     }
 }
 

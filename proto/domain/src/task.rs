@@ -21,6 +21,24 @@ pub struct BackboneSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub weights: Option<String>,
+    /// Instead of weights: pre-train the network on a source data set, once for all tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceSettings>,
+}
+
+/// Pre-training a backbone from random weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSettings {
+    /// The labelled images to learn general features from.
+    pub data: DataSettings,
+    /// The optimiser.
+    #[serde(default = "defaults::source")]
+    pub training: TrainingSettings,
+    /// Seed of initialisation, shuffling, augmentation and the held-out split. Up to 2^53 - 1.
+    #[serde(default)]
+    #[schemars(range(max = 9_007_199_254_740_991u64))]
+    pub seed: u64,
 }
 
 /// One task, complete.
@@ -32,9 +50,10 @@ pub struct TaskSpec {
     pub name: TaskName,
     /// The labelled images.
     pub data: DataSettings,
-    /// Longest skip K: proxies reach back up to this many nodes.
+    /// Longest skip K: proxies reach back up to this many nodes. The number of layers or more makes them dense; 0 leaves
+    /// none, which is feature extraction: the backbone as it is with a classifier of the task's own.
     #[serde(default = "defaults::max_skip")]
-    #[schemars(range(min = 1, max = 16))]
+    #[schemars(range(max = 16))]
     pub max_skip: usize,
     /// Fine-tuning the whole backbone.
     #[serde(default = "defaults::teacher")]
@@ -56,6 +75,16 @@ pub struct TaskSpec {
     #[serde(default)]
     #[schemars(range(max = 9_007_199_254_740_991u64))]
     pub seed: u64,
+}
+
+impl DataSettings {
+    /// What of them changes the images that reach the network: content names the data, not the path to them.
+    pub fn reading(&self) -> Self {
+        Self {
+            path: String::new(),
+            ..self.clone()
+        }
+    }
 }
 
 /// The labelled images of a task and how they reach the network.
@@ -120,8 +149,8 @@ pub struct AugmentSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingSettings {
-    /// Passes over the training images.
-    #[schemars(range(min = 1, max = 10000))]
+    /// Passes over the training images. 0, for candidates only, takes the pruned network as it is.
+    #[schemars(range(max = 10000))]
     pub epochs: u32,
     /// Images per step.
     #[schemars(range(min = 1, max = 4096))]
@@ -129,7 +158,9 @@ pub struct TrainingSettings {
     /// Learning rate of the first epoch.
     #[schemars(range(min = 0.0, max = 10.0))]
     pub learning_rate: f64,
-    /// Shares of the epochs after which the learning rate falls to a tenth.
+    /// How the learning rate falls.
+    pub schedule: Schedule,
+    /// Schedule `step`: shares of the epochs after which the learning rate falls to a tenth.
     pub milestones: Vec<f64>,
     /// Momentum.
     #[schemars(range(min = 0.0, max = 0.999))]
@@ -137,6 +168,23 @@ pub struct TrainingSettings {
     /// Weight decay, on everything but scores.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub weight_decay: f64,
+    /// Share of the label's probability that is spread over all classes in the cross-entropy.
+    #[schemars(range(min = 0.0, max = 0.99))]
+    pub label_smoothing: f64,
+    /// Decay per step of an exponential moving average of the trained tensors, which is what is evaluated and kept;
+    /// 0 keeps the last values.
+    #[schemars(range(min = 0.0, max = 0.99999))]
+    pub ema: f64,
+}
+
+/// How the learning rate falls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// To a tenth at every milestone.
+    Step,
+    /// To 0 along half a cosine, step by step.
+    Cosine,
 }
 
 /// How a student learns (METHOD section 5).
@@ -161,6 +209,13 @@ pub struct StudentSettings {
     /// Weight of the teacher's hints; 0 trains without a teacher.
     #[schemars(range(min = 0.0, max = 1000.0))]
     pub gamma2: f64,
+    /// In what a hint measures the distance between a node and the teacher's.
+    pub hint_scale: HintScale,
+    /// Distil the logits at this temperature (its square times the Kullback-Leibler divergence) instead of taking the
+    /// mean square of their difference; none by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.1, max = 100.0))]
+    pub temperature: Option<f64>,
     /// Formula of the expected complexity.
     pub complexity: ComplexityForm,
     /// What complexity is measured in.
@@ -181,6 +236,17 @@ pub enum Hints {
     EndToEnd,
 }
 
+/// In what a hint measures distance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HintScale {
+    /// Mean square of the difference, as in the paper.
+    Absolute,
+    /// The same as a share of the variance of the teacher's node over the batch: every node weighs the same, whatever
+    /// the scale of its features.
+    Relative,
+}
+
 /// Batch norm of the frozen blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -189,6 +255,8 @@ pub enum BnMode {
     Task,
     /// The backbone's statistics, always.
     Frozen,
+    /// As `task`, and weight and bias of the frozen blocks' batch norms are trained, too.
+    Affine,
 }
 
 /// The pruned networks that are tried.
@@ -198,6 +266,8 @@ pub struct CandidateSettings {
     /// Numbers of main blocks to remove; every second one of the backbone's by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub k: Option<Vec<usize>>,
+    /// How the leanest candidate that is accurate enough is found.
+    pub search: Search,
     /// Proxies whose attention is below this are removed.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub proxy_threshold: f64,
@@ -206,6 +276,16 @@ pub struct CandidateSettings {
     pub bn_batches: u32,
     /// The optimiser of the retraining.
     pub training: TrainingSettings,
+}
+
+/// How the leanest candidate that is accurate enough is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Search {
+    /// Every candidate is retrained to the end, each in a stage of its own: as many workers as there are candidates help.
+    Exhaustive,
+    /// One stage trains all candidates on the same batches and stops those that cannot win, at about a fifth of the epochs.
+    Halving,
 }
 
 /// What an attempt may use.
@@ -222,7 +302,7 @@ pub struct ResourceSettings {
 
 mod defaults {
     //! Defaults that serde asks for by name.
-    use super::TrainingSettings;
+    use super::{Schedule, TrainingSettings};
 
     pub(super) fn max_skip() -> usize {
         3
@@ -239,6 +319,9 @@ mod defaults {
     pub(super) fn teacher() -> TrainingSettings {
         training(0.01, 64, 20, [0.4, 0.8])
     }
+    pub(super) fn source() -> TrainingSettings {
+        training(0.1, 64, 60, [0.4, 0.8])
+    }
     pub(super) fn training(
         learning_rate: f64,
         batch_size: u32,
@@ -250,9 +333,12 @@ mod defaults {
             epochs,
             batch_size,
             learning_rate,
+            schedule: Schedule::Step,
             milestones,
             momentum: 0.9,
             weight_decay: 5e-4,
+            label_smoothing: 0.0,
+            ema: 0.0,
         }
     }
 }
@@ -266,6 +352,8 @@ impl Default for StudentSettings {
             gamma1_ramp: 0.4,
             budget: None,
             gamma2: 10.0,
+            hint_scale: HintScale::Absolute,
+            temperature: None,
             complexity: ComplexityForm::Product,
             cost: CostVector::Flops,
             hints: Hints::Local,
@@ -278,6 +366,7 @@ impl Default for CandidateSettings {
     fn default() -> Self {
         Self {
             k: None,
+            search: Search::Exhaustive,
             proxy_threshold: 0.05,
             bn_batches: 100,
             training: defaults::training(0.05, 32, 20, [1.0 / 3.0, 2.0 / 3.0]),
@@ -305,12 +394,34 @@ impl CandidateSettings {
 }
 
 /// What the submitter found out about a task's inputs; together with the [`TaskSpec`] it determines every stage key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskInputs {
-    /// Digest of the backbone's weights (safetensors under the publisher's names).
-    pub backbone: Digest,
+    /// Where the backbone's weights come from.
+    pub backbone: BackboneInput,
+    /// The task's images.
+    pub data: DataInput,
+}
+
+/// A data set as it was submitted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataInput {
     /// Digest of the data set's archive.
-    pub data: Digest,
+    pub archive: Digest,
     /// Class names, in label order.
     pub classes: Vec<String>,
+}
+
+/// Where a backbone's weights come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackboneInput {
+    /// Digest of a weights file (safetensors under the publisher's names).
+    Weights(Digest),
+    /// A `source` stage makes them.
+    Source {
+        /// How.
+        settings: SourceSettings,
+        /// From what.
+        data: DataInput,
+    },
 }

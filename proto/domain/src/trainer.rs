@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::Digest;
 use crate::stage::{StageOutcome, StageResult, StageSpec};
 
 /// One stage with its inputs made local.
@@ -14,14 +15,14 @@ use crate::stage::{StageOutcome, StageResult, StageSpec};
 pub struct Assignment {
     /// What to do.
     pub spec: StageSpec,
-    /// Backbone weights, safetensors.
-    pub backbone: PathBuf,
+    /// Backbone weights; none for a `source` stage, which makes them.
+    pub backbone: Option<BackboneFile>,
     /// Data set archive, tar.
     pub data: PathBuf,
-    /// Results of the parents that the stage reads: the teacher always (but for the teacher itself); the student for a
-    /// candidate; the chosen candidate for `select`.
+    /// Results of the parents that the stage reads, but for the source's, which is [`Self::backbone`]: the teacher always
+    /// (but for the teacher itself); the student for a candidate or a search; what left the chosen candidate for `select`.
     pub parents: Vec<ParentInput>,
-    /// The choice that the coordinator made from all candidates; `select` only.
+    /// The choice that was made from all candidates; `select` only.
     pub selection: Option<crate::architecture::Selection>,
     /// Folder shared by the trainers of the node, for decoded data.
     pub cache_dir: PathBuf,
@@ -29,6 +30,15 @@ pub struct Assignment {
     pub output_dir: PathBuf,
     /// CPU threads that the trainer may use.
     pub threads: usize,
+}
+
+/// A backbone's weights on this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackboneFile {
+    /// Safetensors under the publisher's names.
+    pub path: PathBuf,
+    /// What the file's bytes must hash to.
+    pub digest: Digest,
 }
 
 /// Name of the weights file in [`Assignment::output_dir`].
@@ -58,7 +68,7 @@ pub enum TrainerEvent {
 /// How far a stage is. Losses are means since the last report.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Progress {
-    /// What is being done: `reading data`, `training`, `estimating statistics`, `evaluating`.
+    /// What is being done: `reading data`, `measuring blocks`, `training`, `estimating statistics`, `evaluating`.
     pub phase: String,
     /// Current epoch, from 1.
     pub epoch: u32,

@@ -315,7 +315,9 @@ fn frozen_statistics_and_single_images_leave_the_blocks_statistics_alone() {
 fn complexity_reaches_the_attention_only_above_the_budget() {
     let setting = Setting::new(BackboneName::Lite0, 5, everything);
     let student = &setting.student;
-    let costs = BlockCosts::new(&student.architecture, &student.backbone, SIDE, CostVector::Flops);
+    let costs = BlockCosts::counted(&student.architecture, &student.backbone, SIDE, |cost| {
+        cost.flops as f64
+    });
     let complexity = |a: &Architecture| a.expected_complexity(ComplexityForm::Product, &costs);
     let (value, slope) = complexity(&student.architecture);
     let run = |gamma1: f64, budget: Option<f64>| {

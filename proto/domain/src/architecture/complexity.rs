@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Architecture;
 use crate::backbone::Backbone;
+use crate::units::Cost;
 
 /// Which formula.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -23,6 +24,8 @@ pub enum CostVector {
     Flops,
     /// Parameters.
     Params,
+    /// Time of a forward pass, measured block by block on the worker's device at the training batch size and threads.
+    Latency,
 }
 
 /// Cost of every block, by layer, as a share of the whole backbone (stem, mains, head convolution).
@@ -33,12 +36,13 @@ pub struct BlockCosts(pub Vec<Vec<f64>>);
 pub type Gradient = Vec<Vec<f64>>;
 
 impl BlockCosts {
-    /// The costs of `architecture`'s blocks for a square input of side `input`.
-    pub fn new(architecture: &Architecture, backbone: &Backbone, input: u32, vector: CostVector) -> Self {
-        let measure = |cost: crate::units::Cost| match vector {
-            CostVector::Flops => cost.flops as f64,
-            CostVector::Params => cost.params as f64,
-        };
+    /// The costs of `architecture`'s blocks for a square input of side `input`, in what `measure` takes of a count.
+    pub fn counted(
+        architecture: &Architecture,
+        backbone: &Backbone,
+        input: u32,
+        measure: impl Fn(Cost) -> f64,
+    ) -> Self {
         let whole = measure(backbone.cost(input));
         let mains = backbone.main_costs(input);
         let layers = architecture.layers.iter().enumerate().map(|(index, layer)| {
@@ -49,6 +53,15 @@ impl BlockCosts {
             main.chain(proxies).map(|cost| cost / whole).collect()
         });
         Self(layers.collect())
+    }
+
+    /// Costs that were measured in any one unit: of what is always there (stem, head convolution), and of every block by
+    /// layer, the main block first.
+    pub fn measured(fixed: f64, blocks: &[Vec<f64>]) -> Self {
+        let mains: f64 = blocks.iter().filter_map(|layer| layer.first()).sum();
+        let whole = fixed + mains;
+        let share = |layer: &Vec<f64>| layer.iter().map(|cost| cost / whole).collect();
+        Self(blocks.iter().map(share).collect())
     }
 }
 

@@ -97,7 +97,11 @@ fn build(mut value: Value, document: &Node) -> Result<TasksFile, Problems> {
     };
     let mut problems = Vec::new();
     let backbone = match serde_json::from_value(value["backbone"].take()) {
-        Ok(BackboneForm::Name(arch)) => Some(BackboneSpec { arch, weights: None }),
+        Ok(BackboneForm::Name(arch)) => Some(BackboneSpec {
+            arch,
+            weights: None,
+            source: None,
+        }),
         Ok(BackboneForm::Full(spec)) => Some(spec),
         Err(error) => {
             problems.push(problem(Path::default().key("backbone"), error));

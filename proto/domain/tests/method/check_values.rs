@@ -1,6 +1,6 @@
 //! METHOD's own tables, to the digits printed there.
 
-use nettailor_domain::architecture::{Architecture, BlockCosts, ComplexityForm, CostVector};
+use nettailor_domain::architecture::{Architecture, BlockCosts, ComplexityForm};
 use nettailor_domain::backbone::{Backbone, BackboneName};
 use nettailor_domain::units::Cost;
 
@@ -95,7 +95,7 @@ fn expected_complexity_at_the_initial_scores() {
     for (subject, [product_true, product_paper, paper_paper]) in SUBJECTS.into_iter().zip(rows) {
         let backbone = subject.backbone();
         let student = Architecture::new(&backbone, 3);
-        let ours = BlockCosts::new(&student, &backbone, subject.input, CostVector::Flops);
+        let ours = BlockCosts::counted(&student, &backbone, subject.input, |cost| cost.flops as f64);
         let paper = subject.paper_costs(&student);
         let value = |form, costs: &BlockCosts| student.expected_complexity(form, costs).0;
         let name = subject.name;

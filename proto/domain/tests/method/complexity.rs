@@ -1,6 +1,7 @@
 //! Expected complexity: the published implementation's formula on our attention and costs, and our two forms' gradients.
 
-use nettailor_domain::architecture::{Architecture, BlockCosts, ComplexityForm, CostVector, Gradient};
+use nettailor_domain::architecture::{Architecture, BlockCosts, ComplexityForm, Gradient};
+use nettailor_domain::units::Cost;
 use proptest::prelude::*;
 
 use crate::golden::{GoldenGradient, SUBJECTS, assert_all_close, assert_close};
@@ -180,8 +181,14 @@ fn one_hot() -> impl Strategy<Value = Architecture> {
         })
 }
 
-fn costs_of(architecture: &Architecture, vector: CostVector) -> BlockCosts {
-    BlockCosts::new(architecture, &architecture.backbone.describe(), 64, vector)
+/// What a cost vector takes of a count.
+type Measure = fn(Cost) -> f64;
+
+const FLOPS: Measure = |cost| cost.flops as f64;
+const PARAMS: Measure = |cost| cost.params as f64;
+
+fn costs_of(architecture: &Architecture, measure: Measure) -> BlockCosts {
+    BlockCosts::counted(architecture, &architecture.backbone.describe(), 64, measure)
 }
 
 proptest! {
@@ -189,7 +196,7 @@ proptest! {
 
     #[test]
     fn gradients_are_those_of_finite_differences(student in any_pruned(), form in prop::sample::select(&FORMS[..])) {
-        let costs = costs_of(&student, CostVector::Flops);
+        let costs = costs_of(&student, FLOPS);
         let (_, gradient) = student.expected_complexity(form, &costs);
         let gradient = on_scores(&student, &gradient);
         for (l, layer) in gradient.iter().enumerate() {
@@ -212,7 +219,7 @@ proptest! {
 
     #[test]
     fn removed_blocks_have_no_gradient(student in any_pruned(), form in prop::sample::select(&FORMS[..])) {
-        let (_, gradient) = student.expected_complexity(form, &costs_of(&student, CostVector::Params));
+        let (_, gradient) = student.expected_complexity(form, &costs_of(&student, PARAMS));
         for (layer, gradient) in student.layers.iter().zip(&gradient) {
             for (block, gradient) in layer.blocks.iter().zip(gradient) {
                 prop_assert!(block.kept() || *gradient == 0.0);
@@ -222,8 +229,8 @@ proptest! {
 
     #[test]
     fn product_lies_between_nothing_and_everything(student in any_pruned()) {
-        for vector in [CostVector::Flops, CostVector::Params] {
-            let costs = costs_of(&student, vector);
+        for measure in [FLOPS, PARAMS] {
+            let costs = costs_of(&student, measure);
             let kept = student.layers.iter().zip(&costs.0).flat_map(|(layer, costs)| layer.blocks.iter().zip(costs));
             let everything: f64 = kept.filter(|(block, _)| block.kept()).map(|(_, cost)| cost).sum();
             let (value, _) = student.expected_complexity(ComplexityForm::Product, &costs);
@@ -235,7 +242,7 @@ proptest! {
 proptest! {
     #[test]
     fn product_equals_the_true_cost_at_one_hot_attention(student in one_hot()) {
-        let costs = costs_of(&student, CostVector::Flops);
+        let costs = costs_of(&student, FLOPS);
         let cost = true_cost(&student, &costs);
         // Once what nobody listens to is pruned away, the equality is exact.
         let ignored = student.attention().iter().filter(|layer| layer[0] < 0.5).count();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nettailor_domain::architecture::{Architecture, BlockCosts, CostVector, Fate};
+use nettailor_domain::architecture::{Architecture, BlockCosts, Fate};
 use nettailor_domain::backbone::{Backbone, BackboneName};
 use nettailor_domain::units::Cost;
 use serde::Deserialize;
@@ -77,7 +77,8 @@ impl Subject {
     /// Our FLOPs costs, normalised with the paper's stem instead of the true one.
     pub(crate) fn paper_costs(&self, architecture: &Architecture) -> BlockCosts {
         let backbone = self.backbone();
-        let BlockCosts(mut layers) = BlockCosts::new(architecture, &backbone, self.input, CostVector::Flops);
+        let BlockCosts(mut layers) =
+            BlockCosts::counted(architecture, &backbone, self.input, |cost| cost.flops as f64);
         let scale = backbone.cost(self.input).flops as f64 / self.paper_flops() as f64;
         layers.iter_mut().flatten().for_each(|cost| *cost *= scale);
         BlockCosts(layers)
