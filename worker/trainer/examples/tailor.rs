@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! cargo run --release -p nettailor-trainer --example tailor -- \
-//!     BACKBONE.safetensors ARCHIVE.tar CLASSES OUT_DIR THREADS TASK.json
+//!     BACKBONE.safetensors ARCHIVE.tar CLASSES OUT_DIR THREADS TASKS.yaml NAME
 //! ```
-//! CLASSES is a comma-separated list in label order; TASK.json one entry of a tasks file's `tasks`. Stages that OUT_DIR
-//! already holds are not run again. It ends before `select`: settings are tuned on held-out images, never on the test split.
+//! CLASSES is a comma-separated list in label order; NAME a task of the tasks file. Stages that OUT_DIR already holds are
+//! not run again. It ends before `select`: settings are tuned on held-out images, never on the test split.
 
 #![allow(clippy::print_stdout, reason = "an example's output")]
 
@@ -15,10 +15,14 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use nettailor_collective::Solo;
 use nettailor_domain::architecture::{Selection, select};
-use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::stage::{PlannedStage, StageOutcome, StageResult, StageWork, plan};
-use nettailor_domain::task::{TaskInputs, TaskSpec};
-use nettailor_domain::trainer::{Assignment, ParentInput, Progress, TrainerEvent, WEIGHTS_FILE};
+use nettailor_domain::stage::{
+    FrontierPoint, Infeasible, PlannedStage, StageOutcome, StageResult, StageWork, Tailored, plan,
+};
+use nettailor_domain::task::{BackboneInput, DataInput, TaskInputs};
+use nettailor_domain::taskfile::TasksFile;
+use nettailor_domain::trainer::{
+    Assignment, BackboneFile, ParentInput, Progress, TrainerEvent, WEIGHTS_FILE,
+};
 use nettailor_trainer::runtime::{self, Clock};
 use nettailor_trainer::{stages, weights};
 
@@ -31,8 +35,8 @@ struct Files {
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [backbone, archive, classes, out, threads, task] = arguments.as_slice() else {
-        bail!("usage: tailor BACKBONE.safetensors ARCHIVE.tar CLASSES OUT_DIR THREADS TASK.json");
+    let [backbone, archive, classes, out, threads, tasks, name] = arguments.as_slice() else {
+        bail!("usage: tailor BACKBONE.safetensors ARCHIVE.tar CLASSES OUT_DIR THREADS TASKS.yaml NAME");
     };
     let files = Files {
         backbone: backbone.into(),
@@ -41,14 +45,18 @@ fn main() -> anyhow::Result<()> {
         threads: threads.parse().context("THREADS is a number")?,
     };
     let device = runtime::prepare(files.threads);
-    let task: TaskSpec = serde_json::from_slice(&std::fs::read(task)?).context("TASK.json is not a task")?;
+    let TasksFile { backbone, tasks } = TasksFile::parse(&std::fs::read_to_string(tasks)?)?;
+    let task = tasks.iter().find(|task| task.name.as_str() == name);
+    let task = task.with_context(|| format!("no task {name}"))?;
     let inputs = TaskInputs {
-        backbone: weights::digest(&files.backbone)?,
-        data: weights::digest(&files.archive)?,
-        classes: classes.split(',').map(str::to_owned).collect(),
+        backbone: BackboneInput::Weights(weights::digest(&files.backbone)?),
+        data: DataInput {
+            archive: weights::digest(&files.archive)?,
+            classes: classes.split(',').map(str::to_owned).collect(),
+        },
     };
     let mut done: Vec<(PlannedStage, StageResult)> = Vec::new();
-    for stage in plan(BackboneName::Lite0, &task, &inputs) {
+    for stage in plan(backbone.arch, task, &inputs) {
         if let StageWork::Select { tolerance } = stage.spec.work {
             println!("chosen: {:?}", chosen(tolerance, &done)?);
             break;
@@ -70,7 +78,10 @@ fn chosen(tolerance: f64, done: &[(PlannedStage, StageResult)]) -> anyhow::Resul
         _ => None,
     });
     let teacher = teacher.context("no teacher")?;
-    let scores: Vec<_> = outcomes().filter_map(StageOutcome::candidate_score).collect();
+    let scores: Vec<_> = outcomes()
+        .flat_map(StageOutcome::frontier)
+        .map(FrontierPoint::score)
+        .collect();
     select(&scores, teacher, tolerance).context("every candidate is infeasible")
 }
 
@@ -91,7 +102,10 @@ fn run(
         .filter(|(parent, _)| stage.parents.contains(&parent.key));
     let assignment = Assignment {
         spec: stage.spec.clone(),
-        backbone: files.backbone.clone(),
+        backbone: Some(BackboneFile {
+            path: files.backbone.clone(),
+            digest: weights::digest(&files.backbone)?,
+        }),
         data: files.archive.clone(),
         parents: parents
             .map(|(parent, result)| ParentInput {
@@ -149,6 +163,22 @@ fn line(p: &Progress) -> String {
     )
 }
 
+fn place(point: &FrontierPoint) -> String {
+    let share = |part: u64, whole: u64| 100.0 * part as f64 / whole as f64;
+    let FrontierPoint {
+        k,
+        counts,
+        held_out,
+        epochs,
+    } = point;
+    format!(
+        "candidate {k:2} held out {held_out} after {epochs} epochs, FLOPs {:.1} %, params {:.1} %, task params {}",
+        share(counts.active_flops, counts.backbone.flops),
+        share(counts.active_params, counts.backbone.params),
+        counts.task_params,
+    )
+}
+
 fn describe(result: &StageResult) -> String {
     let what = match &result.outcome {
         StageOutcome::Teacher { held_out } => format!("teacher      held out {held_out}"),
@@ -167,23 +197,27 @@ fn describe(result: &StageResult) -> String {
                 mains.join(" ")
             )
         }
-        StageOutcome::Candidate {
-            k,
-            architecture,
-            counts,
-            held_out,
+        StageOutcome::Source { held_out } => format!("source       held out {held_out}"),
+        StageOutcome::Candidate(Tailored { point, architecture }) => format!(
+            "{}, mains {:?}, proxies {}",
+            place(point),
+            architecture.kept_mains(),
+            architecture.kept_proxies()
+        ),
+        StageOutcome::Infeasible(Infeasible { k, reason }) => format!("candidate {k:2} infeasible: {reason}"),
+        StageOutcome::Search {
+            frontier,
+            infeasible,
+            selection,
+            ..
         } => {
-            let share = |part: u64, whole: u64| 100.0 * part as f64 / whole as f64;
-            format!(
-                "candidate {k:2} held out {held_out}, FLOPs {:.1} %, params {:.1} %, task params {}, mains {:?}, proxies {}",
-                share(counts.active_flops, counts.backbone.flops),
-                share(counts.active_params, counts.backbone.params),
-                counts.task_params,
-                architecture.kept_mains(),
-                architecture.kept_proxies()
-            )
+            let points = frontier.iter().map(place);
+            let others = infeasible
+                .iter()
+                .map(|rung| format!("candidate {:2} infeasible", rung.k));
+            let lines: Vec<String> = points.chain(others).collect();
+            format!("search       {selection:?}\n{}", lines.join("\n"))
         }
-        StageOutcome::Infeasible { k, reason } => format!("candidate {k:2} infeasible: {reason}"),
         StageOutcome::Select { selection, .. } => format!("select       {selection:?}"),
     };
     format!("{what}; {:.1} s", result.seconds)

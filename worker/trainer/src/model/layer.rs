@@ -31,6 +31,8 @@ pub struct Layer {
     pub main: Option<Block>,
     /// The kept proxies.
     pub skips: Vec<Skip>,
+    /// Indices of the main block's tensors.
+    pub universal: Range<usize>,
     /// Indices of the proxies' tensors.
     pub own: Range<usize>,
     activation: Activation,
@@ -53,13 +55,14 @@ impl Layer {
             .filter(|(_, (block, _))| block.kept())
             .map(|(index, (block, shape))| (index + 1, block.source, shape))
             .collect();
+        let first = builder.position();
         let main = if plan.blocks[0].kept() {
             Some(&backbone.blocks[number - 1])
         } else {
             None
         };
         let main = main
-            .map(|spec| Block::new(builder, spec, backbone.bn_eps))
+            .map(|spec| builder.block(|builder| Block::new(builder, spec, backbone.bn_eps)))
             .transpose()?;
         let start = builder.position();
         let skips = shapes
@@ -77,6 +80,7 @@ impl Layer {
             number,
             main,
             skips,
+            universal: first..start,
             own: start..builder.position(),
             activation: backbone.node_activation,
         })

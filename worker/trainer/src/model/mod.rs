@@ -7,6 +7,7 @@
 
 pub mod block;
 mod init;
+pub mod latency;
 pub mod layer;
 pub mod network;
 pub mod unit;

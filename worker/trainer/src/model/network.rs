@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use nettailor_domain::architecture::Architecture;
 use nettailor_domain::backbone::Backbone;
+use nettailor_domain::task::BnMode;
 use tch::{Kind, Tensor};
 
 use super::block::pool;
@@ -23,6 +24,8 @@ const CLASSIFIER_DEVIATION: f32 = 0.01;
 pub struct Recipe {
     /// [`Role::Frozen`] for a student, [`Role::Trained`] for a teacher.
     pub universal: Role,
+    /// What a task keeps of the frozen blocks' batch norms.
+    pub bn_mode: BnMode,
     /// Where missing tensors come from.
     pub origin: Origin,
     /// Classes to tell apart.
@@ -76,7 +79,7 @@ impl Network {
         weights: &Weights,
         recipe: Recipe,
     ) -> Result<Self, Error> {
-        let mut owner = Builder::new(weights, recipe.origin, recipe.universal, recipe.layout);
+        let mut owner = Builder::new(weights, &recipe);
         let builder = &mut owner;
         let epsilon = backbone.bn_eps;
         let stem = Unit::new(builder, &backbone.stem, epsilon)?;

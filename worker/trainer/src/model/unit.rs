@@ -68,10 +68,10 @@ impl Norm {
     fn universal(builder: &mut Builder<'_>, specs: &[TensorSpec; 4], epsilon: f64) -> Result<Self, Error> {
         let [weight, bias, mean, variance] = specs;
         Ok(Self {
-            weight: builder.universal(weight)?,
-            bias: builder.universal(bias)?,
-            mean: builder.universal_statistic(mean)?,
-            variance: builder.universal_statistic(variance)?,
+            weight: builder.universal_affine(weight, Init::Constant(1.0))?,
+            bias: builder.universal_affine(bias, Init::Constant(0.0))?,
+            mean: builder.universal_statistic(mean, Init::Constant(0.0))?,
+            variance: builder.universal_statistic(variance, Init::Constant(1.0))?,
             epsilon,
         })
     }
@@ -166,7 +166,8 @@ impl Unit {
     /// A part of the backbone.
     pub fn new(builder: &mut Builder<'_>, spec: &ConvBn, epsilon: f64) -> Result<Self, Error> {
         let [weight, norm @ ..] = spec.tensors();
-        let weight = builder.universal(&weight)?;
+        let fan_out = spec.out_channels / spec.groups * spec.kernel * spec.kernel;
+        let weight = builder.universal(&weight, Init::Normal((2.0 / fan_out as f32).sqrt()))?;
         let norm = Norm::universal(builder, &norm, epsilon)?;
         Ok(Self {
             spec: spec.clone(),

@@ -3,8 +3,10 @@
 use std::ops::Range;
 
 use nettailor_domain::backbone::TensorSpec;
+use nettailor_domain::task::BnMode;
 use tch::Tensor;
 
+use super::network::Recipe;
 use super::{Error, Init};
 use crate::device::Layout;
 use crate::weights::Weights;
@@ -87,6 +89,11 @@ pub enum Origin {
         /// The task's seed.
         seed: u64,
     },
+    /// Nothing is there yet: the backbone's own tensors are initialised, too.
+    Scratch {
+        /// The source's seed.
+        seed: u64,
+    },
     /// A finished network: the weights hold everything.
     Stored,
 }
@@ -98,6 +105,9 @@ pub struct Builder<'a> {
     layout: Layout,
     /// Role of the universal parameters: frozen in a student, trained in a teacher.
     universal: Role,
+    /// What a task keeps of the frozen blocks' batch norms, and whether this is a block.
+    bn_mode: BnMode,
+    in_block: bool,
     variables: Variables,
     problems: Vec<String>,
 }
@@ -107,12 +117,14 @@ const SHOWN: usize = 5;
 
 impl<'a> Builder<'a> {
     /// Takes tensors from `weights`, puts them on `layout`'s device.
-    pub fn new(weights: &'a Weights, origin: Origin, universal: Role, layout: Layout) -> Self {
+    pub fn new(weights: &'a Weights, recipe: &Recipe) -> Self {
         Self {
             weights,
-            origin,
-            layout,
-            universal,
+            origin: recipe.origin,
+            layout: recipe.layout,
+            universal: recipe.universal,
+            bn_mode: recipe.bn_mode,
+            in_block: false,
             variables: Variables::default(),
             problems: Vec::new(),
         }
@@ -123,14 +135,38 @@ impl<'a> Builder<'a> {
         self.variables.len()
     }
 
-    /// A parameter of the backbone; never initialised, it must be in the weights.
-    pub fn universal(&mut self, spec: &TensorSpec) -> Result<Tensor, Error> {
-        self.add(spec, self.universal, None)
+    /// Builds a universal block: a part of the backbone whose batch norms a task may train.
+    pub fn block<T>(&mut self, build: impl FnOnce(&mut Self) -> T) -> T {
+        self.in_block = true;
+        let built = build(self);
+        self.in_block = false;
+        built
     }
 
-    /// Running statistics that the backbone brings along.
-    pub fn universal_statistic(&mut self, spec: &TensorSpec) -> Result<Tensor, Error> {
-        self.add(spec, Role::Statistic, None)
+    /// A parameter of the backbone. It must be in the weights, but for a backbone that is trained from scratch.
+    pub fn universal(&mut self, spec: &TensorSpec, init: Init) -> Result<Tensor, Error> {
+        self.add(spec, self.universal, self.scratch(init))
+    }
+
+    /// Weight or bias of one of the backbone's batch norms.
+    pub fn universal_affine(&mut self, spec: &TensorSpec, init: Init) -> Result<Tensor, Error> {
+        let role = if self.bn_mode == BnMode::Affine && self.in_block {
+            Role::Trained
+        } else {
+            self.universal
+        };
+        self.add(spec, role, self.scratch(init))
+    }
+
+    /// Running statistics that the backbone brings along; the task's own unless it keeps the backbone's.
+    pub fn universal_statistic(&mut self, spec: &TensorSpec, init: Init) -> Result<Tensor, Error> {
+        let shared = self.universal == Role::Frozen && self.bn_mode == BnMode::Frozen;
+        let role = if shared { Role::Frozen } else { Role::Statistic };
+        self.add(spec, role, self.scratch(init))
+    }
+
+    fn scratch(&self, init: Init) -> Option<Init> {
+        matches!(self.origin, Origin::Scratch { .. }).then_some(init)
     }
 
     /// A parameter or statistic of the task.
@@ -154,7 +190,7 @@ impl<'a> Builder<'a> {
                 ));
                 return Ok(Tensor::f_zeros(&shape, tch::kind::FLOAT_CPU)?);
             }
-            (None, Some(init), Origin::Fresh { seed }) => {
+            (None, Some(init), Origin::Fresh { seed } | Origin::Scratch { seed }) => {
                 let values = init.values(seed, &spec.name, spec.shape.iter().product());
                 Tensor::f_from_slice(&values)?.f_view(&shape[..])?
             }

@@ -1,10 +1,13 @@
-//! Stage `candidate(k)`: remove k main blocks and everything that became useless, re-estimate statistics, retrain.
+//! Stage `candidate(k)`: remove k main blocks and everything that became useless, retrain what is left.
 
 use nettailor_domain::architecture::{Architecture, Gradient};
-use nettailor_domain::stage::StageOutcome;
+use nettailor_domain::stage::{FrontierPoint, Infeasible, StageOutcome, Tailored};
 use nettailor_domain::task::{CandidateSettings, StudentSettings};
+use nettailor_domain::units::Accuracy;
 
 use super::{Error, Stage, student};
+use crate::model::Network;
+use crate::step::Cohort;
 
 pub(super) fn run(
     stage: &mut Stage<'_>,
@@ -12,6 +15,32 @@ pub(super) fn run(
     settings: &CandidateSettings,
     losses: &StudentSettings,
 ) -> Result<StageOutcome, Error> {
+    let network = match pruned(stage, k, settings, losses)? {
+        Ok(network) => network,
+        Err(infeasible) => return Ok(StageOutcome::Infeasible(infeasible)),
+    };
+    let losses = settled(losses);
+    let teacher = student::taught(stage, &losses)?;
+    let mut learner = student::learner(network, &losses, &settings.training, &no_complexity, stage.gang)?;
+    let before = learner.network().variables.frozen_digest()?;
+    let mut cohort = Cohort::new(teacher.as_ref(), vec![&mut learner]);
+    let held_out = stage.train(&mut cohort, &settings.training)?[0];
+    let network = learner.into_network();
+    student::keep(stage, &network, before)?;
+    let epochs = settings.training.epochs;
+    Ok(StageOutcome::Candidate(Tailored {
+        point: stage.point(&network, k, &losses, held_out, epochs),
+        architecture: network.architecture,
+    }))
+}
+
+/// The student without k of its main blocks, with statistics estimated anew where no training will move them.
+pub(super) fn pruned(
+    stage: &mut Stage<'_>,
+    k: usize,
+    settings: &CandidateSettings,
+    losses: &StudentSettings,
+) -> Result<Result<Network, Infeasible>, Error> {
     let parent = stage.parent("student", |outcome| {
         matches!(outcome, StageOutcome::Student { .. })
     })?;
@@ -21,35 +50,49 @@ pub(super) fn run(
     let pruned = match architecture.prune(k, settings.proxy_threshold) {
         Ok(pruned) => pruned,
         Err(reason) => {
-            return Ok(StageOutcome::Infeasible {
-                k,
-                reason: reason.to_string(),
-            });
+            let reason = reason.to_string();
+            return Ok(Err(Infeasible { k, reason }));
         }
     };
-    let network = stage.tailored(pruned, parent)?;
-    let mode = student::mode(losses);
-    stage.estimate_statistics(
-        &network,
-        mode,
-        settings.bn_batches,
-        settings.training.batch_size as usize,
-    )?;
-    // The architecture is settled: no more pressure on its complexity.
-    let losses = StudentSettings {
+    let network = stage.tailored(pruned, losses.bn_mode, parent)?;
+    // Some tens of training steps replace the running statistics whatever they were: estimates would go unseen.
+    if settings.training.epochs == 0 {
+        let batch_size = settings.training.batch_size as usize;
+        stage.estimate_statistics(&network, student::mode(losses), settings.bn_batches, batch_size)?;
+    }
+    Ok(Ok(network))
+}
+
+/// The losses of a pruned network: its architecture is settled, so there is no more pressure on its complexity.
+pub(super) fn settled(losses: &StudentSettings) -> StudentSettings {
+    StudentSettings {
         gamma1: 0.0,
         ..losses.clone()
-    };
-    let unused = |_: &Architecture| (0.0, Gradient::new());
-    let (network, held_out) = student::train(stage, network, &losses, &settings.training, &unused)?;
-    let spec = &stage.assignment.spec;
-    let counts = network
-        .architecture
-        .counts(spec.classes.len() as u32, spec.reading.image_size);
-    Ok(StageOutcome::Candidate {
-        k,
-        architecture: network.architecture,
-        counts,
-        held_out,
-    })
+    }
+}
+
+/// Stands for E[C] where gamma1 is 0 and nobody asks.
+pub(super) fn no_complexity(_: &Architecture) -> (f64, Gradient) {
+    (0.0, Gradient::new())
+}
+
+impl Stage<'_> {
+    /// Where a candidate lies on the frontier.
+    pub(super) fn point(
+        &self,
+        network: &Network,
+        k: usize,
+        losses: &StudentSettings,
+        held_out: Accuracy,
+        epochs: u32,
+    ) -> FrontierPoint {
+        let spec = &self.assignment.spec;
+        let (classes, input) = (spec.classes.len() as u32, spec.reading.image_size);
+        FrontierPoint {
+            k,
+            counts: network.architecture.counts_under(losses.bn_mode, classes, input),
+            held_out,
+            epochs,
+        }
+    }
 }

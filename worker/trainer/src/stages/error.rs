@@ -1,5 +1,8 @@
 //! Why a stage failed, and what that means for the next attempt.
 
+use std::path::PathBuf;
+
+use nettailor_domain::stage::Infeasible;
 use nettailor_domain::trainer::{Failure, FailureClass};
 use tch::TchError;
 
@@ -26,9 +29,30 @@ pub enum Error {
         /// Which.
         what: &'static str,
     },
+    /// An assignment without the shared weights.
+    #[error("the assignment has no backbone weights, which this stage reads")]
+    NoBackbone,
     /// A `select` without a choice.
     #[error("the assignment has no selection to measure")]
     NoSelection,
+    /// The node's cache cannot be written.
+    #[error("the measured latencies cannot be kept in {path}: make room on the worker's cache disk")]
+    Cache {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Every rung of a search's ladder is infeasible.
+    #[error(
+        "no candidate leaves a network ({}): ask for smaller candidates.k or a lower proxy_threshold",
+        reasons(infeasible)
+    )]
+    NothingLeft {
+        /// The rungs.
+        infeasible: Vec<Infeasible>,
+    },
     /// The shared weights are not what they were.
     #[error("the frozen backbone changed during training; the result is discarded")]
     BackboneChanged,
@@ -46,9 +70,10 @@ impl Error {
             Self::Weights(weights::Error::Io { .. } | weights::Error::Digest { .. }) => {
                 FailureClass::Resources
             }
+            Self::Cache { .. } => FailureClass::Resources,
             Self::Weights(weights::Error::Format { .. } | weights::Error::Type { .. }) => FailureClass::Input,
             Self::Model(model::Error::Mismatch { .. }) => FailureClass::Input,
-            Self::Step(step::Error::Diverged { .. }) => FailureClass::Input,
+            Self::Step(step::Error::Diverged { .. }) | Self::NothingLeft { .. } => FailureClass::Input,
             Self::Step(step::Error::Gang(_)) => FailureClass::Lost,
             Self::Torch(error)
             | Self::Weights(weights::Error::Torch(error))
@@ -59,6 +84,7 @@ impl Error {
             Self::Model(model::Error::Disconnected)
             | Self::Step(step::Error::Model(_))
             | Self::NoParent { .. }
+            | Self::NoBackbone
             | Self::NoSelection
             | Self::BackboneChanged => FailureClass::Internal,
         }
@@ -80,6 +106,13 @@ impl Error {
             message,
         }
     }
+}
+
+fn reasons(infeasible: &[Infeasible]) -> String {
+    let reasons = infeasible
+        .iter()
+        .map(|rung| format!("k = {}: {}", rung.k, rung.reason));
+    reasons.collect::<Vec<_>>().join("; ")
 }
 
 /// libtorch reports a lack of memory in words only.

@@ -1,9 +1,13 @@
-//! The stages of a job, each a file: [`teacher`], [`student`], [`candidate`], [`select`]. They share one training loop
-//! ([`training`]) and one way of opening data, weights and reports ([`Stage`]).
+//! The stages of a job, each a file: [`source`], [`teacher`], [`student`], [`candidate`], [`search`], [`select`]. They
+//! share one training loop ([`training`]), one way of measuring block costs ([`costs`]) and one of opening data, weights
+//! and reports ([`Stage`]).
 
 mod candidate;
+mod costs;
 mod error;
+mod search;
 mod select;
+mod source;
 mod student;
 mod teacher;
 mod training;
@@ -12,7 +16,9 @@ use nettailor_collective::Collective;
 use nettailor_domain::architecture::Architecture;
 use nettailor_domain::backbone::{Backbone, Normalisation};
 use nettailor_domain::stage::{StageOutcome, StageWork};
+use nettailor_domain::task::BnMode;
 use nettailor_domain::trainer::{Assignment, Finished, ParentInput, WEIGHTS_FILE};
+use nettailor_domain::units::Accuracy;
 use tch::{Device, Tensor};
 
 use crate::data::{Batch, Dataset, Split};
@@ -49,19 +55,33 @@ pub fn run<'a>(
 ) -> Result<Finished, Error> {
     let mut stage = Stage::open(assignment, device, gang, Reporter::new(sink, clock))?;
     let outcome = match &assignment.spec.work {
+        StageWork::Source { training } => source::run(&mut stage, training)?,
         StageWork::Teacher { training } => teacher::run(&mut stage, training)?,
         StageWork::Student { max_skip, student } => student::run(&mut stage, *max_skip, student)?,
         StageWork::Candidate { k, settings, student } => candidate::run(&mut stage, *k, settings, student)?,
+        StageWork::Search {
+            ladder,
+            tolerance,
+            settings,
+            student,
+        } => search::run(&mut stage, ladder, *tolerance, settings, student)?,
         StageWork::Select { .. } => select::run(&mut stage)?,
     };
     // Whatever happened, the shared file is what it was.
-    weights::verify(&assignment.backbone, assignment.spec.backbone)?;
+    verify_backbone(assignment)?;
     let samples = [Split::Train, Split::HeldOut, Split::Test].map(|split| stage.data.len(split) as u64);
     Ok(Finished {
         outcome,
         samples,
         unreadable: stage.data.unreadable(),
     })
+}
+
+fn verify_backbone(assignment: &Assignment) -> Result<(), Error> {
+    match &assignment.backbone {
+        Some(file) => Ok(weights::verify(&file.path, file.digest)?),
+        None => Ok(()),
+    }
 }
 
 impl<'a> Stage<'a> {
@@ -73,7 +93,7 @@ impl<'a> Stage<'a> {
     ) -> Result<Self, Error> {
         let spec = &assignment.spec;
         let backbone = spec.arch.describe();
-        weights::verify(&assignment.backbone, spec.backbone)?;
+        verify_backbone(assignment)?;
         report.phase("reading data");
         let (reading, cache) = (&spec.reading, &assignment.cache_dir);
         let mut log = |text: &str| eprintln!("{text}");
@@ -98,16 +118,24 @@ impl<'a> Stage<'a> {
         })
     }
 
-    fn recipe(&self, universal: Role, origin: Origin) -> Recipe {
+    /// How this task's networks are built.
+    fn recipe(&self, universal: Role, bn_mode: BnMode, origin: Origin) -> Recipe {
         let spec = &self.assignment.spec;
         let (classes, input) = (spec.classes.len() as u32, spec.reading.image_size);
         Recipe {
             universal,
+            bn_mode,
             origin,
             classes,
             input,
             layout: self.layout,
         }
+    }
+
+    /// The shared weights.
+    fn backbone_weights(&self) -> Result<Weights, Error> {
+        let file = self.assignment.backbone.as_ref().ok_or(Error::NoBackbone)?;
+        Ok(Weights::read(&file.path)?)
     }
 
     /// The result of a parent whose outcome `choose` accepts.
@@ -124,6 +152,20 @@ impl<'a> Stage<'a> {
             .ok_or(Error::NoParent { what })
     }
 
+    /// The teacher's accuracy on the held-out split.
+    fn teacher_held_out(&self) -> Result<Accuracy, Error> {
+        let what = "teacher";
+        let found = self
+            .assignment
+            .parents
+            .iter()
+            .find_map(|parent| match parent.result.outcome {
+                StageOutcome::Teacher { held_out } => Some(held_out),
+                _ => None,
+            });
+        found.ok_or(Error::NoParent { what })
+    }
+
     /// The finished teacher, for evaluation.
     fn teacher(&self) -> Result<Network, Error> {
         let parent = self.parent("teacher", |outcome| {
@@ -131,18 +173,20 @@ impl<'a> Stage<'a> {
         })?;
         let weights = Weights::read(&parent.weights)?;
         let architecture = Architecture::backbone_only(&self.backbone);
-        let network = Network::new(architecture, &weights, self.recipe(Role::Frozen, Origin::Stored))?;
-        Ok(network.folded()?)
+        let recipe = self.recipe(Role::Frozen, BnMode::Task, Origin::Stored);
+        Ok(Network::new(architecture, &weights, recipe)?.folded()?)
     }
 
     /// A network of `architecture` over the frozen backbone, with the task's own tensors from `parent`.
-    fn tailored(&self, architecture: Architecture, parent: &ParentInput) -> Result<Network, Error> {
-        let weights = Weights::read(&self.assignment.backbone)?.overlaid(Weights::read(&parent.weights)?);
-        Ok(Network::new(
-            architecture,
-            &weights,
-            self.recipe(Role::Frozen, Origin::Stored),
-        )?)
+    fn tailored(
+        &self,
+        architecture: Architecture,
+        bn_mode: BnMode,
+        parent: &ParentInput,
+    ) -> Result<Network, Error> {
+        let weights = self.backbone_weights()?.overlaid(Weights::read(&parent.weights)?);
+        let recipe = self.recipe(Role::Frozen, bn_mode, Origin::Stored);
+        Ok(Network::new(architecture, &weights, recipe)?)
     }
 
     /// A batch as the network wants it: images `[n, 3, side, side]`, labels `[n]`.
@@ -169,12 +213,15 @@ impl<'a> Stage<'a> {
         )?)
     }
 
-    /// Leaves the whole network in the attempt's folder.
-    fn write_whole(&self, network: &Network) -> Result<(), Error> {
-        let all = network
-            .variables
-            .iter()
-            .map(|variable| (variable.name.as_str(), &variable.tensor));
+    /// Leaves the whole network in the attempt's folder, or as much of it as comes before its end: the backbone.
+    fn write_whole(&self, network: &Network, with_end: bool) -> Result<(), Error> {
+        let kept = if with_end {
+            network.variables.len()
+        } else {
+            network.end.start
+        };
+        let all = network.variables.iter().take(kept);
+        let all = all.map(|variable| (variable.name.as_str(), &variable.tensor));
         Ok(weights::write(
             &self.assignment.output_dir.join(WEIGHTS_FILE),
             all,

@@ -1,31 +1,34 @@
 //! Stage `student`: proxies, attention and classifier over the frozen backbone.
 
 use nettailor_collective::Collective;
-use nettailor_domain::architecture::{Architecture, BlockCosts};
+use nettailor_domain::architecture::Architecture;
 use nettailor_domain::stage::StageOutcome;
 use nettailor_domain::task::{BnMode, StudentSettings, TrainingSettings};
-use nettailor_domain::units::Accuracy;
 
 use super::{Error, Stage};
 use crate::model::{Mode, Network, Origin, Role, Statistics};
-use crate::step::{Complexity, LearnerSettings, SgdSettings, StudentLearner, StudentLoss};
-use crate::weights::Weights;
+use crate::step::{Cohort, Complexity, Pressure, StudentLearner, StudentLoss};
 
 pub(super) fn run(
     stage: &mut Stage<'_>,
     max_skip: usize,
     student: &StudentSettings,
 ) -> Result<StageOutcome, Error> {
-    let spec = &stage.assignment.spec;
-    let input = spec.reading.image_size;
     let architecture = Architecture::new(&stage.backbone, max_skip);
-    let costs = BlockCosts::new(&architecture, &stage.backbone, input, student.cost);
+    let weights = stage.backbone_weights()?;
+    let seed = stage.assignment.spec.seed;
+    let recipe = stage.recipe(Role::Frozen, student.bn_mode, Origin::Fresh { seed });
+    let network = Network::new(architecture, &weights, recipe)?;
+    let costs = stage.block_costs(&network, student)?;
     let form = student.complexity;
     let complexity = move |architecture: &Architecture| architecture.expected_complexity(form, &costs);
-    let weights = Weights::read(&stage.assignment.backbone)?;
-    let recipe = stage.recipe(Role::Frozen, Origin::Fresh { seed: spec.seed });
-    let network = Network::new(architecture, &weights, recipe)?;
-    let (network, held_out) = train(stage, network, student, &student.training, &complexity)?;
+    let teacher = taught(stage, student)?;
+    let mut learner = learner(network, student, &student.training, &complexity, stage.gang)?;
+    let before = learner.network().variables.frozen_digest()?;
+    let mut cohort = Cohort::new(teacher.as_ref(), vec![&mut learner]);
+    let held_out = stage.train(&mut cohort, &student.training)?[0];
+    let network = learner.into_network();
+    keep(stage, &network, before)?;
     let (expected_complexity, _) = complexity(&network.architecture);
     Ok(StageOutcome::Student {
         architecture: network.architecture,
@@ -37,7 +40,7 @@ pub(super) fn run(
 /// How batch norms work while a student trains.
 pub(super) fn mode(student: &StudentSettings) -> Mode {
     match student.bn_mode {
-        BnMode::Task => Mode::TRAIN,
+        BnMode::Task | BnMode::Affine => Mode::TRAIN,
         BnMode::Frozen => Mode {
             universal: Statistics::Running,
             ..Mode::TRAIN
@@ -45,44 +48,38 @@ pub(super) fn mode(student: &StudentSettings) -> Mode {
     }
 }
 
-/// Trains a student or candidate under `student`'s losses with `training`'s optimiser, checks that the backbone did not
-/// change, and leaves the task's tensors.
-pub(super) fn train(
-    stage: &mut Stage<'_>,
+/// The teacher, if the student's loss has hints.
+pub(super) fn taught(stage: &Stage<'_>, student: &StudentSettings) -> Result<Option<Network>, Error> {
+    (student.gamma2 != 0.0).then(|| stage.teacher()).transpose()
+}
+
+/// Trains `network` under `student`'s losses with `training`'s optimiser.
+pub(super) fn learner<'a>(
     network: Network,
     student: &StudentSettings,
     training: &TrainingSettings,
-    complexity: &Complexity<'_>,
-) -> Result<(Network, Accuracy), Error> {
-    let before = network.variables.frozen_digest()?;
-    let teacher = if student.gamma2 == 0.0 {
-        None
-    } else {
-        Some(stage.teacher()?)
-    };
-    let settings = LearnerSettings {
-        loss: StudentLoss {
-            gamma1: student.gamma1,
-            gamma2: student.gamma2,
-            hints: student.hints,
-            complexity,
-            budget: student.budget,
-        },
+    complexity: &'a Complexity<'a>,
+    gang: &'a dyn Collective,
+) -> Result<StudentLearner<'a>, Error> {
+    let loss = StudentLoss::new(student, training.label_smoothing, complexity);
+    let pressure = Pressure {
         gamma1_ramp: student.gamma1_ramp,
         score_rate: student.score_learning_rate,
-        sgd: SgdSettings {
-            momentum: training.momentum,
-            weight_decay: training.weight_decay,
-        },
         mode: mode(student),
     };
-    let gang: &dyn Collective = stage.gang;
-    let mut learner = StudentLearner::new(network, teacher, settings, gang);
-    let held_out = stage.train(&mut learner, training)?;
-    let network = learner.into_network();
+    Ok(StudentLearner::new(
+        network,
+        loss,
+        pressure,
+        training.into(),
+        gang,
+    )?)
+}
+
+/// Leaves a trained network's own tensors, after a look whether its frozen ones are what they were `before`.
+pub(super) fn keep(stage: &Stage<'_>, network: &Network, before: blake3::Hash) -> Result<(), Error> {
     if network.variables.frozen_digest()? != before {
         return Err(Error::BackboneChanged);
     }
-    stage.write_task(&network)?;
-    Ok((network, held_out))
+    stage.write_task(network)
 }

@@ -1,6 +1,6 @@
 //! The one training loop, and evaluation.
 
-use nettailor_domain::task::TrainingSettings;
+use nettailor_domain::task::{Schedule, TrainingSettings};
 use nettailor_domain::units::Accuracy;
 
 use super::{Error, Stage};
@@ -13,45 +13,72 @@ const EVALUATE_EVERY: u32 = 4;
 /// Images of an evaluation's batch: enough to keep the cores busy, little enough to need less memory than training.
 const EVALUATION_BATCH: usize = 64;
 
-/// Learning rate of epoch `epoch` (from 0): a tenth for every milestone passed.
-fn learning_rate(settings: &TrainingSettings, epoch: u32) -> f64 {
-    let passed = |share: &&f64| f64::from(epoch) >= **share * f64::from(settings.epochs) - 1e-9;
-    let milestones = settings.milestones.iter().filter(passed).count();
-    settings.learning_rate * 0.1f64.powi(milestones as i32)
+/// Learning rate of a step: `done` of all `steps` are behind it, and so are `epoch` epochs.
+fn learning_rate(settings: &TrainingSettings, epoch: u32, done: u64, steps: u64) -> f64 {
+    let share = match settings.schedule {
+        Schedule::Step => {
+            let passed = |share: &&f64| f64::from(epoch) >= **share * f64::from(settings.epochs) - 1e-9;
+            let milestones = settings.milestones.iter().filter(passed).count();
+            0.1f64.powi(milestones as i32)
+        }
+        Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done as f64 / steps as f64).cos()),
+    };
+    settings.learning_rate * share
 }
 
 impl Stage<'_> {
-    /// Trains for all epochs. Returns the held-out accuracy at the end.
+    /// Trains for all epochs. Returns each network's held-out accuracy at the end.
     pub(super) fn train(
         &mut self,
         learner: &mut dyn Learner,
         settings: &TrainingSettings,
-    ) -> Result<Accuracy, Error> {
+    ) -> Result<Vec<Accuracy>, Error> {
+        self.train_from(0, learner, settings)
+    }
+
+    /// The same with images in the order of the epochs from `first` on: for what has been trained before.
+    pub(super) fn train_from(
+        &mut self,
+        first: u32,
+        learner: &mut dyn Learner,
+        settings: &TrainingSettings,
+    ) -> Result<Vec<Accuracy>, Error> {
         let batch_size = settings.batch_size as usize;
         let steps = self.data.train_steps(batch_size) as u64 * u64::from(settings.epochs);
         self.report.start_training(settings.epochs, steps);
-        let mut held_out = Accuracy { correct: 0, total: 0 };
         let mut done = 0;
         for epoch in 0..settings.epochs {
             self.report.phase("training");
-            let rate = learning_rate(settings, epoch);
-            for batch in self.data.train_batches(epoch, batch_size) {
+            for batch in self.data.train_batches(first + epoch, batch_size) {
                 let batch = batch?;
                 let (images, labels) = self.tensors(&batch)?;
                 let at = Moment {
-                    learning_rate: rate,
+                    learning_rate: learning_rate(settings, epoch, done, steps),
                     progress: done as f64 / steps as f64,
                 };
                 let losses = learner.step(&images, &labels, at)?;
                 done += 1;
                 self.report.step(epoch + 1, batch.labels.len() as u64, losses);
             }
-            if (epoch + 1) % EVALUATE_EVERY == 0 || epoch + 1 == settings.epochs {
-                held_out = self.evaluate(learner.network(), Split::HeldOut)?;
-                self.report.held_out(held_out.fraction());
+            if (epoch + 1) % EVALUATE_EVERY == 0 && epoch + 1 < settings.epochs {
+                learner.exchange_averages()?;
+                self.held_out(learner)?;
+                learner.exchange_averages()?;
             }
         }
-        Ok(held_out)
+        learner.keep_averages()?;
+        self.held_out(learner)
+    }
+
+    /// Held-out accuracy of every network in training; the best is reported.
+    fn held_out(&mut self, learner: &dyn Learner) -> Result<Vec<Accuracy>, Error> {
+        let networks = learner.networks().into_iter();
+        let measured: Vec<Accuracy> = networks
+            .map(|network| self.evaluate(network, Split::HeldOut))
+            .collect::<Result<_, _>>()?;
+        let best = measured.iter().map(Accuracy::fraction).fold(0.0, f64::max);
+        self.report.held_out(best);
+        Ok(measured)
     }
 
     /// Accuracy on a split, in evaluation mode. A network that has diverged is refused: the loss of a step is looked at
@@ -111,23 +138,40 @@ impl Stage<'_> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_rate_falls_to_a_tenth_at_each_share_of_the_epochs() {
-        let settings = TrainingSettings {
+    fn settings(schedule: Schedule) -> TrainingSettings {
+        TrainingSettings {
             epochs: 12,
             batch_size: 32,
             learning_rate: 0.1,
+            schedule,
             milestones: vec![1.0 / 3.0, 2.0 / 3.0],
             momentum: 0.9,
             weight_decay: 0.0,
-        };
-        let rates: Vec<f64> = (0..12).map(|epoch| learning_rate(&settings, epoch)).collect();
+            label_smoothing: 0.0,
+            ema: 0.0,
+        }
+    }
+
+    #[test]
+    fn the_rate_falls_to_a_tenth_at_each_share_of_the_epochs() {
+        let settings = settings(Schedule::Step);
         for (epoch, expected) in [(0, 0.1), (3, 0.1), (4, 0.01), (7, 0.01), (8, 0.001), (11, 0.001)] {
-            assert!(
-                (rates[epoch] - expected).abs() < 1e-12,
-                "epoch {epoch}: {}",
-                rates[epoch]
-            );
+            let rate = learning_rate(&settings, epoch, 0, 1);
+            assert!((rate - expected).abs() < 1e-12, "epoch {epoch}: {rate}");
+        }
+    }
+
+    #[test]
+    fn a_cosine_falls_step_by_step_and_ignores_milestones() {
+        let settings = settings(Schedule::Cosine);
+        for (done, expected) in [
+            (0, 0.1),
+            (30, 0.1 * 0.853_553),
+            (60, 0.05),
+            (119, 0.1 * 0.000_171),
+        ] {
+            let rate = learning_rate(&settings, 11, done, 120);
+            assert!((rate - expected).abs() < 1e-6, "step {done}: {rate}");
         }
     }
 }

@@ -1,8 +1,11 @@
 //! One step of training: gradients, agreed on with the gang, applied.
 //!
 //! [`teacher`] trains a whole network on one autograd graph. [`student`] trains a task's own tensors on layer-local
-//! graphs ([`tape`]): every universal block is run exactly once, forward and backward. [`sgd`] applies what both find.
+//! graphs ([`tape`]): every universal block is run exactly once, forward and backward. [`cohort`] lets several students
+//! learn from the same batches under one teacher. [`sgd`] applies what they find, [`average`] smooths it.
 
+mod average;
+mod cohort;
 mod sgd;
 mod student;
 mod tape;
@@ -13,8 +16,11 @@ use tch::Tensor;
 
 use crate::model;
 
-pub use sgd::{ScoreSgd, Sgd, SgdSettings};
-pub use student::{LearnerSettings, StudentLearner, StudentLoss, gradients};
+use average::Averages;
+
+pub use cohort::Cohort;
+pub use sgd::{LearnerSettings, ScoreSgd, Sgd, SgdSettings};
+pub use student::{Pressure, StudentLearner, StudentLoss, gradients};
 pub use tape::Gradients;
 pub use teacher::TeacherLearner;
 
@@ -63,16 +69,24 @@ pub struct Moment {
     pub progress: f64,
 }
 
-/// Something that a training loop can train.
+/// Something that a training loop can train: one network, or several on the same batches.
 pub trait Learner {
-    /// One step on images `[n, 3, side, side]` with labels `[n]`.
+    /// One step on images `[n, 3, side, side]` with labels `[n]`. Losses are means over the networks.
     fn step(&mut self, images: &Tensor, labels: &Tensor, at: Moment) -> Result<Losses, Error>;
 
-    /// The network in training.
-    fn network(&self) -> &model::Network;
+    /// Puts the averages of what is trained in its place, and the other way round; nothing without averages. Called
+    /// before networks are evaluated, and again to train on.
+    fn exchange_averages(&mut self) -> Result<(), Error>;
+
+    /// Ends a run: the averages are what is kept, and a further run starts from them.
+    fn keep_averages(&mut self) -> Result<(), Error>;
+
+    /// The networks in training.
+    fn networks(&self) -> Vec<&model::Network>;
 }
 
-/// Cross-entropy of logits `[n, classes]`, mean over the batch.
-fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor, tch::TchError> {
-    logits.f_cross_entropy_loss(labels, None::<&Tensor>, tch::Reduction::Mean, -100, 0.0)
+/// Cross-entropy of logits `[n, classes]`, mean over the batch. `smoothing` spreads that share of each label's
+/// probability over all classes.
+fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor, tch::TchError> {
+    logits.f_cross_entropy_loss(labels, None::<&Tensor>, tch::Reduction::Mean, -100, smoothing)
 }

@@ -1,6 +1,7 @@
 //! Stochastic gradient descent with momentum: v = momentum v + gradient + decay w; w -= rate v.
 
 use nettailor_domain::architecture::Architecture;
+use nettailor_domain::task::TrainingSettings;
 use tch::Tensor;
 
 /// The constants of a run.
@@ -10,6 +11,33 @@ pub struct SgdSettings {
     pub momentum: f64,
     /// L2 penalty on the tensors (never on scores).
     pub weight_decay: f64,
+}
+
+/// What every kind of learner is told besides its loss.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LearnerSettings {
+    /// The optimiser's constants.
+    pub sgd: SgdSettings,
+    /// Decay per step of the moving average that is evaluated and kept; 0 for none.
+    pub ema: f64,
+}
+
+impl From<&TrainingSettings> for LearnerSettings {
+    fn from(settings: &TrainingSettings) -> Self {
+        let TrainingSettings {
+            momentum,
+            weight_decay,
+            ema,
+            ..
+        } = *settings;
+        Self {
+            sgd: SgdSettings {
+                momentum,
+                weight_decay,
+            },
+            ema,
+        }
+    }
 }
 
 /// The optimiser of a network's trained tensors.

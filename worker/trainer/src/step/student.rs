@@ -2,12 +2,12 @@
 
 use nettailor_collective::Collective;
 use nettailor_domain::architecture::Architecture;
-use nettailor_domain::task::Hints;
+use nettailor_domain::task::{HintScale, Hints, StudentSettings};
 use tch::{Kind, Tensor};
 
-use super::sgd::{ScoreSgd, Sgd, SgdSettings};
+use super::sgd::{LearnerSettings, ScoreSgd, Sgd};
 use super::tape::{Pull, Tape, defined};
-use super::{Complexity, Error, Gradients, Learner, Losses, Moment, cross_entropy};
+use super::{Averages, Complexity, Error, Gradients, Losses, Moment, cross_entropy};
 use crate::model::{Forward, Mode, Network};
 
 /// Weights of the loss's terms and what they are computed from.
@@ -18,13 +18,33 @@ pub struct StudentLoss<'a> {
     pub gamma2: f64,
     /// Which parameters a hint trains.
     pub hints: Hints,
+    /// In what a hint measures distance.
+    pub hint_scale: HintScale,
+    /// Temperature of the logits' distillation; without one their hint is a node's.
+    pub temperature: Option<f64>,
+    /// Share of each label's probability that is spread over all classes.
+    pub label_smoothing: f64,
     /// E[C] and its gradient.
     pub complexity: &'a Complexity<'a>,
     /// Expected complexity below which nothing is penalised.
     pub budget: Option<f64>,
 }
 
-impl StudentLoss<'_> {
+impl<'a> StudentLoss<'a> {
+    /// As a task asks for it, with gamma1 at its full height.
+    pub fn new(student: &StudentSettings, label_smoothing: f64, complexity: &'a Complexity<'a>) -> Self {
+        Self {
+            gamma1: student.gamma1,
+            gamma2: student.gamma2,
+            hints: student.hints,
+            hint_scale: student.hint_scale,
+            temperature: student.temperature,
+            label_smoothing,
+            complexity,
+            budget: student.budget,
+        }
+    }
+
     /// What is penalised, and by how much each attention contributes: max(0, E[C] - budget) and its gradient.
     fn penalty(&self, architecture: &Architecture) -> (f64, f64, Vec<Vec<f64>>) {
         let (value, mut gradient) = (self.complexity)(architecture);
@@ -34,6 +54,28 @@ impl StudentLoss<'_> {
             return (value, 0.0, gradient);
         }
         (value, excess, gradient)
+    }
+
+    /// What a mean square of differences to `target` is multiplied by.
+    fn scale(&self, target: &Tensor) -> Result<f64, tch::TchError> {
+        Ok(match self.hint_scale {
+            HintScale::Absolute => 1.0,
+            // A node that is the same everywhere has nothing to teach.
+            HintScale::Relative => 1.0 / (target.f_var(false)?.f_double_value(&[])? + 1e-6),
+        })
+    }
+
+    /// The hint on the logits: T^2 KL(teacher || student) at temperature T, mean over the batch; or their distance.
+    fn logits_hint(&self, logits: &Tensor, target: &Tensor) -> Result<Tensor, tch::TchError> {
+        let Some(temperature) = self.temperature else {
+            let distance = logits.f_mse_loss(target, tch::Reduction::Mean)?;
+            return distance.f_mul_scalar(self.scale(target)?);
+        };
+        let soft = |logits: &Tensor| logits.f_div_scalar(temperature)?.f_log_softmax(1, Kind::Float);
+        let (ours, theirs) = (soft(logits)?, soft(target)?);
+        // Sum over classes, mean over images; the gradient of both entropies but ours is 0.
+        let divergence = theirs.f_exp()?.f_mul(&theirs.f_sub(&ours)?)?.f_sum(Kind::Float)?;
+        divergence.f_mul_scalar(temperature * temperature / logits.size()[0] as f64)
     }
 }
 
@@ -55,10 +97,10 @@ pub fn gradients(
     // Head: the hint on the logits belongs to them as much as the labels do, and flows on.
     let last = tape.last()?;
     let logits = network.head(last, mode.for_batch(images.size()[0]))?;
-    let entropy = cross_entropy(&logits, labels)?;
+    let entropy = cross_entropy(&logits, labels, loss.label_smoothing)?;
     let mut objective = entropy.shallow_clone();
     if let Some(teacher) = teacher {
-        let distance = logits.f_mse_loss(&teacher.logits, tch::Reduction::Mean)?;
+        let distance = loss.logits_hint(&logits, &teacher.logits)?;
         hint_sum += distance.f_double_value(&[])?;
         objective = objective.f_add(&distance.f_mul_scalar(weight)?)?;
     }
@@ -100,8 +142,9 @@ pub fn gradients(
             });
         };
         let difference = x.f_sub(target)?;
-        hint_sum += difference.f_square()?.f_mean(Kind::Float)?.f_double_value(&[])?;
-        let hint = difference.f_mul_scalar(2.0 * weight / x.numel() as f64)?;
+        let scale = loss.scale(target)?;
+        hint_sum += scale * difference.f_square()?.f_mean(Kind::Float)?.f_double_value(&[])?;
+        let hint = difference.f_mul_scalar(scale * 2.0 * weight / x.numel() as f64)?;
         Ok(Pull {
             task,
             hint: Some(hint),
@@ -135,57 +178,112 @@ pub fn gradients(
 /// Trains a student or a candidate.
 pub struct StudentLearner<'a> {
     network: Network,
-    teacher: Option<Network>,
     gang: &'a dyn Collective,
-    settings: LearnerSettings<'a>,
+    loss: StudentLoss<'a>,
+    pressure: Pressure,
     trained: Vec<usize>,
     sgd: Sgd,
     scores: ScoreSgd,
+    averages: Option<Averages>,
 }
 
-/// How a [`StudentLearner`] trains.
-pub struct LearnerSettings<'a> {
-    /// The loss, with gamma1 at its full height.
-    pub loss: StudentLoss<'a>,
+/// How the expected complexity and its scores come into a [`StudentLearner`]'s steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pressure {
     /// Share of the steps over which gamma1 rises linearly from 0.
     pub gamma1_ramp: f64,
     /// Learning rate of the scores, as a share of the others'.
     pub score_rate: f64,
-    /// The optimiser's constants.
-    pub sgd: SgdSettings,
     /// How batch norms work.
     pub mode: Mode,
 }
 
 impl<'a> StudentLearner<'a> {
-    /// `teacher` is needed where gamma2 is not 0.
+    /// Trains what `network` has the role for under `loss`, with gamma1 at its full height.
     pub fn new(
         network: Network,
-        teacher: Option<Network>,
-        settings: LearnerSettings<'a>,
+        loss: StudentLoss<'a>,
+        pressure: Pressure,
+        settings: LearnerSettings,
         gang: &'a dyn Collective,
-    ) -> Self {
+    ) -> Result<Self, Error> {
         let trained = network.variables.trained(0..network.variables.len());
-        let tensors = trained
+        let tensors: Vec<Tensor> = trained
             .iter()
             .map(|index| network.variables.get(*index).tensor.shallow_clone())
             .collect();
+        let averages = Averages::new(settings.ema, &tensors, &network.architecture)?;
         let sgd = Sgd::new(settings.sgd, tensors);
         let scores = ScoreSgd::new(settings.sgd.momentum, &network.architecture);
-        Self {
+        Ok(Self {
             network,
-            teacher,
             gang,
-            settings,
+            loss,
+            pressure,
             trained,
             sgd,
             scores,
-        }
+            averages,
+        })
     }
 
     /// The network as trained so far.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The same, for good.
     pub fn into_network(self) -> Network {
         self.network
+    }
+
+    /// One step on a batch; `target` is the teacher's forward pass on the same images.
+    pub(super) fn step(
+        &mut self,
+        images: &Tensor,
+        labels: &Tensor,
+        target: Option<&Forward>,
+        at: Moment,
+    ) -> Result<Losses, Error> {
+        let ramp = if self.pressure.gamma1_ramp > 0.0 {
+            (at.progress / self.pressure.gamma1_ramp).min(1.0)
+        } else {
+            1.0
+        };
+        let loss = StudentLoss {
+            gamma1: ramp * self.loss.gamma1,
+            ..self.loss
+        };
+        let (losses, mut found) =
+            gradients(&self.network, images, labels, target, &loss, self.pressure.mode)?;
+        if !losses.total.is_finite() {
+            return Err(Error::Diverged { loss: losses.total });
+        }
+        let tensors = self.reduce(&mut found)?;
+        self.sgd.step(&tensors, at.learning_rate)?;
+        let score_rate = at.learning_rate * self.pressure.score_rate;
+        self.scores
+            .step(&mut self.network.architecture, &found.attention, score_rate);
+        if let Some(averages) = &mut self.averages {
+            averages.update(&self.network.architecture)?;
+        }
+        Ok(losses)
+    }
+
+    /// See [`super::Learner::exchange_averages`].
+    pub(super) fn exchange_averages(&mut self) -> Result<(), Error> {
+        if let Some(averages) = &mut self.averages {
+            averages.exchange(&mut self.network.architecture)?;
+        }
+        Ok(())
+    }
+
+    /// See [`super::Learner::keep_averages`].
+    pub(super) fn keep_averages(&mut self) -> Result<(), Error> {
+        if let Some(averages) = &mut self.averages {
+            averages.keep(&mut self.network.architecture)?;
+        }
+        Ok(())
     }
 
     /// Agrees on the gradients with the gang: the tensors', then the attention's as one tensor of its own.
@@ -209,47 +307,5 @@ impl<'a> StudentLearner<'a> {
             *value = mean;
         }
         Ok(tensors)
-    }
-}
-
-impl Learner for StudentLearner<'_> {
-    fn step(&mut self, images: &Tensor, labels: &Tensor, at: Moment) -> Result<Losses, Error> {
-        let teacher = match &self.teacher {
-            Some(teacher) if self.settings.loss.gamma2 != 0.0 => {
-                Some(tch::no_grad(|| teacher.forward(images, Mode::EVALUATE))?)
-            }
-            _ => None,
-        };
-        let settings = &self.settings;
-        let ramp = if settings.gamma1_ramp > 0.0 {
-            (at.progress / settings.gamma1_ramp).min(1.0)
-        } else {
-            1.0
-        };
-        let loss = StudentLoss {
-            gamma1: ramp * settings.loss.gamma1,
-            ..settings.loss
-        };
-        let (losses, mut found) = gradients(
-            &self.network,
-            images,
-            labels,
-            teacher.as_ref(),
-            &loss,
-            settings.mode,
-        )?;
-        if !losses.total.is_finite() {
-            return Err(Error::Diverged { loss: losses.total });
-        }
-        let tensors = self.reduce(&mut found)?;
-        self.sgd.step(&tensors, at.learning_rate)?;
-        let score_rate = at.learning_rate * self.settings.score_rate;
-        self.scores
-            .step(&mut self.network.architecture, &found.attention, score_rate);
-        Ok(losses)
-    }
-
-    fn network(&self) -> &Network {
-        &self.network
     }
 }

@@ -159,7 +159,7 @@ impl<'a> Tape<'a> {
         while let Some(tape) = self.layers.pop() {
             let number = self.layers.len() + 1;
             // Everything that reads node l has been walked: what its pools collected can flow into it.
-            self.unpool(number, &mut cotangents)?;
+            self.unpool(number, &mut cotangents, &mut gradients)?;
             let Some(node) = self.nodes[number].take() else {
                 continue;
             };
@@ -217,7 +217,11 @@ impl<'a> Tape<'a> {
             };
             match (key, &tape.main) {
                 (Some(key), _) => accumulate(cotangents.pools.entry(*key).or_default(), gradient)?,
-                (None, Some(main)) => self.flow(&main.value, layer.number - 1, gradient, cotangents)?,
+                (None, Some(main)) => {
+                    let own = self.network.variables.trained(layer.universal.clone());
+                    let source = layer.number - 1;
+                    self.flow(&main.value, source, gradient, cotangents, &own, gradients)?;
+                }
                 (None, None) => {}
             }
         }
@@ -225,7 +229,12 @@ impl<'a> Tape<'a> {
     }
 
     /// Lets what the pools of node `node` collected flow into it.
-    fn unpool(&mut self, node: usize, cotangents: &mut Cotangents) -> Result<(), Error> {
+    fn unpool(
+        &mut self,
+        node: usize,
+        cotangents: &mut Cotangents,
+        gradients: &mut Gradients,
+    ) -> Result<(), Error> {
         let mut keys: Vec<(usize, i64)> = self.pools.keys().filter(|key| key.0 == node).copied().collect();
         keys.sort_unstable();
         for key in keys {
@@ -235,13 +244,21 @@ impl<'a> Tape<'a> {
             let Some(gradient) = cotangents.pools.remove(&key).flatten() else {
                 continue;
             };
-            self.flow(&pooled.value, node, gradient, cotangents)?;
+            self.flow(&pooled.value, node, gradient, cotangents, &[], gradients)?;
         }
         Ok(())
     }
 
-    /// Through the graph that ends in `value` and starts at node `node`.
-    fn flow(&self, value: &Tensor, node: usize, cotangent: Tensor, to: &mut Cotangents) -> Result<(), Error> {
+    /// Through the graph that ends in `value`, starts at node `node` and trains the variables `own`.
+    fn flow(
+        &self,
+        value: &Tensor,
+        node: usize,
+        cotangent: Tensor,
+        to: &mut Cotangents,
+        own: &[usize],
+        gradients: &mut Gradients,
+    ) -> Result<(), Error> {
         let Some(source) = &self.nodes[node] else {
             return Ok(());
         };
@@ -249,9 +266,15 @@ impl<'a> Tape<'a> {
             // Nothing was computed (a source at its target's side): the value is the node.
             Some(cotangent)
         } else {
-            vector_jacobian(value, &cotangent, &[&source.leaf], false)?
-                .first()
-                .and_then(defined)
+            let variables = own.iter().map(|index| &self.network.variables.get(*index).tensor);
+            let leaf = source.leaf.requires_grad().then_some(&source.leaf);
+            let inputs: Vec<&Tensor> = variables.chain(leaf).collect();
+            let mut found = vector_jacobian(value, &cotangent, &inputs, false)?;
+            let on_source = found.split_off(own.len());
+            for (index, gradient) in own.iter().zip(&found) {
+                gradients.tensors[*index] = defined(gradient);
+            }
+            on_source.first().and_then(defined)
         };
         match flowed {
             Some(gradient) => Ok(accumulate(&mut to.nodes[node], gradient)?),

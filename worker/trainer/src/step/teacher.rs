@@ -3,34 +3,44 @@
 use nettailor_collective::Collective;
 use tch::Tensor;
 
-use super::sgd::{Sgd, SgdSettings};
+use super::sgd::Sgd;
 use super::tape::defined;
-use super::{Error, Learner, Losses, Moment, cross_entropy};
+use super::{Averages, Error, Learner, LearnerSettings, Losses, Moment, cross_entropy};
 use crate::model::{Mode, Network};
 
 /// Trains a whole network.
 pub struct TeacherLearner<'a> {
     network: Network,
     gang: &'a dyn Collective,
+    label_smoothing: f64,
     trained: Vec<Tensor>,
     sgd: Sgd,
+    averages: Option<Averages>,
 }
 
 impl<'a> TeacherLearner<'a> {
-    /// Trains every tensor of `network` that has the role for it.
-    pub fn new(network: Network, settings: SgdSettings, gang: &'a dyn Collective) -> Self {
+    /// Trains every tensor of `network` that has the role for it, under a cross-entropy with this label smoothing.
+    pub fn new(
+        network: Network,
+        settings: LearnerSettings,
+        label_smoothing: f64,
+        gang: &'a dyn Collective,
+    ) -> Result<Self, Error> {
         let indices = network.variables.trained(0..network.variables.len());
         let trained: Vec<Tensor> = indices
             .into_iter()
             .map(|index| network.variables.get(index).tensor.shallow_clone())
             .collect();
-        let sgd = Sgd::new(settings, trained.iter().map(Tensor::shallow_clone).collect());
-        Self {
+        let averages = Averages::new(settings.ema, &trained, &network.architecture)?;
+        let sgd = Sgd::new(settings.sgd, trained.iter().map(Tensor::shallow_clone).collect());
+        Ok(Self {
             network,
             gang,
+            label_smoothing,
             trained,
             sgd,
-        }
+            averages,
+        })
     }
 
     /// The network as trained so far.
@@ -44,7 +54,7 @@ impl Learner for TeacherLearner<'_> {
         let forward = self
             .network
             .forward(images, Mode::TRAIN.for_batch(images.size()[0]))?;
-        let loss = cross_entropy(&forward.logits, labels)?;
+        let loss = cross_entropy(&forward.logits, labels, self.label_smoothing)?;
         let value = loss.f_double_value(&[])?;
         if !value.is_finite() {
             return Err(Error::Diverged { loss: value });
@@ -55,6 +65,9 @@ impl Learner for TeacherLearner<'_> {
         let all: Vec<Tensor> = found.iter().flatten().map(Tensor::shallow_clone).collect();
         self.gang.all_reduce_mean(&all)?;
         self.sgd.step(&found, at.learning_rate)?;
+        if let Some(averages) = &mut self.averages {
+            averages.update(&self.network.architecture)?;
+        }
         Ok(Losses {
             total: value,
             cross_entropy: value,
@@ -63,7 +76,21 @@ impl Learner for TeacherLearner<'_> {
         })
     }
 
-    fn network(&self) -> &Network {
-        &self.network
+    fn exchange_averages(&mut self) -> Result<(), Error> {
+        if let Some(averages) = &mut self.averages {
+            averages.exchange(&mut self.network.architecture)?;
+        }
+        Ok(())
+    }
+
+    fn keep_averages(&mut self) -> Result<(), Error> {
+        if let Some(averages) = &mut self.averages {
+            averages.keep(&mut self.network.architecture)?;
+        }
+        Ok(())
+    }
+
+    fn networks(&self) -> Vec<&Network> {
+        vec![&self.network]
     }
 }

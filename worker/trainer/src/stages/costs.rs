@@ -1,0 +1,77 @@
+//! What a student's blocks cost, in the unit that its task asks for. Latencies are measured once for every backbone, skip,
+//! input, batch, device and number of threads, and kept in the node's cache.
+
+use std::path::{Path, PathBuf};
+
+use nettailor_domain::architecture::{BlockCosts, CostVector};
+use nettailor_domain::ids::Digest;
+use nettailor_domain::task::StudentSettings;
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Stage};
+use crate::model::{Network, latency};
+
+/// Folder of the node's cache.
+const FOLDER: &str = "latency";
+
+/// Seconds of what is always there, and of every block by layer, the main block first.
+#[derive(Debug, Serialize, Deserialize)]
+struct Measured {
+    fixed: f64,
+    blocks: Vec<Vec<f64>>,
+}
+
+impl Stage<'_> {
+    /// Costs of the blocks of `network`, an unpruned student.
+    pub(super) fn block_costs(
+        &mut self,
+        network: &Network,
+        student: &StudentSettings,
+    ) -> Result<BlockCosts, Error> {
+        let input = self.assignment.spec.reading.image_size;
+        let (architecture, backbone) = (&network.architecture, &self.backbone);
+        Ok(match student.cost {
+            CostVector::Flops => BlockCosts::counted(architecture, backbone, input, |cost| cost.flops as f64),
+            CostVector::Params => {
+                BlockCosts::counted(architecture, backbone, input, |cost| cost.params as f64)
+            }
+            CostVector::Latency => {
+                let Measured { fixed, blocks } = self.latencies(network, student.training.batch_size)?;
+                BlockCosts::measured(fixed, &blocks)
+            }
+        })
+    }
+
+    fn latencies(&mut self, network: &Network, batch: u32) -> Result<Measured, Error> {
+        let (input, threads) = (self.assignment.spec.reading.image_size, self.assignment.threads);
+        let (arch, max_skip) = (self.backbone.name, network.architecture.max_skip);
+        let key = format!(
+            "{arch} {max_skip} {input} {batch} {:?} {threads}",
+            self.layout.device
+        );
+        let name = format!("{}.json", Digest::of(key.as_bytes()));
+        let path = self.assignment.cache_dir.join(FOLDER).join(name);
+        if let Some(measured) = read(&path) {
+            return Ok(measured);
+        }
+        self.report.phase("measuring blocks");
+        let (fixed, blocks) = latency::blocks(network, input, batch)?;
+        let measured = Measured { fixed, blocks };
+        write(&path, &measured).map_err(|source| Error::Cache { path, source })?;
+        Ok(measured)
+    }
+}
+
+/// A kept measurement; a file that is damaged or of another form is measured anew.
+fn read(path: &Path) -> Option<Measured> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// The file appears complete: trainers of the same node may measure the same blocks at once.
+fn write(path: &Path, measured: &Measured) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let partial: PathBuf = path.with_extension(format!("{}.partial", std::process::id()));
+    std::fs::write(&partial, serde_json::to_vec(measured)?)?;
+    std::fs::rename(&partial, path)
+}

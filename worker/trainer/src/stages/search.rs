@@ -1,0 +1,140 @@
+//! Stage `search`: the leanest candidate that is accurate enough, at a quarter of the ladder's epochs.
+//!
+//! All candidates start from the same student and learn in rounds, from the same batches under one forward pass of the
+//! teacher. A round's learning rate falls to its end, so that accuracies after it mean something. After each round the
+//! leanest candidate that qualifies is settled: it and everything costlier needs no more training. Of the leaner ones
+//! those nearest to the threshold go on, also such as were passed over before.
+
+use nettailor_domain::architecture::select;
+use nettailor_domain::stage::{FrontierPoint, StageOutcome, Tailored};
+use nettailor_domain::task::{CandidateSettings, StudentSettings, TrainingSettings};
+use nettailor_domain::units::Accuracy;
+
+use super::{Error, Stage, candidate, student};
+use crate::step::{Cohort, StudentLearner};
+
+/// Rounds: share of the candidates that train, share of the epochs that they train for. For n candidates and e epochs:
+/// n e (1/16 + 1/32 + 3/64 + 1/16 + 3/64) = n e / 4; one candidate gets 7/8 of the epochs at most.
+const ROUNDS: [(f64, f64); 5] = [
+    (1.0, 1.0 / 16.0),
+    (1.0 / 2.0, 1.0 / 16.0),
+    (3.0 / 8.0, 1.0 / 8.0),
+    (1.0 / 4.0, 1.0 / 4.0),
+    (1.0 / 8.0, 3.0 / 8.0),
+];
+
+/// A candidate in the race.
+struct Runner<'a> {
+    learner: StudentLearner<'a>,
+    point: FrontierPoint,
+    before: blake3::Hash,
+}
+
+pub(super) fn run(
+    stage: &mut Stage<'_>,
+    ladder: &[usize],
+    tolerance: f64,
+    settings: &CandidateSettings,
+    losses: &StudentSettings,
+) -> Result<StageOutcome, Error> {
+    let teacher_held_out = stage.teacher_held_out()?;
+    let losses = candidate::settled(losses);
+    let (mut runners, mut infeasible) = (Vec::new(), Vec::new());
+    for &k in ladder {
+        match candidate::pruned(stage, k, settings, &losses)? {
+            Err(reason) => infeasible.push(reason),
+            Ok(network) => {
+                let point = stage.point(&network, k, &losses, Accuracy { correct: 0, total: 0 }, 0);
+                let before = network.variables.frozen_digest()?;
+                let training = &settings.training;
+                let learner =
+                    student::learner(network, &losses, training, &candidate::no_complexity, stage.gang)?;
+                runners.push(Runner {
+                    learner,
+                    point,
+                    before,
+                });
+            }
+        }
+    }
+    if runners.is_empty() {
+        return Err(Error::NothingLeft { infeasible });
+    }
+    let teacher = student::taught(stage, &losses)?;
+    let threshold = teacher_held_out.fraction() - tolerance;
+    let mut epoch = 0;
+    for (number, (share, length)) in ROUNDS.into_iter().enumerate() {
+        let points: Vec<FrontierPoint> = runners.iter().map(|runner| runner.point).collect();
+        let places = (share * runners.len() as f64).ceil() as usize;
+        let going = next(&points, threshold, places);
+        if going.is_empty() {
+            break;
+        }
+        let round = TrainingSettings {
+            epochs: ((length * f64::from(settings.training.epochs)).round() as u32).max(1),
+            ..settings.training.clone()
+        };
+        eprintln!(
+            "round {} of {}: k = {:?} for {} epochs",
+            number + 1,
+            ROUNDS.len(),
+            going.iter().map(|index| points[*index].k).collect::<Vec<_>>(),
+            round.epochs
+        );
+        let members: Vec<&mut StudentLearner<'_>> = runners
+            .iter_mut()
+            .enumerate()
+            .filter(|(index, _)| going.contains(index))
+            .map(|(_, runner)| &mut runner.learner)
+            .collect();
+        let mut cohort = Cohort::new(teacher.as_ref(), members);
+        let held_out = stage.train_from(epoch, &mut cohort, &round)?;
+        epoch += round.epochs;
+        for (index, held_out) in going.into_iter().zip(held_out) {
+            let point = &mut runners[index].point;
+            point.held_out = held_out;
+            point.epochs += round.epochs;
+        }
+    }
+    let frontier: Vec<FrontierPoint> = runners.iter().map(|runner| runner.point).collect();
+    let scores: Vec<_> = frontier.iter().map(FrontierPoint::score).collect();
+    let selection = select(&scores, teacher_held_out, tolerance).ok_or(Error::NoSelection)?;
+    let winner = runners.into_iter().find(|runner| runner.point.k == selection.k);
+    let Runner {
+        learner,
+        point,
+        before,
+    } = winner.ok_or(Error::NoSelection)?;
+    let network = learner.into_network();
+    student::keep(stage, &network, before)?;
+    Ok(StageOutcome::Search {
+        frontier,
+        infeasible,
+        selection,
+        tailored: Tailored {
+            point,
+            architecture: network.architecture,
+        },
+    })
+}
+
+/// Which candidates train next: of those leaner than the leanest that qualifies, at most `places` with the highest
+/// accuracy, those that never trained first. Ascending.
+fn next(points: &[FrontierPoint], threshold: f64, places: usize) -> Vec<usize> {
+    let cost = |point: &FrontierPoint| (point.counts.active_flops, point.counts.active_params);
+    let qualifies =
+        |point: &&FrontierPoint| point.epochs > 0 && point.held_out.fraction() >= threshold - 1e-12;
+    let settled = points.iter().filter(qualifies).map(cost).min();
+    let mut open: Vec<usize> = (0..points.len())
+        .filter(|index| settled.is_none_or(|settled| cost(&points[*index]) < settled))
+        .collect();
+    open.sort_by(|a, b| {
+        let (a, b) = (&points[*a], &points[*b]);
+        (a.epochs > 0)
+            .cmp(&(b.epochs > 0))
+            .then(b.held_out.fraction().total_cmp(&a.held_out.fraction()))
+    });
+    open.truncate(places);
+    open.sort_unstable();
+    open
+}

@@ -1,0 +1,52 @@
+//! Students that learn from the same batches: the teacher looks at each batch once for all of them.
+
+use tch::Tensor;
+
+use super::{Error, Learner, Losses, Moment, StudentLearner};
+use crate::model::{Mode, Network};
+
+/// One student or several, and the teacher that they share.
+pub struct Cohort<'a, 'n> {
+    teacher: Option<&'n Network>,
+    members: Vec<&'n mut StudentLearner<'a>>,
+}
+
+impl<'a, 'n> Cohort<'a, 'n> {
+    /// `teacher` is needed where gamma2 is not 0; there must be a member.
+    pub fn new(teacher: Option<&'n Network>, members: Vec<&'n mut StudentLearner<'a>>) -> Self {
+        Self { teacher, members }
+    }
+}
+
+impl Learner for Cohort<'_, '_> {
+    fn step(&mut self, images: &Tensor, labels: &Tensor, at: Moment) -> Result<Losses, Error> {
+        let target = self
+            .teacher
+            .map(|teacher| tch::no_grad(|| teacher.forward(images, Mode::EVALUATE)))
+            .transpose()?;
+        let mut mean = Losses::default();
+        let share = 1.0 / self.members.len() as f64;
+        for member in &mut self.members {
+            let losses = member.step(images, labels, target.as_ref(), at)?;
+            mean.total += share * losses.total;
+            mean.cross_entropy += share * losses.cross_entropy;
+            mean.hint += share * losses.hint;
+            mean.complexity += share * losses.complexity;
+        }
+        Ok(mean)
+    }
+
+    fn exchange_averages(&mut self) -> Result<(), Error> {
+        let mut members = self.members.iter_mut();
+        members.try_for_each(|member| member.exchange_averages())
+    }
+
+    fn keep_averages(&mut self) -> Result<(), Error> {
+        let mut members = self.members.iter_mut();
+        members.try_for_each(|member| member.keep_averages())
+    }
+
+    fn networks(&self) -> Vec<&Network> {
+        self.members.iter().map(|member| member.network()).collect()
+    }
+}

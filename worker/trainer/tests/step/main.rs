@@ -1,0 +1,12 @@
+//! The student's step against its definition, written naively.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is the test's report"
+)]
+
+mod averages;
+mod options;
+mod setting;
+mod student;
