@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::{Digest, StageKey};
 use nettailor_domain::stage::{PlannedStage, StageKind, StageWork, plan};
-use nettailor_domain::task::{
-    BackboneInput, DataInput, Search, SourceSettings, TaskInputs, TaskSpec,
-};
+use nettailor_domain::task::{BackboneInput, DataInput, Search, SourceSettings, TaskInputs, TaskSpec};
 
 use StageKind::{Candidate, Select, Source, Student, Teacher};
 
@@ -82,7 +80,10 @@ fn again(before: &[PlannedStage], changed: &[PlannedStage]) -> Vec<StageKind> {
 #[test]
 fn parents_come_first_and_in_the_order_of_the_graph() {
     let stages = plan(ARCH, &task("digits"), &weights());
-    assert_eq!(kinds(&stages), [Teacher, Student, Candidate(2), Candidate(4), Select]);
+    assert_eq!(
+        kinds(&stages),
+        [Teacher, Student, Candidate(2), Candidate(4), Select]
+    );
     assert_eq!(
         parents(&stages),
         [
@@ -93,7 +94,11 @@ fn parents_come_first_and_in_the_order_of_the_graph() {
             vec![Teacher, Candidate(2), Candidate(4)],
         ]
     );
-    assert!(stages.iter().all(|stage| stage.spec.backbone == Some(Digest::of(b"weights"))));
+    assert!(
+        stages
+            .iter()
+            .all(|stage| stage.spec.backbone == Some(Digest::of(b"weights")))
+    );
 }
 
 #[test]
@@ -127,11 +132,17 @@ fn a_search_stands_where_the_candidates_stood() {
     halving.tolerance_points = 1.0;
     for (inputs, before) in [(weights(), 0), (sourced(settings()), 1)] {
         let stages = plan(ARCH, &halving, &inputs);
-        assert_eq!(kinds(&stages)[before..], [Teacher, Student, StageKind::Search, Select]);
+        assert_eq!(
+            kinds(&stages)[before..],
+            [Teacher, Student, StageKind::Search, Select]
+        );
         let parents = parents(&stages);
         assert_eq!(parents[before + 2][before..], [Teacher, Student]);
         assert_eq!(parents[before + 3][before..], [Teacher, StageKind::Search]);
-        let StageWork::Search { ladder, tolerance, .. } = &stages[before + 2].spec.work else {
+        let StageWork::Search {
+            ladder, tolerance, ..
+        } = &stages[before + 2].spec.work
+        else {
             panic!("a search")
         };
         assert_eq!((&ladder[..], *tolerance), (&[2, 4][..], 0.01));

@@ -98,10 +98,17 @@ defaults: {data: {image_size: 64}, teacher: {epochs: 7}, seed: 5}
 tasks: [{name: digits, data: {path: digits}}]
 ";
     let source = parse(text).backbone.source.expect("a source");
-    let bare: SourceSettings = serde_json::from_str(r#"{"data": {"path": "s"}}"#).expect("complete by itself");
+    let bare: SourceSettings =
+        serde_json::from_str(r#"{"data": {"path": "s"}}"#).expect("complete by itself");
     assert_eq!((source.data.image_size, source.training.epochs), (96, 3));
-    assert_eq!((source.training.learning_rate, source.training.batch_size), (0.1, 64));
-    assert_eq!((bare.training.epochs, bare.data.image_size, bare.seed), (60, 224, 0));
+    assert_eq!(
+        (source.training.learning_rate, source.training.batch_size),
+        (0.1, 64)
+    );
+    assert_eq!(
+        (bare.training.epochs, bare.data.image_size, bare.seed),
+        (60, 224, 0)
+    );
     // What is said about tasks says nothing about it.
     let mut same = bare;
     (same.data.image_size, same.training.epochs) = (96, 3);
@@ -117,8 +124,14 @@ fn a_source_must_make_sense() {
             "2:41: backbone.source: expected either `weights` or a `source` to train them on, found both",
         ),
         ("source: {}", "2:33: backbone.source: missing key `data`"),
-        ("source: {data: {image_size: 64}}", "2:40: backbone.source.data: missing key `path`"),
-        ("source: images", "2:33: backbone.source: expected a mapping, found \"images\""),
+        (
+            "source: {data: {image_size: 64}}",
+            "2:40: backbone.source.data: missing key `path`",
+        ),
+        (
+            "source: images",
+            "2:33: backbone.source: expected a mapping, found \"images\"",
+        ),
         (
             "source: {data: {path: s}, training: {epochs: 0}}",
             "2:70: backbone.source.training.epochs: expected at least 1 (only candidates may go untrained), found 0",
@@ -149,7 +162,10 @@ fn a_source_must_make_sense() {
 
 #[test]
 fn what_may_be_none_at_all() {
-    let task = &parse(&with("max_skip: 0\n  candidates: {search: halving, training: {epochs: 0}}")).tasks[0];
+    let task = &parse(&with(
+        "max_skip: 0\n  candidates: {search: halving, training: {epochs: 0}}",
+    ))
+    .tasks[0];
     assert_eq!((task.max_skip, task.candidates.training.epochs), (0, 0));
     assert_eq!(task.candidates.search, Search::Halving);
     one(
