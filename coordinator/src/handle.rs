@@ -21,8 +21,9 @@ pub(crate) struct NewJob {
     pub(crate) arch: BackboneName,
     pub(crate) task: TaskSpec,
     pub(crate) inputs: TaskInputs,
-    /// Sizes of the blobs.
+    /// Size of the backbone's weights, or of the archive of its source's data.
     pub(crate) backbone_bytes: u64,
+    /// Size of the data archive.
     pub(crate) data_bytes: u64,
 }
 

@@ -92,8 +92,9 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use nettailor_domain::ids::Digest;
     use nettailor_domain::stage::plan;
-    use nettailor_domain::task::TaskInputs;
+    use nettailor_domain::task::{BackboneInput, DataInput, TaskInputs};
     use nettailor_domain::taskfile::TasksFile;
     use nettailor_domain::trainer::{Failure, FailureClass};
     use nettailor_scheduler::record::StageRecord;
@@ -105,9 +106,11 @@ mod tests {
         let text = "version: 1\nbackbone: lite0\ntasks:\n  - {name: digits, data: {path: digits}}\n";
         let task = TasksFile::parse(text).unwrap().tasks.remove(0);
         let inputs = TaskInputs {
-            backbone: nettailor_domain::ids::Digest::of(b"backbone"),
-            data: nettailor_domain::ids::Digest::of(b"data"),
-            classes: vec!["zero".into(), "one".into()],
+            backbone: BackboneInput::Weights(Digest::of(b"backbone")),
+            data: DataInput {
+                archive: Digest::of(b"data"),
+                classes: vec!["zero".into(), "one".into()],
+            },
         };
         let planned = plan(BackboneName::Lite0, &task, &inputs).remove(0);
         let attempt = Attempt {

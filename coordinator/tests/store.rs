@@ -9,7 +9,7 @@ use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::Digest;
 use nettailor_domain::model::BackboneRecord;
 use nettailor_domain::stage::{Artifact, plan};
-use nettailor_domain::task::TaskInputs;
+use nettailor_domain::task::{BackboneInput, DataInput, TaskInputs};
 use nettailor_domain::taskfile::TasksFile;
 use nettailor_scheduler::record::{JobRecord, JobState, Record, StageRecord, StageState};
 
@@ -18,9 +18,11 @@ fn submission(sequence: u64) -> Vec<Row> {
     let text = "version: 1\nbackbone: lite0\ntasks:\n  - {name: digits, data: {path: digits}}\n";
     let task = TasksFile::parse(text).expect("complete").tasks.remove(0);
     let inputs = TaskInputs {
-        backbone: Digest::of(b"backbone"),
-        data: Digest::of(&sequence.to_be_bytes()),
-        classes: vec!["zero".into(), "one".into()],
+        backbone: BackboneInput::Weights(Digest::of(b"backbone")),
+        data: DataInput {
+            archive: Digest::of(&sequence.to_be_bytes()),
+            classes: vec!["zero".into(), "one".into()],
+        },
     };
     let planned = plan(BackboneName::Lite0, &task, &inputs);
     let job = JobRecord {
@@ -146,18 +148,40 @@ fn a_directory_in_use_is_refused() {
 #[test]
 fn a_later_format_is_refused() {
     let folder = filled();
-    fs::write(folder.path().join("format"), "2\n").unwrap();
+    fs::write(folder.path().join("format"), "3\n").unwrap();
     let error = refusal(folder.path());
     assert!(
         matches!(
             error,
             Error::Newer {
-                found: 2,
-                known: 1,
+                found: 3,
+                known: 2,
                 ..
             }
         ),
         "{error:?}"
+    );
+}
+
+#[test]
+fn an_earlier_format_is_refused_and_says_what_to_do() {
+    let folder = filled();
+    fs::write(folder.path().join("format"), "1\n").unwrap();
+    let error = refusal(folder.path());
+    assert!(
+        matches!(
+            error,
+            Error::Older {
+                found: 1,
+                known: 2,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert!(
+        error.to_string().contains("move it away to start empty"),
+        "{error}"
     );
 }
 

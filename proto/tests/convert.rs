@@ -6,13 +6,14 @@ use std::time::Duration;
 use nettailor_domain::architecture::{Architecture, Selection};
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::{Attempt, Digest, StageKey};
-use nettailor_domain::model::{Lineage, ModelAccuracy, ModelQuery, ModelRecord, SortKey};
+use nettailor_domain::model::{Lineage, ModelAccuracy, ModelLatency, ModelQuery, ModelRecord, SortKey};
 use nettailor_domain::session::{Offer, Order};
-use nettailor_domain::stage::{Artifact, StageOutcome, StageResult, plan};
-use nettailor_domain::task::TaskInputs;
+use nettailor_domain::stage::{Artifact, FrontierPoint, Latency, StageOutcome, StageResult, plan};
+use nettailor_domain::task::{BackboneInput, DataInput, SourceSettings, TaskInputs};
 use nettailor_domain::taskfile::TasksFile;
 use nettailor_domain::trainer::{Failure, FailureClass, Progress};
 use nettailor_domain::units::Accuracy;
+use nettailor_proto::convert::jobs::task_inputs;
 use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello};
 use nettailor_proto::status::{Code, Error};
 use nettailor_proto::v1;
@@ -111,28 +112,95 @@ fn what_agents_say_comes_back_unchanged() {
     }
 }
 
+fn data(name: &str) -> DataInput {
+    DataInput {
+        archive: Digest::of(name.as_bytes()),
+        classes: vec!["x".into(), "y".into()],
+    }
+}
+
+fn source() -> SourceSettings {
+    serde_json::from_str(r#"{"data": {"path": "s"}, "seed": 3}"#).unwrap()
+}
+
+#[test]
+fn inputs_come_back_with_the_source_of_the_tasks_file() {
+    let weights = BackboneInput::Weights(Digest::of(b"b"));
+    let trained = BackboneInput::Source {
+        settings: source(),
+        data: data("s"),
+    };
+    for (backbone, settings) in [(weights.clone(), None), (trained.clone(), Some(source()))] {
+        let inputs = TaskInputs {
+            backbone,
+            data: data("d"),
+        };
+        assert_eq!(task_inputs(inputs.clone().into(), settings.as_ref()), Ok(inputs));
+    }
+    let refused = |backbone, settings: Option<SourceSettings>| {
+        let inputs = TaskInputs {
+            backbone,
+            data: data("d"),
+        };
+        task_inputs(inputs.into(), settings.as_ref())
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        refused(weights, Some(source())),
+        "field `weights_digest`: the tasks file trains the backbone on a source: its data were expected instead"
+    );
+    assert_eq!(
+        refused(trained, None),
+        "field `source`: the tasks file has no source: the digest of the weights was expected instead"
+    );
+    let none = v1::TaskInputs {
+        backbone: None,
+        data: Some(data("d").into()),
+    };
+    let words = |error: nettailor_proto::convert::Error| error.to_string();
+    assert_eq!(
+        task_inputs(none, None).map_err(words),
+        Err("field `backbone` is missing".into())
+    );
+    let mut bare: v1::DataInput = data("s").into();
+    bare.classes.clear();
+    let bare = v1::TaskInputs {
+        backbone: Some(v1::task_inputs::Backbone::Source(bare)),
+        data: Some(data("d").into()),
+    };
+    assert_eq!(
+        task_inputs(bare, Some(&source())).map_err(words),
+        Err("field `source.classes`: a data set has at least one class".into())
+    );
+}
+
 #[test]
 fn what_the_coordinator_says_comes_back_unchanged() {
     let text = "version: 1\nbackbone: lite0\ntasks:\n  - {name: digits, data: {path: digits}}\n";
     let task = TasksFile::parse(text).unwrap().tasks.remove(0);
-    let inputs = TaskInputs {
-        backbone: Digest::of(b"b"),
-        data: Digest::of(b"d"),
-        classes: vec!["x".into(), "y".into()],
+    let stages = |backbone| {
+        let inputs = TaskInputs {
+            backbone,
+            data: data("d"),
+        };
+        plan(BackboneName::Lite0, &task, &inputs)
     };
-    assert_eq!(
-        TaskInputs::try_from(v1::TaskInputs::from(inputs.clone())),
-        Ok(inputs.clone())
-    );
-    let orders = plan(BackboneName::Lite0, &task, &inputs)
+    let settings = source();
+    let with_source = stages(BackboneInput::Source {
+        settings,
+        data: data("s"),
+    });
+    let orders = stages(BackboneInput::Weights(Digest::of(b"b")))
         .into_iter()
+        .chain(with_source)
         .map(|stage| Order {
             attempt: Attempt {
                 stage: stage.key,
                 number: 1,
             },
+            backbone: stage.spec.backbone.map(|_| artifact("backbone")),
             spec: stage.spec,
-            backbone: artifact("backbone"),
             data: artifact("data"),
             parents: vec![teacher()],
             selection: Some(Selection {
@@ -181,6 +249,24 @@ fn model() -> ModelRecord {
             test: accuracy(2),
             teacher_held_out: accuracy(3),
             teacher_test: accuracy(4),
+        },
+        frontier: [4, 6]
+            .map(|k| FrontierPoint {
+                k,
+                counts: architecture().counts(10, 64),
+                held_out: accuracy(90),
+                epochs: 7,
+            })
+            .to_vec(),
+        latency: ModelLatency {
+            network: Latency {
+                batch_1_ms: 1.5,
+                batch_32_ms: 31.0,
+            },
+            teacher: Latency {
+                batch_1_ms: 2.5,
+                batch_32_ms: 64.0,
+            },
         },
         weights: artifact("weights"),
         teacher: artifact("teacher"),
@@ -250,6 +336,9 @@ fn a_bad_field_is_named() {
     let mut bad = message();
     bad.weights.as_mut().unwrap().digest = String::new();
     assert_eq!(words(bad.try_into()), "field `weights.digest` is missing");
+    let mut bad = message();
+    bad.frontier[1].held_out = None;
+    assert_eq!(words(bad.try_into()), "field `frontier.held_out` is missing");
     let bad = v1::Model {
         architecture_json: b"{}".to_vec(),
         ..message()

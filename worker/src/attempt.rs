@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::future::{try_join_all, try_join3};
 use nettailor_artifacts::{ArtifactStore, Error as StoreError};
 use nettailor_domain::session::Order;
-use nettailor_domain::stage::{Artifact, StageOutcome, StageResult};
+use nettailor_domain::stage::{Artifact, StageResult};
 use nettailor_domain::trainer::{
-    Assignment, Failure, FailureClass, Finished, ParentInput, Progress, TrainerEvent, WEIGHTS_FILE,
+    Assignment, BackboneFile, Failure, FailureClass, Finished, ParentInput, Progress, TrainerEvent,
+    WEIGHTS_FILE,
 };
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
@@ -83,11 +84,10 @@ async fn execute(node: &Node, store: &ArtifactStore, order: Order, running: &mut
         })?;
     let finished = supervise(process, node.stop_grace, running).await?;
     let file = inputs.folder.path().join(WEIGHTS_FILE);
-    let weights = match &finished.outcome {
-        StageOutcome::Infeasible { .. } | StageOutcome::Select { .. } => None,
-        StageOutcome::Teacher { .. } | StageOutcome::Student { .. } | StageOutcome::Candidate { .. } => {
-            Some(keep_weights(node, store, &file, running).await?)
-        }
+    let weights = if finished.outcome.leaves_weights() {
+        Some(keep_weights(node, store, &file, running).await?)
+    } else {
+        None
     };
     Ok(Box::new(StageResult {
         outcome: finished.outcome,
@@ -123,31 +123,40 @@ struct Inputs {
 
 impl Inputs {
     async fn gather(node: &Node, store: &ArtifactStore, order: Order) -> Result<Self, Failure> {
-        let weights = order.parents.iter().map(|parent| {
+        let fetch = async |artifact: Artifact| {
+            let blob = node.cache.get(artifact, store).await;
+            blob.map_err(|error| resources(&error))
+        };
+        let backbone = async {
+            match order.backbone {
+                Some(artifact) => fetch(artifact).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let parents = order.parents.iter().map(async |parent| {
             let missing = || Failure {
                 class: FailureClass::Internal,
                 message: "the assignment names a parent without weights".to_owned(),
             };
-            parent.weights.ok_or_else(missing)
+            fetch(parent.weights.ok_or_else(missing)?).await
         });
-        let mut artifacts = vec![order.backbone, order.data];
-        for artifact in weights {
-            artifacts.push(artifact?);
-        }
-        let blobs = artifacts
-            .into_iter()
-            .map(|artifact| node.cache.get(artifact, store));
-        let pinned = try_join_all(blobs).await.map_err(|error| resources(&error))?;
+        let (backbone, data, parents) = try_join3(backbone, fetch(order.data), try_join_all(parents)).await?;
         let folder = tempfile::Builder::new()
             .prefix(&format!("{}-", order.attempt.to_string().replace('#', "-")))
             .tempdir_in(&node.attempts_dir)
             .map_err(|error| unusable(&node.attempts_dir, &error))?;
-        let parents = order.parents.into_iter().zip(&pinned[2..]);
+        let weights = order.backbone.zip(backbone.as_ref());
         let assignment = Assignment {
             spec: order.spec,
-            backbone: pinned[0].path().to_owned(),
-            data: pinned[1].path().to_owned(),
-            parents: parents
+            backbone: weights.map(|(artifact, blob)| BackboneFile {
+                path: blob.path().to_owned(),
+                digest: artifact.digest,
+            }),
+            data: data.path().to_owned(),
+            parents: order
+                .parents
+                .into_iter()
+                .zip(&parents)
                 .map(|(result, blob)| ParentInput {
                     result,
                     weights: blob.path().to_owned(),
@@ -169,7 +178,7 @@ impl Inputs {
         Ok(Self {
             folder,
             assignment: file,
-            _pinned: pinned,
+            _pinned: backbone.into_iter().chain([data]).chain(parents).collect(),
         })
     }
 }

@@ -2,16 +2,16 @@
 
 use std::cmp::Reverse;
 
-use nettailor_domain::architecture::{Selection, select};
+use nettailor_domain::architecture::{CandidateScore, Selection, select};
 use nettailor_domain::ids::{StageKey, WorkerId};
 use nettailor_domain::session::Order;
-use nettailor_domain::stage::{Artifact, StageOutcome, StageResult, StageWork};
+use nettailor_domain::stage::{Artifact, Infeasible, StageKind, StageOutcome, StageResult, StageWork};
 use nettailor_domain::trainer::{Failure, FailureClass};
 
 use crate::effect::Effect;
 use crate::jobs::teacher_held_out;
 use crate::scheduler::Scheduler;
-use crate::stage::{Pending, Place, Running, State, Wait};
+use crate::stage::{Pending, Place, Running, Stage, State, Wait};
 use crate::worker::Hold;
 
 impl Scheduler {
@@ -103,7 +103,7 @@ impl Scheduler {
         Order {
             attempt: stage.attempt(),
             spec: stage.planned.spec.clone(),
-            backbone: stage.backbone(),
+            backbone: self.backbone(key),
             data: stage.data(),
             parents: self.parent_results(key).into_iter().cloned().collect(),
             selection: self.choice(key).ok().flatten().map(|(selection, _)| selection),
@@ -111,76 +111,119 @@ impl Scheduler {
         }
     }
 
+    /// The backbone's weights that a stage reads: those that were submitted, or those that its source made.
+    pub(crate) fn backbone(&self, key: StageKey) -> Option<Artifact> {
+        let made = || self.parent(key, StageKind::Source)?.result()?.weights;
+        self.stages[&key].submitted_backbone().or_else(made)
+    }
+
+    /// A stage's parents, as far as they have results, in the order of the graph.
+    fn parents(&self, key: StageKey) -> impl Iterator<Item = (&Stage, &StageResult)> {
+        let parents = self.stages[&key].planned.parents.iter();
+        parents.filter_map(|parent| {
+            let stage = &self.stages[parent];
+            Some((stage, stage.result()?))
+        })
+    }
+
+    /// A stage's parent of this kind.
+    pub(crate) fn parent(&self, key: StageKey, kind: StageKind) -> Option<&Stage> {
+        let parents = self.stages[&key].planned.parents.iter();
+        parents
+            .map(|parent| &self.stages[parent])
+            .find(|stage| stage.kind() == kind)
+    }
+
     /// The results that the trainer reads: the teacher and the student as far as they are parents; for select the
-    /// teacher and the chosen candidate.
+    /// teacher and what left the chosen candidate. What a source made is the backbone.
     fn parent_results(&self, key: StageKey) -> Vec<&StageResult> {
-        let parents = &self.stages[&key].planned.parents;
-        let result = |key: &StageKey| self.stages[key].result();
-        match self.choice(key) {
-            Ok(Some((_, winner))) => parents
-                .iter()
-                .take(1)
-                .chain([&winner])
-                .filter_map(result)
-                .collect(),
-            Ok(None) | Err(_) => parents.iter().filter_map(result).collect(),
-        }
+        let winner = self.choice(key).ok().flatten().map(|(_, winner)| winner);
+        let read = |stage: &Stage| match stage.kind() {
+            StageKind::Source | StageKind::Select => false,
+            StageKind::Teacher | StageKind::Student => true,
+            StageKind::Candidate(_) | StageKind::Search => Some(stage.planned.key) == winner,
+        };
+        self.parents(key)
+            .filter_map(|(stage, result)| read(stage).then_some(result))
+            .collect()
     }
 
     /// What a stage reads from the artifact store.
     pub(crate) fn inputs(&self, key: StageKey) -> Vec<Artifact> {
-        let stage = &self.stages[&key];
         let weights = self
             .parent_results(key)
             .into_iter()
             .filter_map(|result| result.weights);
-        [stage.backbone(), stage.data()]
+        self.backbone(key)
             .into_iter()
+            .chain([self.stages[&key].data()])
             .chain(weights)
             .collect()
     }
 
-    /// The candidate that a select stage is to measure; `None` for other stages.
+    /// What a select stage is to measure: the choice, and the stage that left the chosen candidate; `None` for other
+    /// stages.
     ///
     /// # Errors
     /// No candidate is feasible.
     pub(crate) fn choice(&self, key: StageKey) -> Result<Option<(Selection, StageKey)>, Failure> {
-        let stage = &self.stages[&key];
-        let StageWork::Select { tolerance } = stage.planned.spec.work else {
+        let StageWork::Select { tolerance } = self.stages[&key].planned.spec.work else {
             return Ok(None);
         };
-        let mut scores = Vec::new();
-        let mut keys = Vec::new();
-        let mut infeasible = Vec::new();
-        for parent in stage.planned.parents.iter().skip(1) {
-            let Some(result) = self.stages[parent].result() else {
-                continue;
-            };
-            if let Some(score) = result.outcome.candidate_score() {
-                scores.push(score);
-                keys.push(*parent);
-            } else if let StageOutcome::Infeasible { k, reason } = &result.outcome {
-                infeasible.push(format!("k = {k}: {reason}"));
-            }
-        }
-        let teacher = stage
-            .planned
-            .parents
-            .first()
-            .and_then(|teacher| teacher_held_out(&self.stages[teacher]));
-        let selection = teacher.and_then(|teacher| select(&scores, teacher, tolerance));
-        let winner = selection.and_then(|s| {
-            scores
-                .iter()
-                .position(|score| score.k == s.k)
-                .map(|i| (s, keys[i]))
-        });
-        winner.map(Some).ok_or_else(|| Failure {
+        let chosen = match self.parent(key, StageKind::Search) {
+            Some(search) => searched(search),
+            None => self.choose(key, tolerance),
+        };
+        chosen.map(Some).ok_or_else(|| Failure {
             class: FailureClass::Input,
             message: format!(
                 "no candidate leaves a network ({}): ask for smaller candidates.k or a lower proxy_threshold",
-                infeasible.join("; ")
+                self.infeasible(key).join("; ")
             ),
         })
+    }
+
+    /// The choice among a select stage's candidates.
+    fn choose(&self, key: StageKey, tolerance: f64) -> Option<(Selection, StageKey)> {
+        let teacher = teacher_held_out(self.parent(key, StageKind::Teacher)?)?;
+        let (keys, scores): (Vec<StageKey>, Vec<CandidateScore>) = self
+            .parents(key)
+            .flat_map(|(stage, result)| {
+                let points = result.outcome.frontier().iter();
+                points.map(|point| (stage.planned.key, point.score()))
+            })
+            .unzip();
+        let selection = select(&scores, teacher, tolerance)?;
+        let winner = scores.iter().position(|score| score.k == selection.k)?;
+        Some((selection, keys[winner]))
+    }
+
+    /// Why a select stage's candidates leave no network, as far as they do not.
+    fn infeasible(&self, key: StageKey) -> Vec<String> {
+        let reason = |result: &StageResult| match &result.outcome {
+            StageOutcome::Infeasible(Infeasible { k, reason }) => Some(format!("k = {k}: {reason}")),
+            StageOutcome::Source { .. }
+            | StageOutcome::Teacher { .. }
+            | StageOutcome::Student { .. }
+            | StageOutcome::Candidate(_)
+            | StageOutcome::Search { .. }
+            | StageOutcome::Select { .. } => None,
+        };
+        self.parents(key)
+            .filter_map(|(_, result)| reason(result))
+            .collect()
+    }
+}
+
+/// The choice that a search made itself.
+fn searched(search: &Stage) -> Option<(Selection, StageKey)> {
+    match search.result()?.outcome {
+        StageOutcome::Search { selection, .. } => Some((selection, search.planned.key)),
+        StageOutcome::Source { .. }
+        | StageOutcome::Teacher { .. }
+        | StageOutcome::Student { .. }
+        | StageOutcome::Candidate(_)
+        | StageOutcome::Infeasible(_)
+        | StageOutcome::Select { .. } => None,
     }
 }

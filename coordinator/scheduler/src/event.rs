@@ -113,7 +113,7 @@ pub struct Submission {
     pub task: TaskSpec,
     /// Its inputs.
     pub inputs: TaskInputs,
-    /// Size of the backbone's blob, bytes.
+    /// Size of the blob that the backbone comes from, bytes: its weights, or the archive of its source's data.
     pub backbone_bytes: u64,
     /// Size of the data archive's blob, bytes.
     pub data_bytes: u64,

@@ -1,8 +1,8 @@
 //! Jobs end: published, failed or cancelled.
 
 use nettailor_domain::ids::StageKey;
-use nettailor_domain::model::{Lineage, ModelAccuracy, ModelRecord};
-use nettailor_domain::stage::StageOutcome;
+use nettailor_domain::model::{Lineage, ModelAccuracy, ModelLatency, ModelRecord};
+use nettailor_domain::stage::{FrontierPoint, StageKind, StageOutcome, StageResult};
 use nettailor_domain::units::Accuracy;
 
 use crate::effect::Effect;
@@ -47,77 +47,76 @@ impl Scheduler {
     /// checked for when they come in.
     fn model_of(&self, job: &JobRecord, version: u32) -> Option<ModelRecord> {
         let select_key = *job.stages.last()?;
-        let select = &self.stages[&select_key];
         let StageOutcome::Select {
-            selection,
             teacher_test,
             test,
-        } = select.result()?.outcome
-        else {
-            return None;
-        };
-        let (teacher_key, candidates) = select.planned.parents.split_first()?;
-        let winner_key = *candidates
-            .iter()
-            .find(|key| self.candidate_k(**key) == Some(selection.k))?;
-        let student_key = *self.stages[&winner_key].planned.parents.get(1)?;
-        let teacher = self.stages[teacher_key].result()?;
-        let winner = self.stages[&winner_key].result()?;
-        let StageOutcome::Teacher {
-            held_out: teacher_held_out,
-        } = teacher.outcome
-        else {
-            return None;
-        };
-        let StageOutcome::Candidate {
-            architecture,
-            counts,
-            held_out,
+            teacher_latency,
+            latency,
             ..
-        } = &winner.outcome
+        } = self.stages[&select_key].result()?.outcome
         else {
             return None;
         };
-        let seconds: f64 = job
-            .stages
-            .iter()
-            .filter_map(|key| self.stages[key].result())
-            .map(|r| r.seconds)
-            .sum();
-        let accuracy = ModelAccuracy {
-            held_out: *held_out,
-            test,
-            teacher_held_out,
-            teacher_test,
-        };
+        let (selection, winner_key) = self.choice(select_key).ok()??;
+        let teacher = self.parent(select_key, StageKind::Teacher)?;
+        let winner = self.stages[&winner_key].result()?;
+        let tailored = winner.outcome.tailored()?;
         Some(ModelRecord {
             task: job.task.name.clone(),
             version,
-            architecture: architecture.clone(),
-            counts: *counts,
+            architecture: tailored.architecture.clone(),
+            counts: tailored.point.counts,
             image_size: job.task.data.image_size,
-            classes: job.inputs.classes.clone(),
+            classes: job.inputs.data.classes.clone(),
             selection,
-            accuracy,
-            weights: winner.weights?,
-            teacher: teacher.weights?,
-            lineage: Lineage {
-                job: job.id.clone(),
-                backbone: job.inputs.backbone,
-                data: job.inputs.data,
-                stages: vec![*teacher_key, student_key, winner_key, select_key],
-                training_seconds: seconds.round() as u64,
+            accuracy: ModelAccuracy {
+                held_out: tailored.point.held_out,
+                test,
+                teacher_held_out: teacher_held_out(teacher)?,
+                teacher_test,
             },
+            frontier: self.frontier(job),
+            latency: ModelLatency {
+                network: latency,
+                teacher: teacher_latency,
+            },
+            weights: winner.weights?,
+            teacher: teacher.result()?.weights?,
+            lineage: self.lineage(job, winner_key)?,
             published_ms: self.now.wall_ms,
         })
     }
 
-    /// The k of a candidate that is done and feasible.
-    fn candidate_k(&self, key: StageKey) -> Option<usize> {
-        match self.stages[&key].result()?.outcome {
-            StageOutcome::Candidate { k, .. } => Some(k),
-            _ => None,
-        }
+    /// Every candidate that was trained for a job, by ascending k.
+    fn frontier(&self, job: &JobRecord) -> Vec<FrontierPoint> {
+        let mut points: Vec<FrontierPoint> = self
+            .results(job)
+            .flat_map(|result| result.outcome.frontier())
+            .copied()
+            .collect();
+        points.sort_by_key(|point| point.k);
+        points
+    }
+
+    /// Where the model of a job comes from whose chosen candidate was left by `winner`.
+    fn lineage(&self, job: &JobRecord, winner: StageKey) -> Option<Lineage> {
+        let led_to_it = |key: &StageKey| match self.stages[key].kind() {
+            StageKind::Source | StageKind::Teacher | StageKind::Student | StageKind::Select => true,
+            StageKind::Candidate(_) | StageKind::Search => *key == winner,
+        };
+        let seconds: f64 = self.results(job).map(|result| result.seconds).sum();
+        Some(Lineage {
+            job: job.id.clone(),
+            backbone: self.backbone(winner)?.digest,
+            data: job.inputs.data.archive,
+            stages: job.stages.iter().copied().filter(led_to_it).collect(),
+            training_seconds: seconds.round() as u64,
+        })
+    }
+
+    /// What the finished stages of a job found.
+    fn results(&self, job: &JobRecord) -> impl Iterator<Item = &StageResult> {
+        job.stages.iter().filter_map(|key| self.stages[key].result())
     }
 
     /// Gives a live job its end and lets go of its stages: those that no other live job asks for are stopped.
@@ -155,6 +154,11 @@ impl Scheduler {
 pub(crate) fn teacher_held_out(stage: &Stage) -> Option<Accuracy> {
     match stage.result()?.outcome {
         StageOutcome::Teacher { held_out } => Some(held_out),
-        _ => None,
+        StageOutcome::Source { .. }
+        | StageOutcome::Student { .. }
+        | StageOutcome::Candidate(_)
+        | StageOutcome::Infeasible(_)
+        | StageOutcome::Search { .. }
+        | StageOutcome::Select { .. } => None,
     }
 }

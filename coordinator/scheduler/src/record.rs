@@ -99,7 +99,7 @@ pub enum JobState {
 pub struct StageRecord {
     /// Its key, specification and parents.
     pub planned: PlannedStage,
-    /// Sizes of the backbone's and the data archive's blobs, bytes.
+    /// Sizes of the blobs that its specification names, bytes: the backbone's weights (0 without), the data archive.
     pub input_bytes: [u64; 2],
     /// Number of the latest attempt; 0 before the first. Only grows.
     pub attempts: u32,
@@ -108,7 +108,6 @@ pub struct StageRecord {
     /// Attempts lost with their worker while they ran since the stage was last asked for.
     pub losses: u32,
     /// Attempts that a worker gave back, or that never reached it, since the stage was last asked for.
-    #[serde(default)]
     pub returns: u32,
     /// Where it stands.
     pub state: StageState,

@@ -1,7 +1,8 @@
 //! Attempts end: what workers report about them.
 
+use nettailor_domain::architecture::Selection;
 use nettailor_domain::ids::{Attempt, StageKey, WorkerId};
-use nettailor_domain::stage::{StageKind, StageOutcome, StageResult};
+use nettailor_domain::stage::{FrontierPoint, Infeasible, StageOutcome, StageResult, StageWork, Tailored};
 use nettailor_domain::trainer::{Failure, FailureClass};
 
 use crate::effect::Effect;
@@ -99,31 +100,12 @@ impl Scheduler {
     /// What is wrong with a result of this stage; `None` if nothing.
     fn misfit(&self, key: StageKey, result: &StageResult) -> Option<String> {
         let kind = self.stages[&key].kind();
-        let chosen = || self.choice(key).ok().flatten().map(|(selection, _)| selection.k);
-        let (fits, found, leaves_weights) = match (&result.outcome, kind) {
-            (StageOutcome::Teacher { .. }, _) => (kind == StageKind::Teacher, "a teacher".into(), true),
-            (StageOutcome::Student { .. }, _) => (kind == StageKind::Student, "a student".into(), true),
-            (StageOutcome::Candidate { k, .. }, _) => {
-                (kind == StageKind::Candidate(*k), format!("candidate({k})"), true)
-            }
-            (StageOutcome::Infeasible { k, .. }, _) => (
-                kind == StageKind::Candidate(*k),
-                format!("infeasible candidate({k})"),
-                false,
-            ),
-            (StageOutcome::Select { selection, .. }, StageKind::Select) => (
-                chosen() == Some(selection.k),
-                format!("a measurement of candidate({})", selection.k),
-                false,
-            ),
-            (StageOutcome::Select { .. }, _) => (false, "a measurement".into(), false),
-        };
-        if !fits {
+        if let Some(found) = self.other_than_asked(key, &result.outcome) {
             return Some(format!(
                 "the trainer reported {found} where the result of {kind} was expected"
             ));
         }
-        if leaves_weights && result.weights.is_none() {
+        if result.outcome.leaves_weights() && result.weights.is_none() {
             return Some(format!(
                 "the trainer reported {kind} as done without leaving its weights"
             ));
@@ -137,6 +119,40 @@ impl Scheduler {
         None
     }
 
+    /// What an outcome is, in words, unless it is one of this stage.
+    fn other_than_asked(&self, key: StageKey, outcome: &StageOutcome) -> Option<String> {
+        let work = &self.stages[&key].planned.spec.work;
+        let chosen = || self.choice(key).ok().flatten().map(|(selection, _)| selection.k);
+        let (asked, found) = match outcome {
+            StageOutcome::Source { .. } => (matches!(work, StageWork::Source { .. }), "a source".into()),
+            StageOutcome::Teacher { .. } => (matches!(work, StageWork::Teacher { .. }), "a teacher".into()),
+            StageOutcome::Student { .. } => (matches!(work, StageWork::Student { .. }), "a student".into()),
+            StageOutcome::Candidate(Tailored { point, .. }) => {
+                (is_candidate(work, point.k), format!("candidate({})", point.k))
+            }
+            StageOutcome::Infeasible(Infeasible { k, .. }) => {
+                (is_candidate(work, *k), format!("infeasible candidate({k})"))
+            }
+            StageOutcome::Search {
+                frontier,
+                infeasible,
+                selection,
+                tailored,
+            } => {
+                let StageWork::Search { ladder, .. } = work else {
+                    return Some("a search".into());
+                };
+                return unfit_search(ladder, frontier, infeasible)
+                    .or_else(|| unfit_choice(selection, frontier, tailored));
+            }
+            StageOutcome::Select { selection, .. } => (
+                chosen() == Some(selection.k),
+                format!("a measurement of candidate({})", selection.k),
+            ),
+        };
+        (!asked).then_some(found)
+    }
+
     /// A worker that ran an attempt has fetched what it reads, and holds what it wrote.
     fn remember_cached(&mut self, name: &WorkerId, key: StageKey, result: &StageResult) {
         let files = self.inputs(key);
@@ -146,4 +162,32 @@ impl Scheduler {
                 .extend(files.iter().chain(&result.weights).map(|file| file.digest));
         }
     }
+}
+
+fn is_candidate(work: &StageWork, asked: usize) -> bool {
+    matches!(work, StageWork::Candidate { k, .. } if *k == asked)
+}
+
+/// What is wrong with what a search tried; `None` if nothing.
+fn unfit_search(ladder: &[usize], frontier: &[FrontierPoint], infeasible: &[Infeasible]) -> Option<String> {
+    let tried = frontier.iter().map(|point| point.k);
+    let mut tried = tried.chain(infeasible.iter().map(|one| one.k));
+    if let Some(k) = tried.find(|k| !ladder.contains(k)) {
+        return Some(format!(
+            "a search over candidate({k}), which is not on its ladder,"
+        ));
+    }
+    let ascends = frontier.is_sorted_by(|a, b| a.k < b.k);
+    (!ascends).then(|| "a frontier that does not ascend".into())
+}
+
+/// What is wrong with what a search chose; `None` if nothing.
+fn unfit_choice(selection: &Selection, frontier: &[FrontierPoint], tailored: &Tailored) -> Option<String> {
+    let fits = tailored.point.k == selection.k && frontier.contains(&tailored.point);
+    (!fits).then(|| {
+        format!(
+            "a choice of candidate({}), which is not on the frontier,",
+            selection.k
+        )
+    })
 }

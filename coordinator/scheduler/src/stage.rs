@@ -22,7 +22,7 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) planned: PlannedStage,
-    /// Sizes of the backbone's and the data archive's blobs, bytes.
+    /// Sizes of the blobs that its specification names, bytes: the backbone's weights (0 without), the data archive.
     pub(crate) input_bytes: [u64; 2],
     /// Number of the latest attempt.
     pub(crate) attempts: u32,
@@ -202,12 +202,13 @@ impl Stage {
         changed
     }
 
-    /// The backbone's blob.
-    pub(crate) fn backbone(&self) -> Artifact {
-        Artifact {
-            digest: self.planned.spec.backbone,
+    /// The blob of the backbone's weights, if they were submitted.
+    pub(crate) fn submitted_backbone(&self) -> Option<Artifact> {
+        let digest = self.planned.spec.backbone?;
+        Some(Artifact {
+            digest,
             bytes: self.input_bytes[0],
-        }
+        })
     }
 
     /// The data archive's blob.

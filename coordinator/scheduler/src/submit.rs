@@ -1,7 +1,7 @@
 //! Jobs come in, and are ended by somebody.
 
 use nettailor_domain::ids::{JobId, StageKey};
-use nettailor_domain::stage::{PlannedStage, plan};
+use nettailor_domain::stage::{PlannedStage, StageWork, plan};
 
 use crate::error::Rejected;
 use crate::event::Submission;
@@ -43,8 +43,12 @@ impl Scheduler {
 
         let mut shared_starts = 0;
         for (index, stage) in planned.into_iter().enumerate() {
-            shared_starts +=
-                u32::from(self.ask_for(stage, [backbone_bytes, data_bytes], Place { sequence, index }));
+            let input_bytes = match (&stage.spec.work, stage.spec.backbone) {
+                (StageWork::Source { .. }, _) => [0, backbone_bytes],
+                (_, Some(_)) => [backbone_bytes, data_bytes],
+                (_, None) => [0, data_bytes],
+            };
+            shared_starts += u32::from(self.ask_for(stage, input_bytes, Place { sequence, index }));
         }
         self.job_mut(sequence).stages_run = shared_starts;
         if self.last_stage(sequence).is_done() {

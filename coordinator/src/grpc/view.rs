@@ -1,6 +1,7 @@
 //! Views of the scheduler as messages.
 
-use nettailor_domain::stage::{StageOutcome, StageResult};
+use nettailor_domain::architecture::Selection;
+use nettailor_domain::stage::{Infeasible, StageOutcome, StageResult, Tailored};
 use nettailor_domain::trainer::Progress;
 use nettailor_domain::units::human;
 use nettailor_proto::v1;
@@ -73,7 +74,9 @@ fn stage(view: &StageView, progress: Option<&Progress>) -> v1::Stage {
 /// What a stage found, in one line.
 fn found(result: &StageResult) -> String {
     let text = match &result.outcome {
-        StageOutcome::Teacher { held_out } => format!("held-out {held_out}"),
+        StageOutcome::Source { held_out } | StageOutcome::Teacher { held_out } => {
+            format!("held-out {held_out}")
+        }
         StageOutcome::Student {
             held_out,
             expected_complexity,
@@ -81,39 +84,54 @@ fn found(result: &StageResult) -> String {
         } => {
             format!("held-out {held_out}, expected complexity {expected_complexity:.3}")
         }
-        StageOutcome::Candidate {
-            architecture,
-            counts,
-            held_out,
-            ..
+        StageOutcome::Candidate(tailored) => candidate(tailored),
+        StageOutcome::Infeasible(Infeasible { reason, .. }) => format!("infeasible: {reason}"),
+        StageOutcome::Search {
+            frontier,
+            infeasible,
+            selection,
+            tailored,
         } => format!(
-            "held-out {held_out}, {} of {} blocks, {} parameters, {} FLOPs",
-            architecture.kept_mains().len(),
-            architecture.layers.len(),
-            human(counts.active_params),
-            human(counts.active_flops),
+            "candidate({}) of {}{}: {}",
+            selection.k,
+            frontier.len() + infeasible.len(),
+            flag(selection),
+            candidate(tailored)
         ),
-        StageOutcome::Infeasible { reason, .. } => format!("infeasible: {reason}"),
         StageOutcome::Select {
             selection,
             teacher_test,
             test,
-        } => {
-            let flag = if selection.qualified {
-                ""
-            } else {
-                ", below the threshold"
-            };
-            format!(
-                "candidate({}){flag}: test {test}, teacher {teacher_test}",
-                selection.k
-            )
-        }
+            ..
+        } => format!(
+            "candidate({}){}: test {test}, teacher {teacher_test}",
+            selection.k,
+            flag(selection)
+        ),
     };
     match result.unreadable {
         0 => text,
         1 => format!("{text}; 1 unreadable image left out"),
         count => format!("{text}; {count} unreadable images left out"),
+    }
+}
+
+fn candidate(Tailored { point, architecture }: &Tailored) -> String {
+    format!(
+        "held-out {}, {} of {} blocks, {} parameters, {} FLOPs",
+        point.held_out,
+        architecture.kept_mains().len(),
+        architecture.layers.len(),
+        human(point.counts.active_params),
+        human(point.counts.active_flops),
+    )
+}
+
+fn flag(selection: &Selection) -> &'static str {
+    if selection.qualified {
+        ""
+    } else {
+        ", below the threshold"
     }
 }
 

@@ -42,6 +42,16 @@ pub enum Error {
         /// The latest one known here.
         known: u32,
     },
+    /// It was written by an earlier version, and there is no way to convert it.
+    #[error("state directory {} has format {found}, this version reads format {known} and converts none: finish its jobs with the version that wrote it, or move it away to start empty (its models' manifests stay in the artifact store)", .path.display())]
+    Older {
+        /// Which directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The one that is read here.
+        known: u32,
+    },
     /// It is not what was written.
     #[error("state directory {} is damaged ({what}): put back a copy, or move it away to start empty", .path.display())]
     Damaged {

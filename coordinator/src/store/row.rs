@@ -4,8 +4,8 @@ use nettailor_domain::model::BackboneRecord;
 use nettailor_scheduler::record::Record;
 use serde::de::DeserializeOwned;
 
-/// Version of the values; their first byte.
-const VALUE_VERSION: u8 = 1;
+/// Version of the values; their first byte. 2: backbones may come from a source stage, outcomes of searches.
+const VALUE_VERSION: u8 = 2;
 
 /// One thing to keep.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +41,7 @@ impl Tree {
 /// Why bytes are not a row.
 #[derive(Debug)]
 pub(super) enum Unreadable {
+    Older(u8),
     Newer(u8),
     Damaged(String),
 }
@@ -77,6 +78,7 @@ impl Row {
         let json = match value {
             [VALUE_VERSION, json @ ..] => json,
             [version, ..] if *version > VALUE_VERSION => return Err(Unreadable::Newer(*version)),
+            [version, ..] if *version > 0 => return Err(Unreadable::Older(*version)),
             _ => return Err(Unreadable::Damaged("no version".into())),
         };
         Ok(match tree {

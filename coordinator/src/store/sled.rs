@@ -28,8 +28,8 @@ use sled::transaction::{ConflictableTransactionError, TransactionError};
 use super::row::{Tree, Unreadable};
 use super::{Error, Row, Store};
 
-/// Version of the directory's layout, in `format` and in the `meta` tree.
-const FORMAT: u32 = 1;
+/// Version of the directory's layout and values, in `format` and in the `meta` tree.
+const FORMAT: u32 = 2;
 const FORMAT_KEY: &[u8] = b"format";
 const COMMITS_KEY: &[u8] = b"commits";
 /// Place of the `meta` tree, after those of the rows.
@@ -202,6 +202,11 @@ impl SledStore {
                 found: version.into(),
                 known: FORMAT,
             },
+            Unreadable::Older(version) => Error::Older {
+                path: self.path.clone(),
+                found: version.into(),
+                known: FORMAT,
+            },
             Unreadable::Damaged(why) => damaged(
                 &self.path,
                 format!("{} `{}`: {why}", tree.name(), key.escape_ascii()),
@@ -329,6 +334,13 @@ fn write_format(path: &Path) -> io::Result<()> {
 fn known_format(path: &Path, found: u32) -> Result<(), Error> {
     if found > FORMAT {
         return Err(Error::Newer {
+            path: path.to_owned(),
+            found,
+            known: FORMAT,
+        });
+    }
+    if found < FORMAT {
+        return Err(Error::Older {
             path: path.to_owned(),
             found,
             known: FORMAT,

@@ -7,7 +7,7 @@ use nettailor_proto::v1;
 use nettailor_proto::v1::upload_request::Part;
 use tonic::{Response, Status};
 
-use crate::site::{Site, inputs, next};
+use crate::site::{Site, from_source, inputs, next};
 
 fn refused<T: std::fmt::Debug>(answer: Result<Response<T>, Status>, code: Code, words: &str) {
     let error = Error::from(answer.expect_err("must be refused"));
@@ -116,6 +116,40 @@ async fn a_submission_is_taken_whole_or_not_at_all() {
         jobs.submit(missing).await,
         Code::BlobMissing,
         &absent.digest.to_string(),
+    );
+
+    // Where the backbone's weights come from is said by the tasks file; the inputs must agree.
+    let data = site.artifacts.put_bytes("data").await.unwrap();
+    let sourced = |archive: Artifact| v1::SubmitRequest {
+        tasks_yaml: good
+            .tasks_yaml
+            .replace("lite0", "{arch: lite0, source: {data: {path: s}}}"),
+        inputs: ["a", "b"]
+            .map(|name| (name.to_owned(), from_source(archive, data)))
+            .into(),
+    };
+    let trained = v1::SubmitRequest {
+        tasks_yaml: good.tasks_yaml.clone(),
+        ..sourced(data)
+    };
+    refused(
+        jobs.submit(trained).await,
+        Code::InvalidArgument,
+        "`inputs.a.source`",
+    );
+    let bare = v1::SubmitRequest {
+        inputs: good.inputs.clone(),
+        ..sourced(data)
+    };
+    refused(
+        jobs.submit(bare).await,
+        Code::InvalidArgument,
+        "`inputs.a.weights_digest`",
+    );
+    refused(
+        jobs.submit(sourced(absent)).await,
+        Code::BlobMissing,
+        "its backbone's source data",
     );
 
     let listed = jobs

@@ -1,6 +1,7 @@
 //! Jobs from submission to registry, watched and logged.
 
 use nettailor_domain::backbone::BackboneName;
+use nettailor_domain::ids::Digest;
 use nettailor_domain::model::{BackboneRecord, ModelRecord};
 use nettailor_domain::trainer::{Failure, FailureClass, Progress};
 use nettailor_proto::convert::session::{FromAgent, FromCoordinator};
@@ -8,7 +9,7 @@ use nettailor_proto::v1::job_event::Event;
 use nettailor_proto::v1::{self, JobState, StageState, WorkerState};
 
 use crate::agent::Agent;
-use crate::site::{Site, next, to_the_end};
+use crate::site::{Site, from_source, next, tasks, to_the_end};
 
 /// teacher, student, candidate(2), select
 const STAGES: usize = 4;
@@ -77,6 +78,56 @@ async fn a_job_goes_from_submission_to_registry_and_is_not_done_twice() {
         (JobState::Succeeded, 0, 1),
         "{again:?}"
     );
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_with_a_source_and_a_search_becomes_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::start(folder.path()).await;
+    let images = site.artifacts.put_bytes("data").await.unwrap();
+    let source = site.artifacts.put_bytes("source").await.unwrap();
+    let submission = v1::SubmitRequest {
+        tasks_yaml: tasks(&["digits"])
+            .replace("lite0", "{arch: lite0, source: {data: {path: s}}}")
+            .replace("k: [2]", "k: [2], search: halving"),
+        inputs: [("digits".to_owned(), from_source(source, images))].into(),
+    };
+    let job = site
+        .jobs()
+        .submit(submission)
+        .await
+        .unwrap()
+        .into_inner()
+        .jobs
+        .remove(0);
+    let kinds: Vec<&str> = job.stages.iter().map(|stage| stage.kind.as_str()).collect();
+    assert_eq!(kinds, ["source", "teacher", "student", "search", "select"]);
+
+    let mut agent = Agent::connect(&site, "w1", vec![]).await;
+    let first = agent.order().await;
+    assert_eq!((first.backbone, first.data), (None, source));
+    agent.finish(&first).await;
+    agent.work(4).await;
+    let done = site.job(&job.id).await;
+    assert_eq!(done.state(), JobState::Succeeded, "{done:?}");
+    assert_eq!(done.stages[0].summary, "held-out 90.00 %");
+    assert!(
+        done.stages[3]
+            .summary
+            .starts_with("candidate(2) of 1: held-out 97.90 %"),
+        "{}",
+        done.stages[3].summary
+    );
+    let newest = v1::GetModelRequest {
+        task: "digits".into(),
+        version: 0,
+    };
+    let model = site.registry().get(newest).await.unwrap().into_inner();
+    let model = ModelRecord::try_from(model).unwrap();
+    assert_eq!(model.lineage.backbone, Digest::of(b"source weights"));
+    assert_eq!((model.lineage.stages.len(), model.frontier.len()), (5, 1));
+    assert_eq!(model.latency.network.batch_1_ms, 2.5);
     site.stop().await;
 }
 

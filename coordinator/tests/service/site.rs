@@ -12,6 +12,7 @@ use nettailor_proto::v1::artifacts_client::ArtifactsClient;
 use nettailor_proto::v1::job_event::Event;
 use nettailor_proto::v1::jobs_client::JobsClient;
 use nettailor_proto::v1::registry_client::RegistryClient;
+use nettailor_proto::v1::task_inputs::Backbone;
 use nettailor_proto::v1::workers_client::WorkersClient;
 use nettailor_proto::v1::{self, Job, JobEvent};
 use tokio::task::JoinHandle;
@@ -145,8 +146,23 @@ impl Site {
 
 pub(crate) fn inputs(backbone: Artifact, data: Artifact) -> v1::TaskInputs {
     v1::TaskInputs {
-        backbone_digest: backbone.digest.to_string(),
-        data_digest: data.digest.to_string(),
+        backbone: Some(Backbone::WeightsDigest(backbone.digest.to_string())),
+        data: Some(images(data)),
+    }
+}
+
+/// The same where the backbone is pre-trained on `source`.
+pub(crate) fn from_source(source: Artifact, data: Artifact) -> v1::TaskInputs {
+    v1::TaskInputs {
+        backbone: Some(Backbone::Source(images(source))),
+        data: Some(images(data)),
+    }
+}
+
+/// A data set of two classes.
+fn images(data: Artifact) -> v1::DataInput {
+    v1::DataInput {
+        archive_digest: data.digest.to_string(),
         classes: vec!["zero".into(), "one".into()],
     }
 }

@@ -63,16 +63,40 @@ pub struct ModelLatency {
     pub teacher: Latency,
 }
 
+impl ModelRecord {
+    /// Names what was learned and how it was chosen: blake3 over task, architecture, counts, image size, classes,
+    /// selection, accuracies, frontier, and the digests of weights, teacher, backbone, data and stages. Version, job,
+    /// times and latencies are no part of it, so runs with the same seed, machine and threads have equal digests.
+    pub fn digest(&self) -> Digest {
+        let learned = serde_json::json!({
+            "task": self.task,
+            "architecture": self.architecture,
+            "counts": self.counts,
+            "image_size": self.image_size,
+            "classes": self.classes,
+            "selection": self.selection,
+            "accuracy": self.accuracy,
+            "frontier": self.frontier,
+            "weights": self.weights.digest,
+            "teacher": self.teacher.digest,
+            "backbone": self.lineage.backbone,
+            "data": self.lineage.data,
+            "stages": self.lineage.stages,
+        });
+        Digest::of(learned.to_string().as_bytes())
+    }
+}
+
 /// What a model was made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lineage {
     /// The job that published it.
     pub job: JobId,
-    /// Backbone weights.
+    /// Backbone weights: those that were submitted, or those that the source stage made.
     pub backbone: Digest,
     /// Data set archive.
     pub data: Digest,
-    /// Its stages: teacher, student, the chosen candidate, select.
+    /// Its stages: source (if there was one), teacher, student, what left the chosen candidate, select.
     pub stages: Vec<StageKey>,
     /// Wall time of the stages that led to it (all candidates included), in seconds.
     pub training_seconds: u64,

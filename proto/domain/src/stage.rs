@@ -1,8 +1,9 @@
 //! The stages of a job and the keys that name them.
 //!
-//! `[source] -> teacher -> student -> candidate(k)... or search -> select`; publishing is the coordinator's own last step. A stage's key is the
-//! digest of everything its result depends on: the method's version, its [`StageSpec`] (which holds the settings that
-//! matter to this stage and no other) and its parents' keys. Equal keys are the same work, whoever asked for it.
+//! `[source] -> teacher -> student -> candidate(k)... or search -> select`; publishing is the coordinator's own last step.
+//! A stage's key is the digest of everything its result depends on: the method's version, its [`StageSpec`] (which holds
+//! the settings that matter to this stage and no other) and its parents' keys. Equal keys are the same work, whoever asked
+//! for it.
 
 use std::fmt;
 
@@ -150,7 +151,7 @@ pub struct PlannedStage {
     pub key: StageKey,
     /// Its specification.
     pub spec: StageSpec,
-    /// Stages whose results it needs, in the order of the graph: source, teacher, student, candidates.
+    /// Stages whose results it needs, in the order of the graph: source, teacher, student, candidates or search.
     pub parents: Vec<StageKey>,
 }
 
@@ -351,7 +352,23 @@ impl StageOutcome {
     pub fn tailored(&self) -> Option<&Tailored> {
         match self {
             Self::Candidate(tailored) | Self::Search { tailored, .. } => Some(tailored),
-            _ => None,
+            Self::Source { .. }
+            | Self::Teacher { .. }
+            | Self::Student { .. }
+            | Self::Infeasible(_)
+            | Self::Select { .. } => None,
+        }
+    }
+
+    /// Whether the stage leaves a weights file.
+    pub fn leaves_weights(&self) -> bool {
+        match self {
+            Self::Source { .. }
+            | Self::Teacher { .. }
+            | Self::Student { .. }
+            | Self::Candidate(_)
+            | Self::Search { .. } => true,
+            Self::Infeasible(_) | Self::Select { .. } => false,
         }
     }
 
@@ -360,7 +377,11 @@ impl StageOutcome {
         match self {
             Self::Candidate(tailored) => std::slice::from_ref(&tailored.point),
             Self::Search { frontier, .. } => frontier,
-            _ => &[],
+            Self::Source { .. }
+            | Self::Teacher { .. }
+            | Self::Student { .. }
+            | Self::Infeasible(_)
+            | Self::Select { .. } => &[],
         }
     }
 }
@@ -394,7 +415,7 @@ pub struct Artifact {
 pub struct StageResult {
     /// What it found.
     pub outcome: StageOutcome,
-    /// Weights in safetensors: the whole network (teacher) or the task's own tensors (student, candidate).
+    /// Weights in safetensors: the whole network (source, teacher) or the task's own tensors (student, candidate, search).
     pub weights: Option<Artifact>,
     /// Images used: training, held out, test.
     pub samples: [u64; 3],

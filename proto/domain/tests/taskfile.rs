@@ -1,8 +1,8 @@
 //! Reading tasks files: what is accepted, and what exactly is said about what is not.
 
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::task::{BnMode, Hints, OnUnreadable, TaskSpec};
-use nettailor_domain::taskfile::{TasksFile, default_document, schema};
+use nettailor_domain::task::{BnMode, Hints, OnUnreadable, Schedule, Search, SourceSettings, TaskSpec};
+use nettailor_domain::taskfile::{TasksFile, default_document, default_source, schema};
 use proptest::prelude::*;
 
 #[track_caller]
@@ -90,6 +90,116 @@ tasks:
 }
 
 #[test]
+fn a_source_is_laid_over_its_own_defaults() {
+    let text = "
+version: 1
+backbone: {arch: resnet18, source: {data: {path: s, image_size: 96}, training: {epochs: 3}}}
+defaults: {data: {image_size: 64}, teacher: {epochs: 7}, seed: 5}
+tasks: [{name: digits, data: {path: digits}}]
+";
+    let source = parse(text).backbone.source.expect("a source");
+    let bare: SourceSettings =
+        serde_json::from_str(r#"{"data": {"path": "s"}}"#).expect("complete by itself");
+    assert_eq!((source.data.image_size, source.training.epochs), (96, 3));
+    assert_eq!(
+        (source.training.learning_rate, source.training.batch_size),
+        (0.1, 64)
+    );
+    assert_eq!(
+        (bare.training.epochs, bare.data.image_size, bare.seed),
+        (60, 224, 0)
+    );
+    // What is said about tasks says nothing about it.
+    let mut same = bare;
+    (same.data.image_size, same.training.epochs) = (96, 3);
+    assert_eq!(source, same);
+}
+
+#[test]
+fn a_source_must_make_sense() {
+    let with = |backbone: &str| SMALL.replace("lite0", &format!("{{arch: lite0, {backbone}}}"));
+    let cases = [
+        (
+            "weights: w.pth, source: {data: {path: s}}",
+            "2:41: backbone.source: expected either `weights` or a `source` to train them on, found both",
+        ),
+        ("source: {}", "2:33: backbone.source: missing key `data`"),
+        (
+            "source: {data: {image_size: 64}}",
+            "2:40: backbone.source.data: missing key `path`",
+        ),
+        (
+            "source: images",
+            "2:33: backbone.source: expected a mapping, found \"images\"",
+        ),
+        (
+            "source: {data: {path: s}, training: {epochs: 0}}",
+            "2:70: backbone.source.training.epochs: expected at least 1 (only candidates may go untrained), found 0",
+        ),
+        (
+            "source: {data: {path: s}, training: {milestones: [0.8, 0.4]}}",
+            "2:74: backbone.source.training.milestones: expected shares of the epochs between 0 and 1, ascending, \
+             found [0.8, 0.4]",
+        ),
+        (
+            "source: {data: {path: s, augment: {resized_crop: [1, 0.5]}}}",
+            "2:74: backbone.source.data.augment.resized_crop: expected [least, most], shares of the area above 0 and \
+             up to 1, found [1, 0.5]",
+        ),
+        (
+            "source: {data: {path: s}, trainng: {epochs: 1}}",
+            "2:51: backbone.source.trainng: unknown key; did you mean `training`?",
+        ),
+        (
+            "source: {data: {path: s}, epochs: 1}",
+            "2:51: backbone.source.epochs: unknown key; did you mean `training.epochs`?",
+        ),
+    ];
+    for (backbone, expected) in cases {
+        one(&with(backbone), expected);
+    }
+}
+
+#[test]
+fn what_may_be_none_at_all() {
+    let task = &parse(&with(
+        "max_skip: 0\n  candidates: {search: halving, training: {epochs: 0}}",
+    ))
+    .tasks[0];
+    assert_eq!((task.max_skip, task.candidates.training.epochs), (0, 0));
+    assert_eq!(task.candidates.search, Search::Halving);
+    one(
+        &with("max_skip: 17"),
+        "6:13: tasks[0].max_skip: expected a whole number from 0 to 16, found 17",
+    );
+    let untrained = "expected at least 1 (only candidates may go untrained), found 0";
+    one(
+        &with("teacher: {epochs: 0}"),
+        &format!("6:21: tasks[0].teacher.epochs: {untrained}"),
+    );
+    one(
+        &with("student: {training: {epochs: 0}}"),
+        &format!("6:32: tasks[0].student.training.epochs: {untrained}"),
+    );
+    one(
+        &SMALL.replace("tasks:", "defaults: {teacher: {epochs: 0}}\ntasks:"),
+        &format!("3:30: defaults.teacher.epochs: {untrained}"),
+    );
+}
+
+#[test]
+fn a_cosine_needs_no_milestones_and_ignores_those_it_has() {
+    for milestones in ["", ", milestones: []", ", milestones: [0.5]"] {
+        let file = parse(&with(&format!("teacher: {{schedule: cosine{milestones}}}")));
+        assert_eq!(file.tasks[0].teacher.schedule, Schedule::Cosine);
+    }
+    one(
+        &with("teacher: {schedule: linear}"),
+        "6:23: tasks[0].teacher.schedule: expected `step` or `cosine`, found \"linear\"",
+    );
+}
+
+#[test]
 fn tasks_may_share_the_data_of_the_defaults() {
     let text =
         "version: 1\nbackbone: lite0\ndefaults: {data: {path: d}}\ntasks: [{name: a}, {name: b, seed: 1}]\n";
@@ -133,7 +243,7 @@ tasks:
             "2:11: backbone: expected `lite0`, `resnet18`, `resnet34`, `resnet50` or `wrn26` or a mapping, \
              found \"resnet19\"; did you mean `resnet18`?",
             "5:5: defaults.student.gama1: unknown key; did you mean `gamma1`?",
-            "6:24: defaults.student.training.epochs: expected a whole number from 1 to 10000, found \"many\"",
+            "6:24: defaults.student.training.epochs: expected a whole number from 0 to 10000, found \"many\"",
             "8:9: tasks[0].name: expected 1 to 63 characters out of a-z, 0-9, `-`, `_` and `.`, the first a letter or \
              digit, found \"Digits\"",
             "9:36: tasks[0].data.image_size: expected a whole number from 16 to 1024, found 8",
@@ -237,7 +347,7 @@ fn wrong_values_say_what_was_expected() {
         ),
         (
             "student: {bn_mode: 3}",
-            "6:22: tasks[0].student.bn_mode: expected `task` or `frozen`, found 3",
+            "6:22: tasks[0].student.bn_mode: expected `task`, `frozen` or `affine`, found 3",
         ),
         (
             "student: {hints: end-to-end}",
@@ -465,6 +575,7 @@ fn the_guide_s_example_is_complete_and_states_the_defaults() {
     }
     let mut keys = Vec::new();
     leaves(&default_document(), &mut keys);
+    leaves(&default_source(), &mut keys);
     for key in keys {
         assert!(
             rest.contains(&format!("{key}:")),

@@ -1,28 +1,72 @@
 //! A task's inputs and a stage's progress. Views of jobs are made in the coordinator.
 
-use nettailor_domain::task::TaskInputs;
+use nettailor_domain::task::{BackboneInput, DataInput, SourceSettings, TaskInputs};
 use nettailor_domain::trainer::Progress;
 
-use super::{Error, parse};
+use super::{Error, parse, required};
 use crate::v1;
 
-impl TryFrom<v1::TaskInputs> for TaskInputs {
+/// A task's inputs; `source` is how its backbone is pre-trained, which travels in the tasks file.
+///
+/// # Errors
+/// A field is missing or malformed, or the message and the tasks file do not agree on where the weights come from.
+pub fn task_inputs(message: v1::TaskInputs, source: Option<&SourceSettings>) -> Result<TaskInputs, Error> {
+    use v1::task_inputs::Backbone;
+    let backbone = match (message.backbone, source) {
+        (Some(Backbone::WeightsDigest(digest)), None) => {
+            BackboneInput::Weights(parse(&digest, "weights_digest")?)
+        }
+        (Some(Backbone::Source(data)), Some(settings)) => BackboneInput::Source {
+            settings: settings.clone(),
+            data: required(Some(data), "source")?,
+        },
+        (Some(Backbone::WeightsDigest(_)), Some(_)) => {
+            let reason = "the tasks file trains the backbone on a source: its data were expected instead";
+            return Err(Error::invalid("weights_digest", reason));
+        }
+        (Some(Backbone::Source(_)), None) => {
+            let reason = "the tasks file has no source: the digest of the weights was expected instead";
+            return Err(Error::invalid("source", reason));
+        }
+        (None, _) => return Err(Error::missing("backbone")),
+    };
+    Ok(TaskInputs {
+        backbone,
+        data: required(message.data, "data")?,
+    })
+}
+
+impl From<TaskInputs> for v1::TaskInputs {
+    fn from(inputs: TaskInputs) -> Self {
+        use v1::task_inputs::Backbone;
+        Self {
+            backbone: Some(match inputs.backbone {
+                BackboneInput::Weights(digest) => Backbone::WeightsDigest(digest.to_string()),
+                BackboneInput::Source { data, .. } => Backbone::Source(data.into()),
+            }),
+            data: Some(inputs.data.into()),
+        }
+    }
+}
+
+impl TryFrom<v1::DataInput> for DataInput {
     type Error = Error;
-    fn try_from(message: v1::TaskInputs) -> Result<Self, Error> {
+    fn try_from(message: v1::DataInput) -> Result<Self, Error> {
+        if message.classes.is_empty() {
+            return Err(Error::invalid("classes", "a data set has at least one class"));
+        }
         Ok(Self {
-            backbone: parse(&message.backbone_digest, "backbone_digest")?,
-            data: parse(&message.data_digest, "data_digest")?,
+            archive: parse(&message.archive_digest, "archive_digest")?,
             classes: message.classes,
         })
     }
 }
 
-impl From<TaskInputs> for v1::TaskInputs {
-    fn from(inputs: TaskInputs) -> Self {
+impl From<DataInput> for v1::DataInput {
+    fn from(data: DataInput) -> Self {
         Self {
-            backbone_digest: inputs.backbone.to_string(),
-            data_digest: inputs.data.to_string(),
-            classes: inputs.classes,
+            archive_digest: data.archive.to_string(),
+            classes: data.classes,
         }
     }
 }

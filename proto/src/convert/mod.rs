@@ -42,14 +42,15 @@ impl Error {
         }
     }
 
-    fn missing(field: &str) -> Self {
+    /// `field` must be there.
+    pub fn missing(field: &str) -> Self {
         Self::Missing {
             field: field.to_owned(),
         }
     }
 
     /// The same error seen from the message that holds the message.
-    fn within(self, outer: &str) -> Self {
+    pub fn within(self, outer: &str) -> Self {
         match self {
             Self::Missing { field } => Self::Missing {
                 field: format!("{outer}.{field}"),
@@ -79,6 +80,25 @@ where
     T: FromStr<Err: Display>,
 {
     texts.iter().map(|text| parse(text, field)).collect()
+}
+
+/// Reads a message field that may be absent.
+pub fn optional<M, T>(message: Option<M>, field: &str) -> Result<Option<T>, Error>
+where
+    T: TryFrom<M, Error: Into<Error>>,
+{
+    message.map(|message| required(Some(message), field)).transpose()
+}
+
+/// Reads a repeated message field.
+pub fn all<M, T>(messages: Vec<M>, field: &str) -> Result<Vec<T>, Error>
+where
+    T: TryFrom<M, Error: Into<Error>>,
+{
+    messages
+        .into_iter()
+        .map(|message| required(Some(message), field))
+        .collect()
 }
 
 /// Reads a message field that must be there.

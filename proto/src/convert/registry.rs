@@ -2,10 +2,13 @@
 
 use nettailor_domain::architecture::{Counts, Selection};
 use nettailor_domain::ids::TaskName;
-use nettailor_domain::model::{BackboneRecord, Lineage, ModelAccuracy, ModelQuery, ModelRecord, SortKey};
+use nettailor_domain::model::{
+    BackboneRecord, Lineage, ModelAccuracy, ModelLatency, ModelQuery, ModelRecord, SortKey,
+};
+use nettailor_domain::stage::{FrontierPoint, Latency};
 use nettailor_domain::units::Cost;
 
-use super::{Error, from_json, parse, parse_all, required, to_json};
+use super::{Error, all, from_json, parse, parse_all, required, to_json};
 use crate::v1;
 
 impl TryFrom<v1::SearchRequest> for ModelQuery {
@@ -100,6 +103,11 @@ impl TryFrom<v1::Model> for ModelRecord {
                 teacher_held_out: required(message.teacher_held_out, "teacher_held_out")?,
                 teacher_test: required(message.teacher_test, "teacher_test")?,
             },
+            frontier: all(message.frontier, "frontier")?,
+            latency: ModelLatency {
+                network: required(message.latency, "latency")?,
+                teacher: required(message.teacher_latency, "teacher_latency")?,
+            },
             weights: required(message.weights, "weights")?,
             teacher: required(message.teacher, "teacher")?,
             lineage: required(message.lineage, "lineage")?,
@@ -126,6 +134,55 @@ impl From<ModelRecord> for v1::Model {
             teacher: Some(model.teacher.into()),
             lineage: Some(model.lineage.into()),
             published_ms: model.published_ms,
+            frontier: model.frontier.into_iter().map(Into::into).collect(),
+            latency: Some(model.latency.network.into()),
+            teacher_latency: Some(model.latency.teacher.into()),
+        }
+    }
+}
+
+impl TryFrom<v1::FrontierPoint> for FrontierPoint {
+    type Error = Error;
+    fn try_from(message: v1::FrontierPoint) -> Result<Self, Error> {
+        Ok(Self {
+            k: message.k as usize,
+            counts: required(message.counts, "counts")?,
+            held_out: required(message.held_out, "held_out")?,
+            epochs: message.epochs,
+        })
+    }
+}
+
+impl From<FrontierPoint> for v1::FrontierPoint {
+    fn from(point: FrontierPoint) -> Self {
+        Self {
+            k: removed(point.k),
+            counts: Some(point.counts.into()),
+            held_out: Some(point.held_out.into()),
+            epochs: point.epochs,
+        }
+    }
+}
+
+/// Main blocks removed: at most the number of a backbone's layers.
+fn removed(k: usize) -> u32 {
+    u32::try_from(k).unwrap_or(u32::MAX)
+}
+
+impl From<v1::Latency> for Latency {
+    fn from(message: v1::Latency) -> Self {
+        Self {
+            batch_1_ms: message.batch_1_ms,
+            batch_32_ms: message.batch_32_ms,
+        }
+    }
+}
+
+impl From<Latency> for v1::Latency {
+    fn from(latency: Latency) -> Self {
+        Self {
+            batch_1_ms: latency.batch_1_ms,
+            batch_32_ms: latency.batch_32_ms,
         }
     }
 }
@@ -169,8 +226,7 @@ impl From<v1::Selection> for Selection {
 impl From<Selection> for v1::Selection {
     fn from(selection: Selection) -> Self {
         Self {
-            // At most the number of a backbone's layers.
-            k: u32::try_from(selection.k).unwrap_or(u32::MAX),
+            k: removed(selection.k),
             threshold: selection.threshold,
             qualified: selection.qualified,
         }

@@ -7,7 +7,7 @@ use nettailor_domain::session::{Offer, Order};
 use nettailor_domain::stage::StageResult;
 use nettailor_domain::trainer::{Failure, FailureClass, Progress};
 
-use super::{Error, from_json, parse, parse_all, required, to_json};
+use super::{Error, all, from_json, optional, parse, parse_all, required, to_json};
 use crate::v1::{self, agent_message, coordinator_message};
 
 /// What an agent says.
@@ -170,10 +170,6 @@ impl TryFrom<v1::Hello> for Hello {
         if message.slots == 0 {
             return Err(Error::invalid("slots", "a worker offers at least one"));
         }
-        let attempts = message
-            .attempts
-            .into_iter()
-            .map(|attempt| required(Some(attempt), "attempts"));
         Ok(Self {
             worker: parse(&message.worker, "worker")?,
             offer: Offer {
@@ -181,7 +177,7 @@ impl TryFrom<v1::Hello> for Hello {
                 threads_per_slot: message.threads_per_slot,
                 device: message.device,
                 cached: parse_all(&message.cached, "cached")?,
-                attempts: attempts.collect::<Result<_, _>>()?,
+                attempts: all(message.attempts, "attempts")?,
                 version: message.version,
                 draining: message.draining,
             },
@@ -257,16 +253,12 @@ impl TryFrom<v1::Assign> for Order {
             [] => None,
             json => Some(from_json(json, "selection_json")?),
         };
-        let parents = message
-            .parents
-            .into_iter()
-            .map(|parent| required(Some(parent), "parents"));
         Ok(Self {
             attempt: required(message.attempt, "attempt")?,
             spec: from_json(&message.spec_json, "spec_json")?,
-            backbone: required(message.backbone, "backbone")?,
+            backbone: optional(message.backbone, "backbone")?,
             data: required(message.data, "data")?,
-            parents: parents.collect::<Result<_, _>>()?,
+            parents: all(message.parents, "parents")?,
             selection,
             description: message.description,
         })
@@ -278,7 +270,7 @@ impl From<Order> for v1::Assign {
         Self {
             attempt: Some(order.attempt.into()),
             spec_json: to_json(&order.spec),
-            backbone: Some(order.backbone.into()),
+            backbone: order.backbone.map(Into::into),
             data: Some(order.data.into()),
             parents: order.parents.into_iter().map(Into::into).collect(),
             selection_json: order

@@ -72,7 +72,8 @@ finish"#,
     };
     session.until("log and progress", heard_all).await;
     assert!(log.contains(&"threads 3".to_owned()), "{log:?}");
-    let backbone = format!("cache/blobs/{}", order.backbone.digest);
+    let submitted = order.backbone.expect("weights");
+    let backbone = format!("cache/blobs/{}", submitted.digest);
     assert!(
         log.iter().any(|line| line.contains(&backbone)),
         "the assignment names local files: {log:?}"
@@ -100,7 +101,7 @@ finish"#,
     let mut cached = BlobCache::open(&stage.path("cache"), u64::MAX)
         .and_then(|cache| cache.inventory())
         .expect("a cache");
-    let mut expected = vec![order.backbone.digest, order.data.digest, weights.digest];
+    let mut expected = vec![submitted.digest, order.data.digest, weights.digest];
     cached.sort();
     expected.sort();
     assert_eq!(cached, expected);
@@ -196,9 +197,32 @@ async fn a_missing_input_fails_the_attempt_and_names_the_blob() {
     let failure = failure(session.report(order.attempt).await);
     assert_eq!(failure.class, FailureClass::Resources);
     assert!(
-        failure.message.contains(&order.backbone.digest.to_string()),
+        failure.message.contains(&order.data.digest.to_string()),
         "{failure}"
     );
+}
+
+#[tokio::test]
+async fn a_stage_without_a_backbone_is_assigned_none() {
+    let stage = Stage::with_trainer("cat \"$2\" >&2; finish");
+    let (_coordinator, mut session) = at_work(&stage).await;
+    let mut order = stage.order(1).await;
+    order.backbone = None;
+    order.spec.backbone = None;
+    session.assign(order.clone()).await;
+    let mut log = Vec::new();
+    let heard_all = |said| {
+        if let FromAgent::Log { lines, .. } = said {
+            log.extend(lines);
+        }
+        log.iter().any(|line| line.contains("\"threads\"")).then_some(())
+    };
+    session.until("the assignment", heard_all).await;
+    assert!(log.iter().any(|line| line == "  \"backbone\": null,"), "{log:?}");
+    let FromAgent::Finished { result, .. } = session.report(order.attempt).await else {
+        panic!("expected a result")
+    };
+    assert!(result.weights.is_some());
 }
 
 #[tokio::test]

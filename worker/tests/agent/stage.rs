@@ -72,7 +72,7 @@ impl Stage {
         let backbone = self.store.put_bytes(&b"backbone"[..]).await.expect("stored");
         let data = self.store.put_bytes(&b"data"[..]).await.expect("stored");
         Order {
-            backbone,
+            backbone: Some(backbone),
             data,
             ..order(number, backbone.digest, data.digest)
         }
@@ -90,11 +90,12 @@ impl Stage {
 pub(crate) fn order(number: u32, backbone: Digest, data: Digest) -> Order {
     let reading: DataSettings = serde_json::from_str(r#"{"path": ""}"#).expect("defaults");
     let training = serde_json::json!({
-        "epochs": 1, "batch_size": 1, "learning_rate": 0.1, "milestones": [], "momentum": 0.9, "weight_decay": 0.0,
+        "epochs": 1, "batch_size": 1, "learning_rate": 0.1, "schedule": "step", "milestones": [], "momentum": 0.9,
+        "weight_decay": 0.0, "label_smoothing": 0.0, "ema": 0.0,
     });
     let spec = StageSpec {
         arch: "lite0".parse().expect("a network"),
-        backbone,
+        backbone: Some(backbone),
         data,
         reading,
         classes: vec!["a".to_owned(), "b".to_owned()],
@@ -110,7 +111,7 @@ pub(crate) fn order(number: u32, backbone: Digest, data: Digest) -> Order {
             number,
         },
         spec,
-        backbone: artifact(backbone),
+        backbone: Some(artifact(backbone)),
         data: artifact(data),
         parents: Vec::new(),
         selection: None,

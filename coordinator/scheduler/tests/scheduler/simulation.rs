@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use crate::history::{Op, op};
-use crate::tasks::{failure, infeasible, result, task};
+use crate::tasks::{failure, infeasible, result, searching, sourced, task};
 use crate::world::{World, seconds, worker};
 
 /// A worker agent, as far as the scheduler can tell.
@@ -281,7 +281,8 @@ impl Simulation {
     }
 }
 
-/// One of eight tasks that overlap in different ways; the last has no feasible candidate.
+/// One of eight tasks that overlap in different ways, half of them over a backbone that is made first, some with a search;
+/// the last have no feasible candidate.
 fn variation(variant: u8, job: &str) -> Submission {
     let mut submission = task(
         job,
@@ -297,7 +298,12 @@ fn variation(variant: u8, job: &str) -> Submission {
         2 => submission.task.candidates.k = Some(vec![2, 4, 6]),
         _ => submission.task.candidates.k = Some(vec![8]),
     }
-    submission
+    match variant {
+        1 | 3 | 7 => sourced(submission, 0),
+        4 => searching(submission),
+        5 => searching(sourced(submission, 0)),
+        _ => submission,
+    }
 }
 
 fn natural(order: &Order) -> StageResult {

@@ -1,13 +1,15 @@
 //! Tasks to submit and results to report.
 
-use nettailor_domain::architecture::{Architecture, Counts};
+use nettailor_domain::architecture::{Architecture, Counts, Selection};
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::Digest;
 use nettailor_domain::session::Order;
-use nettailor_domain::stage::{Artifact, StageKind, StageOutcome, StageResult, StageWork, plan};
+use nettailor_domain::stage::{
+    Artifact, FrontierPoint, Infeasible, Latency, StageOutcome, StageResult, StageWork, Tailored, plan,
+};
 use nettailor_domain::task::{
-    AugmentSettings, CandidateSettings, DataSettings, ResourceSettings, StudentSettings, TaskInputs,
-    TaskSpec, TrainingSettings,
+    AugmentSettings, BackboneInput, CandidateSettings, DataInput, DataSettings, ResourceSettings, Schedule,
+    Search, SourceSettings, StudentSettings, TaskInputs, TaskSpec, TrainingSettings,
 };
 use nettailor_domain::trainer::{Failure, FailureClass};
 use nettailor_domain::units::{Accuracy, Cost};
@@ -16,6 +18,7 @@ use nettailor_scheduler::event::Submission;
 pub(crate) const ARCH: BackboneName = BackboneName::Resnet18;
 pub(crate) const BACKBONE_BYTES: u64 = 1000;
 pub(crate) const DATA_BYTES: u64 = 100;
+pub(crate) const SOURCE_BYTES: u64 = 500;
 pub(crate) const WEIGHTS_BYTES: u64 = 10;
 
 /// A task on the data set named after it, with candidates k = 2 and 4.
@@ -24,9 +27,12 @@ pub(crate) fn task(job: &str, name: &str) -> Submission {
         epochs: 1,
         batch_size: 32,
         learning_rate: 0.1,
+        schedule: Schedule::Step,
         milestones: vec![],
         momentum: 0.9,
         weight_decay: 0.0,
+        label_smoothing: 0.0,
+        ema: 0.0,
     };
     let data = DataSettings {
         path: "digits".into(),
@@ -54,11 +60,9 @@ pub(crate) fn task(job: &str, name: &str) -> Submission {
         },
         seed: 0,
     };
-    let classes = vec!["0".into(), "1".into()];
     let inputs = TaskInputs {
-        backbone: Digest::of(b"backbone"),
-        data: Digest::of(b"data"),
-        classes,
+        backbone: BackboneInput::Weights(Digest::of(b"backbone")),
+        data: images("data"),
     };
     let job = job.parse().expect("an id");
     Submission {
@@ -71,6 +75,42 @@ pub(crate) fn task(job: &str, name: &str) -> Submission {
     }
 }
 
+/// A data set of two classes.
+fn images(name: &str) -> DataInput {
+    DataInput {
+        archive: Digest::of(name.as_bytes()),
+        classes: vec!["0".into(), "1".into()],
+    }
+}
+
+/// The same task with one search instead of two candidates.
+pub(crate) fn searching(submission: Submission) -> Submission {
+    let mut submission = submission;
+    submission.task.candidates.search = Search::Halving;
+    submission
+}
+
+/// The same task over a backbone that is pre-trained on a source data set; `seed` tells sources apart.
+pub(crate) fn sourced(submission: Submission, seed: u64) -> Submission {
+    let settings = SourceSettings {
+        data: submission.task.data.clone(),
+        training: submission.task.teacher.clone(),
+        seed,
+    };
+    let inputs = TaskInputs {
+        backbone: BackboneInput::Source {
+            settings,
+            data: images("source"),
+        },
+        data: images("data"),
+    };
+    Submission {
+        inputs,
+        backbone_bytes: SOURCE_BYTES,
+        ..submission
+    }
+}
+
 /// Number of stages that a submission plans.
 pub(crate) fn planned(submission: &Submission) -> u32 {
     plan(submission.arch, &submission.task, &submission.inputs).len() as u32
@@ -78,42 +118,26 @@ pub(crate) fn planned(submission: &Submission) -> u32 {
 
 /// What a trainer finds that does as it is told; candidates lose no accuracy and cost less the more they remove.
 pub(crate) fn result(order: &Order) -> StageResult {
-    let right = |correct| Accuracy { correct, total: 1000 };
-    let architecture = || Architecture::new(&order.spec.arch.describe(), 3);
     let outcome = match &order.spec.work {
         StageWork::Teacher { .. } => StageOutcome::Teacher { held_out: right(980) },
         StageWork::Student { .. } => StageOutcome::Student {
-            architecture: architecture(),
+            architecture: Architecture::new(&order.spec.arch.describe(), 3),
             held_out: right(970),
             expected_complexity: 0.5,
         },
-        StageWork::Candidate { k, .. } => {
-            let left = 100 - *k as u64;
-            let backbone = Cost {
-                flops: 100,
-                params: 100,
-            };
-            let counts = Counts {
-                task_params: 1,
-                active_params: left,
-                active_flops: left,
-                backbone,
-            };
-            StageOutcome::Candidate {
-                k: *k,
-                architecture: architecture(),
-                counts,
-                held_out: right(979),
-            }
-        }
+        StageWork::Source { .. } => StageOutcome::Source { held_out: right(900) },
+        StageWork::Candidate { k, .. } => StageOutcome::Candidate(tailored(*k)),
+        StageWork::Search { ladder, .. } => search(ladder),
         StageWork::Select { .. } => StageOutcome::Select {
             selection: order.selection.expect("a select stage comes with its selection"),
             teacher_test: right(975),
             test: right(974),
+            teacher_latency: latency(4.0),
+            latency: latency(2.0),
         },
     };
     let digest = Digest::of(order.attempt.stage.to_string().as_bytes());
-    let weights = (order.spec.kind() != StageKind::Select).then_some(Artifact {
+    let weights = outcome.leaves_weights().then_some(Artifact {
         digest,
         bytes: WEIGHTS_BYTES,
     });
@@ -126,12 +150,62 @@ pub(crate) fn result(order: &Order) -> StageResult {
     }
 }
 
+/// A candidate that loses no accuracy and costs less the more it removes.
+pub(crate) fn tailored(k: usize) -> Tailored {
+    let left = 100 - k as u64;
+    let counts = Counts {
+        task_params: 1,
+        active_params: left,
+        active_flops: left,
+        backbone: Cost {
+            flops: 100,
+            params: 100,
+        },
+    };
+    Tailored {
+        point: FrontierPoint {
+            k,
+            counts,
+            held_out: right(979),
+            epochs: 1,
+        },
+        architecture: Architecture::new(&ARCH.describe(), 3),
+    }
+}
+
+/// What a search over `ladder` finds: the leanest candidate is good enough.
+pub(crate) fn search(ladder: &[usize]) -> StageOutcome {
+    let found: Vec<Tailored> = ladder.iter().map(|k| tailored(*k)).collect();
+    let chosen = found.last().expect("a ladder has a rung").clone();
+    StageOutcome::Search {
+        frontier: found.iter().map(|tailored| tailored.point).collect(),
+        infeasible: vec![],
+        selection: Selection {
+            k: chosen.point.k,
+            threshold: 0.975,
+            qualified: true,
+        },
+        tailored: chosen,
+    }
+}
+
+fn right(correct: u64) -> Accuracy {
+    Accuracy { correct, total: 1000 }
+}
+
+fn latency(batch_1_ms: f64) -> Latency {
+    Latency {
+        batch_1_ms,
+        batch_32_ms: 20.0 * batch_1_ms,
+    }
+}
+
 /// A candidate that leaves no network.
 pub(crate) fn infeasible(k: usize) -> StageResult {
-    let outcome = StageOutcome::Infeasible {
+    let outcome = StageOutcome::Infeasible(Infeasible {
         k,
         reason: "node 8 is cut off".into(),
-    };
+    });
     StageResult {
         outcome,
         weights: None,

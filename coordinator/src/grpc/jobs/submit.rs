@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use nettailor_artifacts::ArtifactStore;
 use nettailor_domain::ids::{Digest, TaskName};
-use nettailor_domain::task::{TaskInputs, TaskSpec};
+use nettailor_domain::task::{BackboneInput, TaskInputs, TaskSpec};
 use nettailor_domain::taskfile::TasksFile;
-use nettailor_proto::convert;
+use nettailor_proto::convert::{self, jobs::task_inputs};
 use nettailor_proto::status::{Code, Error};
 use nettailor_proto::v1;
 
@@ -21,8 +21,12 @@ pub(super) async fn read(store: &ArtifactStore, request: v1::SubmitRequest) -> R
     let mut sizes = HashMap::new();
     let mut jobs = Vec::with_capacity(file.tasks.len());
     for (task, inputs) in file.tasks.into_iter().zip(inputs) {
-        let backbone_bytes = size(store, &mut sizes, &task.name, "backbone weights", inputs.backbone).await?;
-        let data_bytes = size(store, &mut sizes, &task.name, "data archive", inputs.data).await?;
+        let (what, digest) = match &inputs.backbone {
+            BackboneInput::Weights(digest) => ("backbone weights", *digest),
+            BackboneInput::Source { data, .. } => ("backbone's source data", data.archive),
+        };
+        let backbone_bytes = size(store, &mut sizes, &task.name, what, digest).await?;
+        let data_bytes = size(store, &mut sizes, &task.name, "data archive", inputs.data.archive).await?;
         jobs.push(NewJob {
             arch: file.backbone.arch,
             task,
@@ -39,16 +43,12 @@ fn inputs(
     file: &TasksFile,
     mut given: HashMap<String, v1::TaskInputs>,
 ) -> Result<Vec<TaskInputs>, convert::Error> {
+    let source = file.backbone.source.as_ref();
     let mut take = |task: &TaskSpec| {
         let field = format!("inputs.{}", task.name);
-        let inputs: TaskInputs = convert::required(given.remove(task.name.as_str()), &field)?;
-        if inputs.classes.is_empty() {
-            return Err(convert::Error::invalid(
-                &format!("{field}.classes"),
-                "a task has at least one class",
-            ));
-        }
-        Ok(inputs)
+        let message = given.remove(task.name.as_str());
+        let message = message.ok_or_else(|| convert::Error::missing(&field))?;
+        task_inputs(message, source).map_err(|error| error.within(&field))
     };
     let found = file.tasks.iter().map(&mut take).collect::<Result<_, _>>()?;
     match given.keys().next() {

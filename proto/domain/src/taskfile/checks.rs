@@ -4,25 +4,32 @@
 use std::collections::HashMap;
 
 use super::explain::found;
-use super::problems::{Path, Problem, Step};
+use super::problems::{Path, Problem};
 use super::yaml::Node;
 use crate::backbone::BackboneName;
 
 /// Problems that the schema cannot see.
 pub(super) fn check(document: &Node) -> Vec<Problem> {
     let mut problems = Vec::new();
+    if let Some(backbone) = document.get("backbone") {
+        backbone_checks(backbone, &mut problems);
+    }
     let layers = backbone(document).map(|name| (name, name.describe().layers()));
     let defaults = document
         .get("defaults")
-        .map(|node| (Path(vec![Step::Key("defaults".into())]), node));
+        .map(|node| (Path::default().key("defaults"), node));
     let tasks = document.get("tasks").and_then(Node::list).unwrap_or_default();
-    let tasks_path = Path(vec![Step::Key("tasks".into())]);
+    let tasks_path = Path::default().key("tasks");
     let sections = tasks
         .iter()
         .enumerate()
         .map(|(index, node)| (tasks_path.index(index), node));
-    for (path, section) in defaults.into_iter().chain(sections) {
-        section_checks(&path, section, layers, &mut problems);
+    for (path, node) in defaults.into_iter().chain(sections) {
+        let section = Section { path, node };
+        section.check_task(&mut problems);
+        if let Some((name, layers)) = layers {
+            section.check_ladder(name, layers, &mut problems);
+        }
     }
     unique_names(&tasks_path, tasks, &mut problems);
     problems
@@ -52,71 +59,115 @@ fn unique_names(path: &Path, tasks: &[Node], problems: &mut Vec<Problem>) {
     }
 }
 
-/// The checks of one task, or of `defaults`.
-fn section_checks(
-    path: &Path,
-    section: &Node,
-    layers: Option<(BackboneName, usize)>,
-    problems: &mut Vec<Problem>,
-) {
-    let mut expect = |keys: &[&str], holds: &dyn Fn(&[f64]) -> bool, expected: &str| {
-        let Some((node, numbers)) = section.dig(keys).and_then(|node| Some((node, numbers(node)?))) else {
+/// A backbone has its weights from one place; its source is checked as a task is.
+fn backbone_checks(backbone: &Node, problems: &mut Vec<Problem>) {
+    let path = Path::default().key("backbone");
+    let Some(source) = backbone.entry("source") else {
+        return;
+    };
+    if backbone.get("weights").is_some_and(|node| node.text().is_some()) {
+        let message = "expected either `weights` or a `source` to train them on, found both";
+        problems.push(Problem::new(source.at, &path.key("source"), message));
+    }
+    let section = Section {
+        path: path.key("source"),
+        node: &source.value,
+    };
+    section.check_data(problems);
+    section.check_training(&["training"], problems);
+    section.check_epochs(&["training"], problems);
+}
+
+/// One task, `defaults`, or a backbone's source.
+struct Section<'a> {
+    path: Path,
+    node: &'a Node,
+}
+
+impl Section<'_> {
+    /// Reports the value at the end of `keys` unless it `holds`; one of the wrong type (`None`) is the schema's concern.
+    fn expect(
+        &self,
+        keys: &[&str],
+        holds: impl Fn(&Node) -> Option<bool>,
+        expected: &str,
+        problems: &mut Vec<Problem>,
+    ) {
+        let Some(node) = self.node.dig(keys).filter(|node| holds(node) == Some(false)) else {
             return;
         };
-        if !holds(&numbers) {
-            let path = keys.iter().fold(path.clone(), |path, key| path.key(key));
-            problems.push(Problem::new(
-                node.at,
-                &path,
-                format!("expected {expected}, found {}", found(node)),
-            ));
-        }
-    };
-    let shares = |numbers: &[f64]| {
-        numbers.iter().all(|share| (0.0..=1.0).contains(share))
-            && numbers.windows(2).all(|pair| pair[0] < pair[1])
-    };
-    for keys in [
-        &["teacher"][..],
-        &["student", "training"],
-        &["candidates", "training"],
-    ] {
-        let keys: Vec<&str> = keys.iter().copied().chain(["milestones"]).collect();
-        expect(&keys, &shares, "shares of the epochs between 0 and 1, ascending");
+        let path = keys.iter().fold(self.path.clone(), |path, key| path.key(key));
+        let message = format!("expected {expected}, found {}", found(node));
+        problems.push(Problem::new(node.at, &path, message));
     }
-    let crop = |numbers: &[f64]| !matches!(numbers, [least, most] if !(0.0 < *least && least <= most && *most <= 1.0));
-    expect(
-        &["data", "augment", "resized_crop"],
-        &crop,
-        "[least, most], shares of the area above 0 and up to 1",
-    );
-    let positive = |numbers: &[f64]| numbers.iter().all(|std| *std > 0.0);
-    expect(
-        &["data", "normalise", "std"],
-        &positive,
-        "standard deviations above 0",
-    );
-    expect(
-        &["candidates", "k"],
-        &|ks| !ks.is_empty(),
-        "at least one number of main blocks to remove",
-    );
 
-    let ks = section
-        .dig(&["candidates", "k"])
-        .and_then(Node::list)
-        .unwrap_or_default();
-    for (index, k) in ks.iter().enumerate() {
-        let (Some(number), Some((name, layers))) = (k.number(), layers) else {
-            continue;
+    fn check_task(&self, problems: &mut Vec<Problem>) {
+        self.check_data(problems);
+        for keys in [&["teacher"][..], &["student", "training"]] {
+            self.check_training(keys, problems);
+            self.check_epochs(keys, problems);
+        }
+        self.check_training(&["candidates", "training"], problems);
+        self.expect(
+            &["candidates", "k"],
+            |ks| Some(!numbers(ks)?.is_empty()),
+            "at least one number of main blocks to remove",
+            problems,
+        );
+    }
+
+    fn check_data(&self, problems: &mut Vec<Problem>) {
+        let crop = |[least, most]: [f64; 2]| 0.0 < least && least <= most && most <= 1.0;
+        self.expect(
+            &["data", "augment", "resized_crop"],
+            |node| Some(crop(numbers(node)?.try_into().ok()?)),
+            "[least, most], shares of the area above 0 and up to 1",
+            problems,
+        );
+        self.expect(
+            &["data", "normalise", "std"],
+            |node| Some(numbers(node)?.iter().all(|std| *std > 0.0)),
+            "standard deviations above 0",
+            problems,
+        );
+    }
+
+    /// The optimiser at the end of `keys`.
+    fn check_training(&self, keys: &[&str], problems: &mut Vec<Problem>) {
+        let shares = |numbers: &[f64]| {
+            numbers.iter().all(|share| (0.0..=1.0).contains(share))
+                && numbers.windows(2).all(|pair| pair[0] < pair[1])
         };
-        if number > layers as f64 {
-            let path = path.key("candidates").key("k").index(index);
-            let message = format!(
-                "expected at most {layers}, the main blocks of {name}, found {}",
-                found(k)
-            );
-            problems.push(Problem::new(k.at, &path, message));
+        self.expect(
+            &[keys, &["milestones"]].concat(),
+            |node| Some(shares(&numbers(node)?)),
+            "shares of the epochs between 0 and 1, ascending",
+            problems,
+        );
+    }
+
+    /// What is trained from scratch has to be trained; only a candidate can be taken as it was pruned.
+    fn check_epochs(&self, keys: &[&str], problems: &mut Vec<Problem>) {
+        self.expect(
+            &[keys, &["epochs"]].concat(),
+            |node| Some(node.number()? != 0.0),
+            "at least 1 (only candidates may go untrained)",
+            problems,
+        );
+    }
+
+    /// No more main blocks can be removed than there are.
+    fn check_ladder(&self, name: BackboneName, layers: usize, problems: &mut Vec<Problem>) {
+        let ks = self.node.dig(&["candidates", "k"]).and_then(Node::list);
+        for (index, k) in ks.unwrap_or_default().iter().enumerate() {
+            if k.number().is_some_and(|number| number > layers as f64) {
+                let path = self.path.key("candidates").key("k").index(index);
+                let message = format!(
+                    "expected at most {layers}, the main blocks of {name}, found {}",
+                    found(k)
+                );
+                problems.push(Problem::new(k.at, &path, message));
+            }
         }
     }
 }

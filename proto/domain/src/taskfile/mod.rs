@@ -4,7 +4,7 @@
 //! from the types of [`crate::task`], the one place where settings and defaults are defined. The tree, as JSON, is held
 //! against the schema; `explain` puts the errors into words (`shape` answers its questions about the schema); `checks`
 //! holds what no schema can say. Only then is each task laid over `defaults`, and those over the default document, and
-//! read as a [`TaskSpec`].
+//! read as a [`TaskSpec`]; a backbone's source is laid over its own defaults.
 //!
 //! ```
 //! use nettailor_domain::taskfile::TasksFile;
@@ -36,7 +36,7 @@ use schema::COMPILED;
 use yaml::Node;
 
 pub use problems::{Position, Problem, Problems};
-pub use schema::{default_document, schema};
+pub use schema::{default_document, default_source, schema};
 
 /// A tasks file: one backbone and the tasks to tailor it to, complete with every default.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +96,11 @@ fn build(mut value: Value, document: &Node) -> Result<TasksFile, Problems> {
         }
     };
     let mut problems = Vec::new();
+    if let Some(source) = value["backbone"].get_mut("source") {
+        let mut complete = COMPILED.source_defaults.clone();
+        lay_over(&mut complete, source.take());
+        *source = complete;
+    }
     let backbone = match serde_json::from_value(value["backbone"].take()) {
         Ok(BackboneForm::Name(arch)) => Some(BackboneSpec {
             arch,

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use crate::task::{BackboneSpec, TaskSpec};
+use crate::task::{BackboneSpec, SourceSettings, TaskSpec};
 
 /// Everything that is derived from the types, once per process.
 pub(super) struct Compiled {
@@ -15,17 +15,20 @@ pub(super) struct Compiled {
     pub(super) validator: Validator,
     /// A task without name and data path: every default.
     pub(super) defaults: Value,
+    /// The same for a backbone's source.
+    pub(super) source_defaults: Value,
 }
 
 pub(super) static COMPILED: LazyLock<Compiled> = LazyLock::new(|| {
-    let defaults = default_document();
-    let schema = derive(&defaults);
+    let (defaults, source_defaults) = (default_document(), default_source());
+    let schema = derive(&defaults, &source_defaults);
     let validator =
         jsonschema::draft202012::new(&schema).expect("the derived schema is valid: tests compile it");
     Compiled {
         schema,
         validator,
         defaults,
+        source_defaults,
     }
 });
 
@@ -41,9 +44,16 @@ pub fn default_document() -> Value {
         serde_json::from_value(bare).expect("a name and a path are all that a task needs: tested");
     let mut document = serde_json::to_value(task).expect("a task is plain data");
     remove(&mut document, "name");
-    if let Some(data) = document.get_mut("data") {
-        remove(data, "path");
-    }
+    remove(&mut document["data"], "path");
+    document
+}
+
+/// The settings that a backbone's source has if its file says nothing: [`SourceSettings`] without `data.path`.
+pub fn default_source() -> Value {
+    let source: SourceSettings = serde_json::from_value(json!({ "data": { "path": "." } }))
+        .expect("a path is all that a source needs: tested");
+    let mut document = serde_json::to_value(source).expect("a source is plain data");
+    remove(&mut document["data"], "path");
     document
 }
 
@@ -54,11 +64,18 @@ fn remove(value: &mut Value, key: &str) {
     }
 }
 
-fn derive(defaults: &Value) -> Value {
+fn derive(defaults: &Value, source_defaults: &Value) -> Value {
     let mut task = schema_of::<TaskSpec>();
     settle(&mut task, Some(defaults));
+    let mut source = schema_of::<SourceSettings>();
+    settle(&mut source, Some(source_defaults));
+    // A source stands for itself: there is nothing else its data could come from.
+    source["required"] = json!(["data"]);
+    source["properties"]["data"]["required"] = json!(["path"]);
     let mut backbone = schema_of::<BackboneSpec>();
     settle(&mut backbone, None);
+    let description = backbone["properties"]["source"]["description"].take();
+    backbone["properties"]["source"] = json!({ "description": description, "$ref": "#/$defs/source" });
     // The short form of `backbone` is the same choice as its `arch`.
     let mut arch = backbone["properties"]["arch"].clone();
     remove(&mut arch, "description");
@@ -75,6 +92,7 @@ fn derive(defaults: &Value) -> Value {
     let task_properties = Value::Object(settings.clone());
     settings.shift_remove("name");
     sections.insert("backbone".into(), backbone);
+    sections.insert("source".into(), source);
 
     // The path may be a default too (several tasks on the same data): a task needs its own only if it is not.
     let shared_path = json!({
@@ -99,7 +117,7 @@ fn derive(defaults: &Value) -> Value {
         "properties": {
             "version": { "description": "Version of the format.", "const": 1 },
             "backbone": {
-                "description": "The pre-trained network that all tasks share: its name, or its name and a weights file.",
+                "description": "The pre-trained network that all tasks share: its name, or its name and where its weights come from: a file, or a source data set to train it on.",
                 "anyOf": [arch, { "$ref": "#/$defs/backbone" }],
             },
             "defaults": {
