@@ -12,7 +12,9 @@ use crate::METHOD_VERSION;
 use crate::architecture::{Architecture, CandidateScore, Counts, Selection};
 use crate::backbone::BackboneName;
 use crate::ids::{Digest, StageKey};
-use crate::task::{CandidateSettings, DataSettings, StudentSettings, TaskInputs, TaskSpec, TrainingSettings};
+use crate::task::{
+    CandidateSettings, DataSettings, Precision, StudentSettings, TaskInputs, TaskSpec, TrainingSettings,
+};
 use crate::units::{Accuracy, Cost};
 
 /// Which stage of a job.
@@ -55,6 +57,9 @@ pub struct StageSpec {
     pub classes: Vec<String>,
     /// Seed.
     pub seed: u64,
+    /// Precision of feature maps.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
     /// What to do.
     pub work: StageWork,
 }
@@ -141,6 +146,7 @@ pub fn plan(arch: BackboneName, task: &TaskSpec, inputs: &TaskInputs) -> Vec<Pla
             reading: reading.clone(),
             classes: inputs.classes.clone(),
             seed: task.seed,
+            precision: task.precision,
             work,
         };
         PlannedStage {

@@ -118,6 +118,11 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Where tensors live.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
     /// Number of tensors so far: ranges between two calls name a module's own.
     pub fn position(&self) -> usize {
         self.variables.len()
@@ -125,12 +130,17 @@ impl<'a> Builder<'a> {
 
     /// A parameter of the backbone; never initialised, it must be in the weights.
     pub fn universal(&mut self, spec: &TensorSpec) -> Result<Tensor, Error> {
-        self.add(spec, self.universal, None)
+        self.add(spec, self.universal, None, self.layout)
+    }
+
+    /// The same for a convolution's weight, in the memory order of `layout`.
+    pub fn universal_kernel(&mut self, spec: &TensorSpec, layout: Layout) -> Result<Tensor, Error> {
+        self.add(spec, self.universal, None, layout)
     }
 
     /// Running statistics that the backbone brings along.
     pub fn universal_statistic(&mut self, spec: &TensorSpec) -> Result<Tensor, Error> {
-        self.add(spec, Role::Statistic, None)
+        self.add(spec, Role::Statistic, None, self.layout)
     }
 
     /// A parameter or statistic of the task.
@@ -139,10 +149,16 @@ impl<'a> Builder<'a> {
             name,
             shape: shape.iter().map(|n| *n as usize).collect(),
         };
-        self.add(&spec, role, Some(init))
+        self.add(&spec, role, Some(init), self.layout)
     }
 
-    fn add(&mut self, spec: &TensorSpec, role: Role, init: Option<Init>) -> Result<Tensor, Error> {
+    fn add(
+        &mut self,
+        spec: &TensorSpec,
+        role: Role,
+        init: Option<Init>,
+        layout: Layout,
+    ) -> Result<Tensor, Error> {
         let shape: Vec<i64> = spec.shape.iter().map(|n| *n as i64).collect();
         let tensor = match (self.weights.get(&spec.name), init, self.origin) {
             (Some(found), _, _) if found.size() == shape => found.shallow_clone(),
@@ -167,8 +183,7 @@ impl<'a> Builder<'a> {
             }
         };
         // A copy: the network owns what it may change, and the weights can be read again.
-        let tensor = self
-            .layout
+        let tensor = layout
             .owned(&tensor)?
             .f_set_requires_grad(role == Role::Trained)?;
         self.variables.0.push(Variable {

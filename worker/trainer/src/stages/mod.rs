@@ -10,13 +10,13 @@ mod training;
 
 use nettailor_collective::Collective;
 use nettailor_domain::architecture::Architecture;
-use nettailor_domain::backbone::{Backbone, Normalisation};
+use nettailor_domain::backbone::Backbone;
 use nettailor_domain::stage::{StageOutcome, StageWork};
 use nettailor_domain::trainer::{Assignment, Finished, ParentInput, WEIGHTS_FILE};
 use tch::{Device, Tensor};
 
 use crate::data::{Batch, Dataset, Split};
-use crate::device::Layout;
+use crate::device::{Images, Layout};
 use crate::model::network::Recipe;
 use crate::model::{Network, Origin, Role};
 use crate::report::{Reporter, Sink};
@@ -31,7 +31,7 @@ pub(crate) struct Stage<'a> {
     backbone: Backbone,
     data: Dataset,
     layout: Layout,
-    normalisation: Normalisation,
+    images: Images,
     gang: &'a dyn Collective,
     report: Reporter<'a>,
 }
@@ -87,12 +87,13 @@ impl<'a> Stage<'a> {
             &mut log,
         )?;
         let normalisation = reading.normalise.unwrap_or(backbone.normalisation);
+        let layout = Layout::on(device).with(spec.precision);
         Ok(Self {
             assignment,
             backbone,
             data,
-            layout: Layout::on(device),
-            normalisation,
+            layout,
+            images: Images::new(layout, &normalisation)?,
             gang,
             report,
         })
@@ -132,7 +133,7 @@ impl<'a> Stage<'a> {
         let weights = Weights::read(&parent.weights)?;
         let architecture = Architecture::backbone_only(&self.backbone);
         let network = Network::new(architecture, &weights, self.recipe(Role::Frozen, Origin::Stored))?;
-        Ok(network.folded()?)
+        Ok(network.deployed()?)
     }
 
     /// A network of `architecture` over the frozen backbone, with the task's own tensors from `parent`.
@@ -145,11 +146,9 @@ impl<'a> Stage<'a> {
         )?)
     }
 
-    /// A batch as the network wants it: images `[n, 3, side, side]`, labels `[n]`.
+    /// A batch as the network wants it: images `[n, 3, side, side]`, valid until the next call; labels `[n]`.
     fn tensors(&self, batch: &Batch) -> Result<(Tensor, Tensor), Error> {
-        let images = self
-            .layout
-            .images(&batch.pixels, batch.size, &self.normalisation)?;
+        let images = self.images.batch(&batch.pixels, batch.size)?;
         let labels = Tensor::f_from_slice(&batch.labels)?.f_to_device(self.layout.device)?;
         Ok((images, labels))
     }

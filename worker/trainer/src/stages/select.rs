@@ -15,7 +15,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<StageOutcome, Error> {
             what: "chosen candidate",
         });
     };
-    let network = stage.tailored(architecture.clone(), parent)?;
+    let network = stage.tailored(architecture.clone(), parent)?.deployed()?;
     let teacher = stage.teacher()?;
     let teacher_test = stage.evaluate(&teacher, Split::Test)?;
     let test = stage.evaluate(&network, Split::Test)?;
