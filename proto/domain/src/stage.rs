@@ -14,8 +14,8 @@ use crate::architecture::{Architecture, CandidateScore, Counts, Selection};
 use crate::backbone::BackboneName;
 use crate::ids::{Digest, StageKey};
 use crate::task::{
-    BackboneInput, CandidateSettings, DataInput, DataSettings, Search, SourceSettings, StudentSettings,
-    TaskInputs, TaskSpec, TrainingSettings,
+    BackboneInput, CandidateSettings, DataInput, DataSettings, Precision, Search, SourceSettings,
+    StudentSettings, TaskInputs, TaskSpec, TrainingSettings,
 };
 use crate::units::{Accuracy, Cost};
 
@@ -65,6 +65,9 @@ pub struct StageSpec {
     pub classes: Vec<String>,
     /// Seed.
     pub seed: u64,
+    /// Precision of feature maps.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
     /// What to do.
     pub work: StageWork,
 }
@@ -173,6 +176,7 @@ pub fn plan(arch: BackboneName, task: &TaskSpec, inputs: &TaskInputs) -> Vec<Pla
             reading: reading.clone(),
             classes: inputs.data.classes.clone(),
             seed: task.seed,
+            precision: task.precision,
             work,
         };
         PlannedStage::new(spec, [&weights, parents].concat())
@@ -236,6 +240,7 @@ fn source_stage(arch: BackboneName, settings: &SourceSettings, data: &DataInput)
         reading: settings.data.reading(),
         classes: data.classes.clone(),
         seed: settings.seed,
+        precision: Precision::default(),
         work: StageWork::Source {
             training: settings.training.clone(),
         },

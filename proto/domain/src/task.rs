@@ -64,6 +64,10 @@ pub struct TaskSpec {
     /// Pruned networks to try.
     #[serde(default)]
     pub candidates: CandidateSettings,
+    /// In what precision feature maps are computed, in every stage. `bf16` halves their memory, and is faster on machines
+    /// with matrix units for it (AMX, tensor cores); where only AVX-512 has it, it is slower.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
     /// Held-out accuracy that a tailored network may lose against its teacher, in points (0.5 means 0.5 %).
     #[serde(default = "defaults::tolerance_points")]
     #[schemars(range(min = 0.0, max = 100.0))]
@@ -84,6 +88,24 @@ impl DataSettings {
             path: String::new(),
             ..self.clone()
         }
+    }
+}
+
+/// Precision of feature maps and of the weights that convolutions read. All else is `fp32` in both.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    Fp32,
+    /// bfloat16: the range of fp32 with 8 bits of precision.
+    Bf16,
+}
+
+impl Precision {
+    /// Whether it is the one that specifications leave out, so that their keys are those from before there was a choice.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

@@ -100,6 +100,7 @@ pub(crate) fn order(number: u32, backbone: Digest, data: Digest) -> Order {
         reading,
         classes: vec!["a".to_owned(), "b".to_owned()],
         seed: 1,
+        precision: Default::default(),
         work: StageWork::Teacher {
             training: serde_json::from_value(training).expect("settings"),
         },

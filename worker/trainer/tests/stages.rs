@@ -13,7 +13,9 @@ use nettailor_domain::architecture::{Architecture, Selection};
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::Digest;
 use nettailor_domain::stage::{StageOutcome, StageResult, StageSpec, StageWork};
-use nettailor_domain::task::{BnMode, CandidateSettings, DataSettings, StudentSettings, TrainingSettings};
+use nettailor_domain::task::{
+    BnMode, CandidateSettings, DataSettings, Precision, StudentSettings, TrainingSettings,
+};
 use nettailor_domain::trainer::{
     Assignment, Failure, FailureClass, Finished, ParentInput, TrainerEvent, WEIGHTS_FILE,
 };
@@ -61,6 +63,7 @@ impl Bench {
             reading,
             classes: CLASSES.map(str::to_owned).to_vec(),
             seed: 5,
+            precision: Precision::default(),
             work,
         };
         let (backbone, data) = (self.backbone.clone(), self.archive.clone());

@@ -53,6 +53,7 @@ pub(crate) fn task(job: &str, name: &str) -> Submission {
             k: Some(vec![2, 4]),
             ..CandidateSettings::default()
         },
+        precision: Default::default(),
         tolerance_points: 0.5,
         resources: ResourceSettings {
             max_attempts: 3,

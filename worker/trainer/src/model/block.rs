@@ -5,9 +5,10 @@ use nettailor_domain::backbone::{
 };
 use tch::Tensor;
 
-use super::unit::{Mode, Norm, Unit, activate};
+use super::unit::{Mode, Norm, Statistics, Unit, activate};
 use super::variables::{Builder, Role};
 use super::{Error, Init};
+use crate::device::Layout;
 
 /// Standard deviation of a new proxy's weights.
 const PROXY_DEVIATION: f32 = 0.01;
@@ -18,6 +19,9 @@ pub struct Block {
     body: Vec<Unit>,
     shortcut: Shortcut,
     activation: Activation,
+    layout: Layout,
+    /// What a folded block's output is multiplied by; the convolutions do it, shortcuts without one are told here.
+    factor: Option<Tensor>,
 }
 
 #[derive(Debug)]
@@ -33,17 +37,24 @@ enum Shortcut {
 }
 
 impl Block {
-    /// A part of the backbone.
-    pub fn new(builder: &mut Builder<'_>, spec: &BlockSpec, epsilon: f64) -> Result<Self, Error> {
+    /// A part of the backbone, whose feature maps lie as `layout` says.
+    pub fn new(
+        builder: &mut Builder<'_>,
+        spec: &BlockSpec,
+        epsilon: f64,
+        layout: Layout,
+    ) -> Result<Self, Error> {
         let body = spec
             .body
             .iter()
-            .map(|unit| Unit::new(builder, unit, epsilon))
+            .map(|unit| Unit::new(builder, unit, epsilon, layout))
             .collect::<Result<_, _>>()?;
         let shortcut = match &spec.shortcut {
             ShortcutSpec::None => Shortcut::None,
             ShortcutSpec::Identity => Shortcut::Identity,
-            ShortcutSpec::Projection(unit) => Shortcut::Projection(Unit::new(builder, unit, epsilon)?),
+            ShortcutSpec::Projection(unit) => {
+                Shortcut::Projection(Unit::new(builder, unit, epsilon, layout)?)
+            }
             ShortcutSpec::PoolPad => Shortcut::PoolPad {
                 window: i64::from(spec.stride),
                 channels: i64::from(spec.out_channels) - i64::from(spec.in_channels),
@@ -53,46 +64,74 @@ impl Block {
             body,
             shortcut,
             activation: spec.activation,
+            layout,
+            factor: None,
         })
     }
 
-    /// See [`Unit::fold`].
-    pub fn fold(&mut self) -> Result<(), Error> {
-        let projection = match &mut self.shortcut {
-            Shortcut::Projection(unit) => Some(unit),
-            Shortcut::None | Shortcut::Identity | Shortcut::PoolPad { .. } => None,
-        };
-        self.body.iter_mut().chain(projection).try_for_each(Unit::fold)
+    /// See [`Unit::fold`]; `factor` multiplies the block's output. No block ends in an activation that it would not pass
+    /// through.
+    pub fn fold(&mut self, factor: f64) -> Result<(), Error> {
+        let last = self.body.len() - 1;
+        for (index, unit) in self.body.iter_mut().enumerate() {
+            unit.fold(if index == last { factor } else { 1.0 }, self.layout)?;
+        }
+        if let Shortcut::Projection(unit) = &mut self.shortcut {
+            unit.fold(factor, self.layout)?;
+        }
+        if factor != 1.0 {
+            self.factor = Some(Tensor::f_from_slice(&[factor as f32])?.f_to_device(self.layout.device)?);
+        }
+        Ok(())
     }
 
     /// Node l-1 to the block's share of node l, before attention and activation.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, Error> {
+        let x = &self.layout.ordered(x)?;
         let mut y = self.body[0].forward(x, mode.universal)?;
         for unit in &self.body[1..] {
             y = unit.forward(&y, mode.universal)?;
         }
         let merged = match &self.shortcut {
             Shortcut::None => y,
-            Shortcut::Identity => y.f_add_(x)?,
+            Shortcut::Identity => self.add(y, x)?,
             Shortcut::Projection(unit) => y.f_add_(&unit.forward(x, mode.universal)?)?,
             Shortcut::PoolPad { window, channels } => {
                 let pooled = match window {
                     1 => x.shallow_clone(),
                     w => x.f_avg_pool2d([*w, *w], [*w, *w], [0, 0], false, true, None)?,
                 };
-                y.f_add_(&pooled.f_constant_pad_nd([0, 0, 0, 0, 0, *channels])?)?
+                self.add(y, &pooled.f_constant_pad_nd([0, 0, 0, 0, 0, *channels])?)?
             }
         };
         activate(merged, self.activation)
+    }
+
+    /// The body's output plus a shortcut that has no convolution.
+    fn add(&self, mut body: Tensor, shortcut: &Tensor) -> Result<Tensor, tch::TchError> {
+        match &self.factor {
+            Some(factor) => body.f_addcmul_(shortcut, factor),
+            None => body.f_add_(shortcut),
+        }
     }
 }
 
 /// A proxy A(s->l), behind its pooling.
 #[derive(Debug)]
 pub struct Proxy {
-    steps: Vec<(Tensor, Norm)>,
+    steps: Vec<Step>,
+    layout: Layout,
     /// Side of its output.
     pub side: i64,
+}
+
+/// A 1x1 convolution with its batch norm.
+#[derive(Debug)]
+struct Step {
+    weight: Tensor,
+    norm: Norm,
+    /// Weight and bias of the one convolution that does the work of both.
+    folded: Option<(Tensor, Tensor)>,
 }
 
 impl Proxy {
@@ -103,9 +142,10 @@ impl Proxy {
         shape: &ProxyShape,
         (source, target): (usize, usize),
         epsilon: f64,
+        layout: Layout,
     ) -> Result<Self, Error> {
         let prefix = format!("proxies.{target}.{source}");
-        let mut step = |suffix: &str, c_in: u32, c_out: u32| -> Result<(Tensor, Norm), Error> {
+        let mut step = |suffix: &str, c_in: u32, c_out: u32| -> Result<Step, Error> {
             let name = format!("{prefix}.conv{suffix}.weight");
             let weight = builder.task(
                 name,
@@ -113,10 +153,12 @@ impl Proxy {
                 Role::Trained,
                 Init::Normal(PROXY_DEVIATION),
             )?;
-            Ok((
+            let norm = Norm::task(builder, &format!("{prefix}.bn{suffix}"), c_out, epsilon)?;
+            Ok(Step {
                 weight,
-                Norm::task(builder, &format!("{prefix}.bn{suffix}"), c_out, epsilon)?,
-            ))
+                norm,
+                folded: None,
+            })
         };
         let (c_in, c_out) = (shape.source.channels, shape.target.channels);
         let steps = match shape.form {
@@ -128,23 +170,47 @@ impl Proxy {
         };
         Ok(Self {
             steps,
+            layout,
             side: i64::from(shape.target.side),
         })
+    }
+
+    /// See [`Unit::fold`]; `factor` multiplies the output.
+    pub fn fold(&mut self, factor: f64) -> Result<(), Error> {
+        let last = self.steps.len() - 1;
+        for (index, step) in self.steps.iter_mut().enumerate() {
+            let factor = if index == last { factor } else { 1.0 };
+            step.folded = Some(step.norm.folded(&step.weight, factor, self.layout)?);
+        }
+        Ok(())
     }
 
     /// The pooled source times `scale` (the block's attention) through the layer; linear at the end.
     pub fn forward(&self, pooled: &Tensor, mode: Mode, scale: Option<&Tensor>) -> Result<Tensor, Error> {
         let last = self.steps.len() - 1;
-        let mut y = pooled.shallow_clone();
-        for (index, (weight, norm)) in self.steps.iter().enumerate() {
-            let convolved = y.f_conv2d(weight, None::<&Tensor>, [1, 1], [0, 0], [1, 1], 1)?;
-            y = if index == last {
-                norm.forward(&convolved, mode.task, scale)?
-            } else {
-                activate(norm.forward(&convolved, mode.task, None)?, Activation::Relu)?
-            };
+        let mut y = self.layout.ordered(pooled)?;
+        for (index, step) in self.steps.iter().enumerate() {
+            let scale = if index == last { scale } else { None };
+            y = step.forward(&y, mode.task, scale)?;
+            if index < last {
+                y = activate(y, Activation::Relu)?;
+            }
         }
         Ok(y)
+    }
+}
+
+impl Step {
+    fn forward(&self, x: &Tensor, statistics: Statistics, scale: Option<&Tensor>) -> Result<Tensor, Error> {
+        let convolve =
+            |weight: &Tensor, bias: Option<&Tensor>| x.f_conv2d(weight, bias, [1, 1], [0, 0], [1, 1], 1);
+        match (&self.folded, statistics) {
+            (Some((weight, bias)), Statistics::Running) => Ok(convolve(weight, Some(bias))?),
+            _ => {
+                let convolved = convolve(&self.weight.f_to_kind(x.f_kind()?)?, None)?;
+                self.norm.forward(&convolved, statistics, scale)
+            }
+        }
     }
 }
 

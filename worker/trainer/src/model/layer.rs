@@ -56,19 +56,17 @@ impl Layer {
             .map(|(index, (block, shape))| (index + 1, block.source, shape))
             .collect();
         let first = builder.position();
-        let main = if plan.blocks[0].kept() {
-            Some(&backbone.blocks[number - 1])
-        } else {
-            None
-        };
-        let main = main
-            .map(|spec| builder.block(|builder| Block::new(builder, spec, backbone.bn_eps)))
+        let spec = &backbone.blocks[number - 1];
+        let side = backbone.node_shapes(input)[number].side;
+        let layout = builder.layout().of_layer(spec, side);
+        let main = (plan.blocks[0].kept())
+            .then(|| builder.block(|builder| Block::new(builder, spec, backbone.bn_eps, layout)))
             .transpose()?;
         let start = builder.position();
         let skips = shapes
             .into_iter()
             .map(|(position, source, shape)| {
-                let proxy = Proxy::new(builder, &shape, (source, number), backbone.bn_eps)?;
+                let proxy = Proxy::new(builder, &shape, (source, number), backbone.bn_eps, layout)?;
                 Ok(Skip {
                     source,
                     position,
@@ -91,9 +89,21 @@ impl Layer {
         self.main.is_some() || !self.skips.is_empty()
     }
 
+    /// Folds batch norms into convolutions, and the attention of the layer's blocks with them: [`Layer::combine`] wants none
+    /// from now on.
+    pub fn fold(&mut self, attention: &[f64]) -> Result<(), Error> {
+        if let Some(main) = &mut self.main {
+            main.fold(attention[0])?;
+        }
+        self.skips
+            .iter_mut()
+            .try_for_each(|skip| skip.proxy.fold(attention[skip.position]))
+    }
+
     /// Merges the main block's output and the pooled sources of the proxies: act(sum of attention * block). Sources that
     /// are not there pass nothing on; `None` if none is. `attention` has one element per block of the layer's plan, or is
-    /// `None` where the only block has attention 1.
+    /// `None` where the only block has attention 1 and where it is folded in. A main output without a gradient may be
+    /// written over.
     pub fn combine(
         &self,
         main: Option<&Tensor>,
@@ -103,8 +113,11 @@ impl Layer {
     ) -> Result<Option<Tensor>, Error> {
         let mut sum: Option<Tensor> = match (main, attention) {
             (Some(main), Some(attention)) => Some(main.f_mul(&attention.f_select(0, 0)?)?),
-            // The only block: the node is its output.
-            (Some(main), None) => return Ok(Some(activated(main, self.activation)?)),
+            // The only block, and its output is needed to walk back.
+            (Some(main), None) if main.requires_grad() => {
+                return Ok(Some(activated(main, self.activation)?));
+            }
+            (Some(main), None) => Some(main.shallow_clone()),
             (None, _) => None,
         };
         for (skip, pooled) in self.skips.iter().zip(pooled) {

@@ -51,6 +51,8 @@ pub struct Network {
     pub end: Range<usize>,
     /// Where tensors live.
     pub layout: Layout,
+    /// Whether the blocks' convolutions do the attention's work.
+    deployed: bool,
     stem: Unit,
     head: Option<Unit>,
     end_norm: Option<Norm>,
@@ -82,14 +84,14 @@ impl Network {
         let mut owner = Builder::new(weights, &recipe);
         let builder = &mut owner;
         let epsilon = backbone.bn_eps;
-        let stem = Unit::new(builder, &backbone.stem, epsilon)?;
+        let stem = Unit::new(builder, &backbone.stem, epsilon, recipe.layout)?;
         let layers = (architecture.layers.iter().zip(1..))
             .map(|(plan, number)| Layer::new(builder, &backbone, plan, number, recipe.input))
             .collect::<Result<Vec<_>, _>>()?;
         let head = backbone
             .head
             .as_ref()
-            .map(|unit| Unit::new(builder, unit, epsilon))
+            .map(|unit| Unit::new(builder, unit, epsilon, recipe.layout))
             .transpose()?;
         let start = builder.position();
         let end_norm = if backbone.end_bn {
@@ -118,6 +120,7 @@ impl Network {
             variables,
             end,
             layout,
+            deployed: false,
             stem,
             head,
             end_norm,
@@ -125,22 +128,25 @@ impl Network {
         })
     }
 
-    /// The same network with the universal blocks' batch norms folded into their convolutions: a third faster under
-    /// [`Mode::EVALUATE`], equal to rounding. It must not be trained any more.
-    pub fn folded(mut self) -> Result<Self, Error> {
-        self.stem.fold()?;
-        for main in self.layers.iter_mut().filter_map(|layer| layer.main.as_mut()) {
-            main.fold()?;
+    /// The form in which a finished network computes under [`Mode::EVALUATE`]: batch norms and attention folded into the
+    /// convolutions, removed blocks absent. Outputs are equal to rounding. It must not be trained any more.
+    pub fn deployed(mut self) -> Result<Self, Error> {
+        self.stem.fold(1.0, self.layout)?;
+        for (layer, attention) in self.layers.iter_mut().zip(self.architecture.attention()) {
+            layer.fold(&attention)?;
         }
-        self.head.iter_mut().try_for_each(Unit::fold)?;
+        if let Some(head) = &mut self.head {
+            head.fold(1.0, self.layout)?;
+        }
+        self.deployed = true;
         Ok(self)
     }
 
     /// Attention of every layer as tensors, one element per block, with a gradient if asked for. `None` for a layer whose
-    /// only block has attention 1 whatever its score.
+    /// only block has attention 1 whatever its score, and of a deployed network.
     pub fn attention(&self, gradient: bool) -> Result<Vec<Option<Tensor>>, Error> {
         let tensor = |layer: &nettailor_domain::architecture::Layer| {
-            if layer.blocks.iter().filter(|block| block.kept()).count() < 2 {
+            if self.deployed || layer.blocks.iter().filter(|block| block.kept()).count() < 2 {
                 return Ok(None);
             }
             let values: Vec<f32> = layer.attention().into_iter().map(|a| a as f32).collect();

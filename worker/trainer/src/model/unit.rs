@@ -5,6 +5,7 @@ use tch::Tensor;
 
 use super::variables::{Builder, Role};
 use super::{Error, Init};
+use crate::device::Layout;
 
 /// Which statistics a batch norm normalises with.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -90,13 +91,16 @@ impl Norm {
         })
     }
 
-    /// What it does under running statistics, per channel: x -> scale x + bias.
-    fn as_affine(&self) -> Result<(Tensor, Tensor), Error> {
+    /// Weight and bias of the convolution with `weight` `[out, in, k, k]` that does this norm's work under running
+    /// statistics too, its output multiplied by `factor`.
+    pub fn folded(&self, weight: &Tensor, factor: f64, layout: Layout) -> Result<(Tensor, Tensor), Error> {
         tch::no_grad(|| {
             let deviation = self.variance.f_add_scalar(self.epsilon)?.f_sqrt()?;
             let scale = self.weight.f_div(&deviation)?;
             let bias = self.bias.f_sub(&self.mean.f_mul(&scale)?)?;
-            Ok((scale, bias))
+            let weight = weight.f_mul(&scale.f_mul_scalar(factor)?.f_view([-1, 1, 1, 1])?)?;
+            let bias = bias.f_mul_scalar(factor)?;
+            Ok((weight.f_to_kind(layout.kind())?, bias.f_to_kind(layout.kind())?))
         })
     }
 
@@ -156,7 +160,10 @@ pub fn activated(x: &Tensor, activation: Activation) -> Result<Tensor, Error> {
 #[derive(Debug)]
 pub struct Unit {
     spec: ConvBn,
+    /// As it is stored and trained.
     weight: Tensor,
+    /// As the convolution reads it, where that is another precision and the weight is frozen: converted once.
+    converted: Option<Tensor>,
     norm: Norm,
     /// Weight and bias of the one convolution that does the work of both under running statistics.
     folded: Option<(Tensor, Tensor)>,
@@ -164,25 +171,33 @@ pub struct Unit {
 
 impl Unit {
     /// A part of the backbone.
-    pub fn new(builder: &mut Builder<'_>, spec: &ConvBn, epsilon: f64) -> Result<Self, Error> {
+    pub fn new(
+        builder: &mut Builder<'_>,
+        spec: &ConvBn,
+        epsilon: f64,
+        layout: Layout,
+    ) -> Result<Self, Error> {
         let [weight, norm @ ..] = spec.tensors();
         let fan_out = spec.out_channels / spec.groups * spec.kernel * spec.kernel;
-        let weight = builder.universal(&weight, Init::Normal((2.0 / fan_out as f32).sqrt()))?;
+        let init = Init::Normal((2.0 / fan_out as f32).sqrt());
+        let weight = builder.universal_kernel(&weight, init, layout)?;
+        let converts = !weight.requires_grad() && layout.kind() != weight.kind();
+        let converted = converts.then(|| weight.f_to_kind(layout.kind())).transpose()?;
         let norm = Norm::universal(builder, &norm, epsilon)?;
         Ok(Self {
             spec: spec.clone(),
             weight,
+            converted,
             norm,
             folded: None,
         })
     }
 
-    /// Folds the batch norm into the convolution for passes under running statistics. Only for networks that do not
-    /// train any more: later changes of the tensors would go unseen.
-    pub fn fold(&mut self) -> Result<(), Error> {
-        let (scale, bias) = self.norm.as_affine()?;
-        let weight = tch::no_grad(|| self.weight.f_mul(&scale.f_view([-1, 1, 1, 1])?))?;
-        self.folded = Some((weight, bias));
+    /// Folds the batch norm into the convolution for passes under running statistics, and `factor` (not negative) with
+    /// it: the output is multiplied by it. Only for networks that do not train any more: later changes of the tensors
+    /// would go unseen.
+    pub fn fold(&mut self, factor: f64, layout: Layout) -> Result<(), Error> {
+        self.folded = Some(self.norm.folded(&self.weight, factor, layout)?);
         Ok(())
     }
 
@@ -191,7 +206,8 @@ impl Unit {
         let y = match (&self.folded, statistics) {
             (Some((weight, bias)), Statistics::Running) => self.convolve(x, weight, Some(bias))?,
             _ => {
-                let y = self.convolve(x, &self.weight, None)?;
+                let weight = self.converted.as_ref().unwrap_or(&self.weight);
+                let y = self.convolve(x, weight, None)?;
                 self.norm.forward(&y, statistics, None)?
             }
         };
@@ -209,8 +225,9 @@ impl Unit {
         } else {
             Some(weight.f_constant_pad_nd([extra, 0, extra, 0])?)
         };
-        let weight = extended.as_ref().unwrap_or(weight);
-        Ok(x.f_conv2d(weight, bias, [stride, stride], [after, after], [1, 1], groups)?)
+        // Within the graph where the weight is trained; nothing happens where it has this precision.
+        let weight = extended.as_ref().unwrap_or(weight).f_to_kind(x.f_kind()?)?;
+        Ok(x.f_conv2d(&weight, bias, [stride, stride], [after, after], [1, 1], groups)?)
     }
 
     /// Zeros before and after each side, for an input of side `side`.

@@ -130,6 +130,11 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Where tensors live.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
     /// Number of tensors so far: ranges between two calls name a module's own.
     pub fn position(&self) -> usize {
         self.variables.len()
@@ -143,9 +148,15 @@ impl<'a> Builder<'a> {
         built
     }
 
-    /// A parameter of the backbone. It must be in the weights, but for a backbone that is trained from scratch.
-    pub fn universal(&mut self, spec: &TensorSpec, init: Init) -> Result<Tensor, Error> {
-        self.add(spec, self.universal, self.scratch(init))
+    /// A convolution's weight of the backbone, in the memory order of `layout`. It must be in the weights, but for a
+    /// backbone that is trained from scratch.
+    pub fn universal_kernel(
+        &mut self,
+        spec: &TensorSpec,
+        init: Init,
+        layout: Layout,
+    ) -> Result<Tensor, Error> {
+        self.add(spec, self.universal, self.scratch(init), layout)
     }
 
     /// Weight or bias of one of the backbone's batch norms.
@@ -155,14 +166,14 @@ impl<'a> Builder<'a> {
         } else {
             self.universal
         };
-        self.add(spec, role, self.scratch(init))
+        self.add(spec, role, self.scratch(init), self.layout)
     }
 
     /// Running statistics that the backbone brings along; the task's own unless it keeps the backbone's.
     pub fn universal_statistic(&mut self, spec: &TensorSpec, init: Init) -> Result<Tensor, Error> {
         let shared = self.universal == Role::Frozen && self.bn_mode == BnMode::Frozen;
         let role = if shared { Role::Frozen } else { Role::Statistic };
-        self.add(spec, role, self.scratch(init))
+        self.add(spec, role, self.scratch(init), self.layout)
     }
 
     fn scratch(&self, init: Init) -> Option<Init> {
@@ -175,10 +186,16 @@ impl<'a> Builder<'a> {
             name,
             shape: shape.iter().map(|n| *n as usize).collect(),
         };
-        self.add(&spec, role, Some(init))
+        self.add(&spec, role, Some(init), self.layout)
     }
 
-    fn add(&mut self, spec: &TensorSpec, role: Role, init: Option<Init>) -> Result<Tensor, Error> {
+    fn add(
+        &mut self,
+        spec: &TensorSpec,
+        role: Role,
+        init: Option<Init>,
+        layout: Layout,
+    ) -> Result<Tensor, Error> {
         let shape: Vec<i64> = spec.shape.iter().map(|n| *n as i64).collect();
         let tensor = match (self.weights.get(&spec.name), init, self.origin) {
             (Some(found), _, _) if found.size() == shape => found.shallow_clone(),
@@ -203,8 +220,7 @@ impl<'a> Builder<'a> {
             }
         };
         // A copy: the network owns what it may change, and the weights can be read again.
-        let tensor = self
-            .layout
+        let tensor = layout
             .owned(&tensor)?
             .f_set_requires_grad(role == Role::Trained)?;
         self.variables.0.push(Variable {

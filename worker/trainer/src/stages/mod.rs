@@ -14,7 +14,7 @@ mod training;
 
 use nettailor_collective::Collective;
 use nettailor_domain::architecture::Architecture;
-use nettailor_domain::backbone::{Backbone, Normalisation};
+use nettailor_domain::backbone::Backbone;
 use nettailor_domain::stage::{StageOutcome, StageWork};
 use nettailor_domain::task::BnMode;
 use nettailor_domain::trainer::{Assignment, Finished, ParentInput, WEIGHTS_FILE};
@@ -22,7 +22,7 @@ use nettailor_domain::units::Accuracy;
 use tch::{Device, Tensor};
 
 use crate::data::{Batch, Dataset, Split};
-use crate::device::Layout;
+use crate::device::{Images, Layout};
 use crate::model::network::Recipe;
 use crate::model::{Network, Origin, Role};
 use crate::report::{Reporter, Sink};
@@ -37,7 +37,7 @@ pub(crate) struct Stage<'a> {
     backbone: Backbone,
     data: Dataset,
     layout: Layout,
-    normalisation: Normalisation,
+    images: Images,
     gang: &'a dyn Collective,
     report: Reporter<'a>,
 }
@@ -107,12 +107,13 @@ impl<'a> Stage<'a> {
             &mut log,
         )?;
         let normalisation = reading.normalise.unwrap_or(backbone.normalisation);
+        let layout = Layout::on(device).with(spec.precision);
         Ok(Self {
             assignment,
             backbone,
             data,
-            layout: Layout::on(device),
-            normalisation,
+            layout,
+            images: Images::new(layout, &normalisation)?,
             gang,
             report,
         })
@@ -174,7 +175,7 @@ impl<'a> Stage<'a> {
         let weights = Weights::read(&parent.weights)?;
         let architecture = Architecture::backbone_only(&self.backbone);
         let recipe = self.recipe(Role::Frozen, BnMode::Task, Origin::Stored);
-        Ok(Network::new(architecture, &weights, recipe)?.folded()?)
+        Ok(Network::new(architecture, &weights, recipe)?.deployed()?)
     }
 
     /// A network of `architecture` over the frozen backbone, with the task's own tensors from `parent`.
@@ -189,11 +190,9 @@ impl<'a> Stage<'a> {
         Ok(Network::new(architecture, &weights, recipe)?)
     }
 
-    /// A batch as the network wants it: images `[n, 3, side, side]`, labels `[n]`.
+    /// A batch as the network wants it: images `[n, 3, side, side]`, valid until the next call; labels `[n]`.
     fn tensors(&self, batch: &Batch) -> Result<(Tensor, Tensor), Error> {
-        let images = self
-            .layout
-            .images(&batch.pixels, batch.size, &self.normalisation)?;
+        let images = self.images.batch(&batch.pixels, batch.size)?;
         let labels = Tensor::f_from_slice(&batch.labels)?.f_to_device(self.layout.device)?;
         Ok((images, labels))
     }

@@ -20,7 +20,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<StageOutcome, Error> {
     let tailored = parent.result.outcome.tailored().ok_or(Error::NoParent { what })?;
     // Whatever the task keeps of batch norms, its weights hold it.
     let network = stage.tailored(tailored.architecture.clone(), BnMode::Task, parent)?;
-    let network = network.folded()?;
+    let network = network.deployed()?;
     let teacher = stage.teacher()?;
     let teacher_test = stage.evaluate(&teacher, Split::Test)?;
     let test = stage.evaluate(&network, Split::Test)?;

@@ -139,7 +139,7 @@ impl Case {
         });
         let student = Network::new(architecture, &student_weights, recipe(Role::Frozen)).unwrap();
         let teacher = Network::new(plain, &teacher_weights, recipe(Role::Frozen)).unwrap();
-        let teacher = teacher.folded().unwrap();
+        let teacher = teacher.deployed().unwrap();
         let case = Self {
             costs: costs.collect(),
             expected: case["from_f64"].clone(),
