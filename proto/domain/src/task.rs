@@ -264,8 +264,8 @@ pub enum Hints {
 pub enum HintScale {
     /// Mean square of the difference, as in the paper.
     Absolute,
-    /// The same as a share of the variance of the teacher's node over the batch: every node weighs the same, whatever
-    /// the scale of its features.
+    /// The same as a share of the variance of the teacher's channel over the batch: every node and channel weighs the same,
+    /// whatever the scale of its features.
     Relative,
 }
 

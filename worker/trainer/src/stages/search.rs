@@ -138,3 +138,61 @@ fn next(points: &[FrontierPoint], threshold: f64, places: usize) -> Vec<usize> {
     open.sort_unstable();
     open
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nettailor_domain::architecture::Counts;
+    use nettailor_domain::units::Cost;
+
+    /// Candidates of falling cost, each with its accuracy in percent and the epochs it was trained for.
+    fn points(trained: &[(u64, u32)]) -> Vec<FrontierPoint> {
+        let backbone = Cost {
+            flops: 100,
+            params: 100,
+        };
+        let point = |(k, &(correct, epochs)): (usize, &(u64, u32))| FrontierPoint {
+            k,
+            counts: Counts {
+                task_params: 1,
+                active_params: 100 - k as u64,
+                active_flops: 100 - k as u64,
+                backbone,
+            },
+            held_out: Accuracy { correct, total: 100 },
+            epochs,
+        };
+        trained.iter().enumerate().map(point).collect()
+    }
+
+    #[test]
+    fn everybody_starts() {
+        assert_eq!(next(&points(&[(0, 0); 4]), 0.9, 4), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn without_one_that_qualifies_the_most_accurate_go_on() {
+        let points = points(&[(80, 1), (85, 1), (70, 1), (60, 1)]);
+        assert_eq!(next(&points, 0.9, 2), [0, 1]);
+        assert_eq!(next(&points, 0.9, 1), [1]);
+    }
+
+    #[test]
+    fn one_that_qualifies_settles_everything_costlier_and_brings_leaner_ones_back() {
+        // The two leanest were passed over after one epoch.
+        let points = points(&[(80, 2), (92, 2), (70, 1), (75, 1)]);
+        assert_eq!(next(&points, 0.9, 1), [3]);
+        assert_eq!(next(&points, 0.9, 4), [2, 3]);
+    }
+
+    #[test]
+    fn the_race_is_over_when_the_leanest_qualifies() {
+        assert_eq!(next(&points(&[(80, 2), (70, 2), (90, 2)]), 0.9, 3), [0usize; 0]);
+    }
+
+    #[test]
+    fn rounds_cost_a_quarter_of_the_ladder() {
+        let total: f64 = ROUNDS.iter().map(|(share, length)| share * length).sum();
+        assert!((total - 0.25).abs() < 1e-12);
+    }
+}
