@@ -1,10 +1,16 @@
 //! All stages of a tiny task, through the program, as the agent runs it.
+//!
+//! [`apart`]: the test split stays out of everything but `select`. [`statistics`]: what is estimated before a candidate
+//! trains.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a panic is the test's report"
 )]
+
+mod apart;
+mod statistics;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
