@@ -43,6 +43,6 @@ fn every_node_under_running_and_batch_statistics_and_of_the_teacher() {
         let trained = run(&student, &case, STILL);
         check(&mut ledger, "train", &trained, allowed.training);
         case.check_hints(&mut ledger, "step1", &trained, &taught);
-        ledger.finish(&["eval.", "teacher.", "train."]);
+        println!("{}", ledger.finish(&["eval.", "teacher.", "train."]));
     }
 }

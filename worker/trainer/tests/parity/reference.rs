@@ -220,7 +220,8 @@ impl<'a> Ledger<'a> {
     }
 
     /// Fails if anything was off, or if an entry under `prefixes` was not compared, or one outside them was.
-    pub(crate) fn finish(self, prefixes: &[&str]) {
+    /// Else how much was compared, and what came out worst.
+    pub(crate) fn finish(self, prefixes: &[&str]) -> String {
         let belongs = |key: &&String| prefixes.iter().any(|prefix| key.starts_with(prefix));
         let listed: BTreeSet<String> = self.entries.keys().filter(belongs).cloned().collect();
         for prefix in prefixes {
@@ -237,12 +238,7 @@ impl<'a> Ledger<'a> {
             self.compared.len(),
             self.problems[..self.problems.len().min(12)].join("\n")
         );
-        println!(
-            "{}: {} compared, worst {:.1e} ({})",
-            self.name,
-            self.compared.len(),
-            self.worst.0,
-            self.worst.1
-        );
+        let (compared, (worst, name)) = (self.compared.len(), &self.worst);
+        format!("{}: {compared} compared, worst {worst:.1e} ({name})", self.name)
     }
 }

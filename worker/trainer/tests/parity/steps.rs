@@ -153,12 +153,12 @@ fn three_steps() {
             }
         }
         let Some(tolerance) = allowed.third_step else {
-            ledger.finish(&["step1."]);
+            println!("{}", ledger.finish(&["step1."]));
             continue;
         };
         check(&case, &mut ledger, 3, learner.network(), |_| tolerance);
         let evaluated = run(learner.network(), &case, Mode::EVALUATE);
         ledger.tensor("final_eval.logits", &evaluated.logits, tolerance);
-        ledger.finish(&["step1.", "step3.", "final_eval."]);
+        println!("{}", ledger.finish(&["step1.", "step3.", "final_eval."]));
     }
 }
