@@ -85,7 +85,13 @@ fn on_scores(architecture: &Architecture, gradient: &Gradient) -> Gradient {
 }
 
 /// Asserts the gradient on the scores; where the published one is absent, ours is zero.
-fn assert_gradient(student: &Architecture, on_attention: &Gradient, published: &GoldenGradient, what: &str) {
+fn assert_gradient(
+    student: &Architecture,
+    on_attention: &Gradient,
+    published: &GoldenGradient,
+    tolerance: f64,
+    what: &str,
+) {
     let ours = on_scores(student, on_attention);
     for (l, layer) in ours.iter().enumerate() {
         let absent = vec![0.0; layer.len()];
@@ -95,7 +101,7 @@ fn assert_gradient(student: &Architecture, on_attention: &Gradient, published: &
             .unwrap_or(&absent);
         for (ours, published) in layer.iter().zip(published) {
             assert!(
-                (ours - published).abs() < 1e-7,
+                (ours - published).abs() < tolerance,
                 "{what}: layer {}: gradient {ours}, published {published}",
                 l + 1
             );
@@ -117,7 +123,20 @@ fn the_published_formula_gives_the_published_values_and_gradients() {
             );
             let (value, gradient) = reference(&student, &subject.paper_costs(&student));
             assert_close(value, case.value_f64, 1e-6, &format!("{what}: value"));
-            assert_gradient(&student, &gradient, &case.grad_f64, &what);
+            assert_close(
+                value,
+                case.value_f32,
+                1e-5,
+                &format!("{what}: value in single precision"),
+            );
+            assert_gradient(&student, &gradient, &case.grad_f64, 1e-7, &what);
+            assert_gradient(
+                &student,
+                &gradient,
+                &case.grad_f32,
+                1e-6,
+                &format!("{what} in single precision"),
+            );
         }
     }
 }
@@ -140,7 +159,20 @@ fn pruned_networks_have_the_published_complexity() {
             );
             let (value, gradient) = reference(&student, &subject.paper_costs(&student));
             assert_close(value, case.complexity_f64, 1e-6, &format!("{what}: value"));
-            assert_gradient(&student, &gradient, &case.grad_f64, &what);
+            assert_close(
+                value,
+                case.complexity_f32,
+                1e-5,
+                &format!("{what}: value in single precision"),
+            );
+            assert_gradient(&student, &gradient, &case.grad_f64, 1e-7, &what);
+            assert_gradient(
+                &student,
+                &gradient,
+                &case.grad_f32,
+                1e-6,
+                &format!("{what} in single precision"),
+            );
         }
     }
 }
@@ -231,10 +263,18 @@ proptest! {
     fn product_lies_between_nothing_and_everything(student in any_pruned()) {
         for measure in [FLOPS, PARAMS] {
             let costs = costs_of(&student, measure);
-            let kept = student.layers.iter().zip(&costs.0).flat_map(|(layer, costs)| layer.blocks.iter().zip(costs));
-            let everything: f64 = kept.filter(|(block, _)| block.kept()).map(|(_, cost)| cost).sum();
+            let kept = |layer: usize| {
+                let blocks = student.layers[layer].blocks.iter().zip(&costs.0[layer]);
+                blocks.filter(|(block, _)| block.kept()).map(|(_, cost)| *cost)
+            };
+            let everything: f64 = (0..student.layers.len()).flat_map(kept).sum();
+            let proxies: f64 = costs.0.iter().flat_map(|layer| &layer[1..]).sum();
+            // Attention shares one block's worth among all into a node: no layer counts more than its dearest block.
+            let dearest: f64 = (0..student.layers.len()).map(|layer| kept(layer).fold(0.0, f64::max)).sum();
             let (value, _) = student.expected_complexity(ComplexityForm::Product, &costs);
-            prop_assert!((0.0..=everything + 1e-12).contains(&value), "{value} of {everything}");
+            prop_assert!((0.0..=dearest + 1e-12).contains(&value), "{value} of {dearest}");
+            prop_assert!(dearest <= everything + 1e-12);
+            prop_assert!(everything <= 1.0 + proxies, "{everything} of the backbone and {proxies} of proxies");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Shapes, FLOPs and parameters of every block, and the totals, against the parity files.
 
 use nettailor_domain::architecture::Architecture;
-use nettailor_domain::backbone::BackboneName;
+use nettailor_domain::backbone::{BackboneName, Shortcut};
 
 use crate::golden::{CLASSES, SUBJECTS, assert_close};
 
@@ -12,6 +12,8 @@ fn every_block_has_the_published_shape_and_cost() {
         let student = Architecture::new(&backbone, 3);
         let mains = backbone.main_costs(subject.input);
         assert_eq!(golden.layers.len(), backbone.layers());
+        assert_eq!(golden.num_layers.iter().sum::<usize>(), backbone.layers());
+        assert_eq!((golden.max_skip, golden.num_classes), (student.max_skip, CLASSES));
         for (l, expected) in golden.layers.iter().enumerate() {
             let (block, main, at) = (
                 &backbone.blocks[l],
@@ -21,6 +23,9 @@ fn every_block_has_the_published_shape_and_cost() {
             assert_eq!(block.in_channels, main.in_channels, "{at}");
             assert_eq!(block.out_channels, main.out_channels, "{at}");
             assert_eq!(block.stride, main.stride, "{at}");
+            assert_eq!(block.body[0].out_channels, main.planes, "{at}");
+            let projects = matches!(block.shortcut, Shortcut::Projection(_));
+            assert_eq!(projects, main.has_conv_res, "{at}");
             assert_eq!(mains[l].flops as f64, main.flops, "{at}: FLOPs");
             assert_eq!(mains[l].params as f64, main.params, "{at}: parameters");
 

@@ -106,6 +106,9 @@ fn folder() -> PathBuf {
 
 #[derive(Deserialize)]
 pub(crate) struct Golden {
+    pub(crate) max_skip: usize,
+    pub(crate) num_classes: u32,
+    pub(crate) num_layers: Vec<usize>,
     pub(crate) stem_flops: f64,
     pub(crate) classifier_flops: f64,
     pub(crate) norm_flops: f64,
@@ -114,8 +117,11 @@ pub(crate) struct Golden {
     pub(crate) num_trainable_real: u64,
     pub(crate) layers: Vec<GoldenLayer>,
     pub(crate) unpruned: Stats,
+    pub(crate) initial_alphas_params: Vec<Vec<f64>>,
+    pub(crate) initial_alphas: Vec<Vec<f64>>,
     pub(crate) complexity_cases: Vec<ComplexityCase>,
     pub(crate) threshold_cases: Vec<ThresholdCase>,
+    pub(crate) threshold_twice: ThresholdTwice,
     pub(crate) alphas_params_sets: std::collections::HashMap<String, Vec<Vec<f64>>>,
 }
 
@@ -128,6 +134,9 @@ pub(crate) struct GoldenLayer {
 #[derive(Deserialize)]
 pub(crate) struct GoldenMain {
     pub(crate) in_channels: u32,
+    /// Channels inside; a bottleneck's output has four times as many.
+    pub(crate) planes: u32,
+    pub(crate) has_conv_res: bool,
     pub(crate) out_channels: u32,
     pub(crate) stride: u32,
     pub(crate) flops: f64,
@@ -153,6 +162,8 @@ pub(crate) struct Stats {
     pub(crate) global_m: f64,
     #[serde(rename = "stats_task_params_M")]
     pub(crate) task_m: f64,
+    #[serde(rename = "stats_total_params_M")]
+    pub(crate) total_m: f64,
     #[serde(rename = "stats_total_GFLOPS")]
     pub(crate) total_g: f64,
 }
@@ -166,8 +177,26 @@ pub(crate) struct ComplexityCase {
     pub(crate) alphas_params: Vec<Vec<f64>>,
     pub(crate) keep: Vec<Vec<u8>>,
     pub(crate) alphas: Vec<Vec<f64>>,
+    pub(crate) value_f32: f64,
     pub(crate) value_f64: f64,
+    pub(crate) grad_f32: GoldenGradient,
     pub(crate) grad_f64: GoldenGradient,
+    /// Where blocks were removed.
+    #[serde(flatten)]
+    pub(crate) stats: Option<Stats>,
+    #[serde(flatten)]
+    pub(crate) liveness: Liveness,
+}
+
+/// What the pruned network passes on.
+#[derive(Deserialize)]
+pub(crate) struct Liveness {
+    /// Layers, from 0, that pass nothing on; absent where nothing was removed or the network fails.
+    #[serde(default)]
+    pub(crate) none_outputs: Option<Vec<usize>>,
+    /// Set where the published implementation fails on the pruned network.
+    #[serde(default)]
+    pub(crate) raises: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -176,14 +205,26 @@ pub(crate) struct ThresholdCase {
     pub(crate) settings: Settings,
     pub(crate) alphas_before: Vec<Vec<f64>>,
     pub(crate) alphas_after: Vec<Vec<f64>>,
+    pub(crate) complexity_f32: f64,
     pub(crate) complexity_f64: f64,
+    pub(crate) grad_f32: GoldenGradient,
     pub(crate) grad_f64: GoldenGradient,
     pub(crate) keep: Vec<Vec<u8>>,
     #[serde(flatten)]
     pub(crate) stats: Stats,
-    /// Set where the published implementation fails on the pruned network.
-    #[serde(default)]
-    pub(crate) raises: Option<String>,
+    #[serde(flatten)]
+    pub(crate) liveness: Liveness,
+}
+
+/// One network pruned, then pruned again.
+#[derive(Deserialize)]
+pub(crate) struct ThresholdTwice {
+    pub(crate) alphas_params_set: String,
+    pub(crate) first: Settings,
+    pub(crate) keep_after_first: Vec<Vec<u8>>,
+    pub(crate) alphas_after_first: Vec<Vec<f64>>,
+    pub(crate) second: Settings,
+    pub(crate) keep_after_second: Vec<Vec<u8>>,
 }
 
 /// How the published implementation was asked to prune. Ours knows the first two.
@@ -214,5 +255,128 @@ pub(crate) fn assert_all_close(ours: &[Vec<f64>], theirs: &[Vec<f64>], tolerance
         for (b, (o, t)) in ours.iter().zip(theirs).enumerate() {
             assert_close(*o, *t, tolerance, &format!("{what}, layer {}, block {b}", l + 1));
         }
+    }
+}
+
+/// Keys that no test reads would be numbers silently skipped.
+#[test]
+fn every_key_of_every_file_is_read() {
+    use serde_json::Value;
+    let assert_keys = |value: &Value, known: &[&str], all: bool| {
+        let keys: Vec<&String> = value.as_object().expect("an object").keys().collect();
+        let unknown: Vec<_> = keys.iter().filter(|key| !known.contains(&key.as_str())).collect();
+        assert!(unknown.is_empty(), "read by no test: {unknown:?}");
+        assert!(
+            !all || keys.len() == known.len(),
+            "expected {known:?}, found {keys:?}"
+        );
+    };
+    let stats = [
+        "global_params",
+        "task_params",
+        "stats_global_params_M",
+        "stats_task_params_M",
+        "stats_total_params_M",
+        "stats_total_GFLOPS",
+    ];
+    let liveness = ["none_outputs", "raises"];
+    let top = [
+        // Words.
+        ["backbone", "flops_unit"].as_slice(),
+        // Compared with the trainer's networks, in its parity tests.
+        &[
+            "state_dict_shapes",
+            "trainable",
+            "optimizer_groups",
+            "trainable_not_in_any_group",
+        ],
+        // Compared here.
+        &[
+            "max_skip",
+            "num_classes",
+            "num_layers",
+            "stem_flops",
+            "classifier_flops",
+            "norm_flops",
+        ],
+        &[
+            "layers",
+            "total_flops_all_kept",
+            "num_parameters_real",
+            "num_trainable_real",
+            "unpruned",
+        ],
+        &["initial_alphas_params", "initial_alphas", "alphas_params_sets"],
+        &["complexity_cases", "threshold_cases", "threshold_twice"],
+    ];
+    for subject in SUBJECTS {
+        let path = folder().join(format!("struct_{}_skip3.json", subject.file));
+        let file: Value = serde_json::from_slice(&std::fs::read(path).expect("read")).expect("JSON");
+        assert_keys(&file, &top.concat(), true);
+        assert_keys(&file["unpruned"], &stats, true);
+        for layer in file["layers"].as_array().expect("layers") {
+            assert_keys(layer, &["main", "proxies"], true);
+            let main = [
+                "in_channels",
+                "planes",
+                "out_channels",
+                "stride",
+                "has_conv_res",
+                "flops",
+                "params",
+            ];
+            assert_keys(&layer["main"], &main, true);
+            for proxy in layer["proxies"].as_array().expect("proxies") {
+                let keys = [
+                    "in_channels",
+                    "out_channels",
+                    "stride",
+                    "source_shape",
+                    "flops",
+                    "params",
+                ];
+                assert_keys(proxy, &keys, true);
+            }
+        }
+        for case in file["complexity_cases"].as_array().expect("cases") {
+            let own = [
+                "name",
+                "alphas_params",
+                "keep",
+                "alphas",
+                "value_f32",
+                "value_f64",
+                "grad_f32",
+                "grad_f64",
+            ];
+            assert_keys(case, &[own.as_slice(), &stats, &liveness].concat(), false);
+        }
+        for case in file["threshold_cases"].as_array().expect("cases") {
+            let own = [
+                "alphas_params_set",
+                "settings",
+                "alphas_before",
+                "alphas_after",
+                "keep",
+            ];
+            let values = ["complexity_f32", "complexity_f64", "grad_f32", "grad_f64"];
+            assert_keys(
+                case,
+                &[own.as_slice(), &values, &stats, &liveness].concat(),
+                false,
+            );
+        }
+        let twice = [
+            "first",
+            "keep_after_first",
+            "alphas_after_first",
+            "second",
+            "keep_after_second",
+        ];
+        assert_keys(
+            &file["threshold_twice"],
+            &[["alphas_params_set"].as_slice(), &twice].concat(),
+            true,
+        );
     }
 }

@@ -7,4 +7,5 @@ mod costs;
 mod golden;
 mod laws;
 mod pruning;
+mod recount;
 mod selection;

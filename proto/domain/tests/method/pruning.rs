@@ -3,8 +3,8 @@
 use nettailor_domain::architecture::{Architecture, Fate, Infeasible};
 use nettailor_domain::backbone::BackboneName;
 
-use crate::golden::{CLASSES, SUBJECTS, Stats, Subject, assert_all_close, assert_close};
-use crate::laws::on_a_path;
+use crate::golden::{CLASSES, SUBJECTS, Settings, Stats, Subject, assert_all_close, assert_close};
+use crate::laws::{on_a_path, reach};
 
 #[test]
 fn rank_removes_what_the_published_implementation_removes_and_exclusion_the_rest() {
@@ -54,7 +54,11 @@ fn rank_removes_what_the_published_implementation_removes_and_exclusion_the_rest
                         "{what}: by rank"
                     );
                     assert_eq!(kept, expected, "{what}: kept");
-                    assert!(case.raises.is_none(), "{what}: {:?}", case.raises);
+                    assert!(
+                        case.liveness.raises.is_none(),
+                        "{what}: {:?}",
+                        case.liveness.raises
+                    );
                     excluded += published.len() - kept.len();
                 }
                 Err(error) => {
@@ -145,6 +149,13 @@ fn compare(subject: &Subject, student: &Architecture, stats: &Stats, what: &str)
         1e-12,
         &format!("{what}: task parameters"),
     );
+    let total = global + task + u64::from(classifier);
+    assert_close(
+        total as f64 / 1e6,
+        stats.total_m,
+        1e-12,
+        &format!("{what}: all parameters"),
+    );
     assert_close(
         flops as f64 / 1e9,
         stats.total_g,
@@ -185,6 +196,154 @@ fn parameters_and_flops_before_and_after_are_the_published_ones() {
                 &format!("{} threshold case {index}", subject.name),
             );
         }
+    }
+}
+
+/// Blocks of `student` as (source, target).
+fn kept_edges(student: &Architecture) -> Vec<(usize, usize)> {
+    let layers = student.layers.iter().zip(1..);
+    let kept = layers.flat_map(|(layer, l)| {
+        layer
+            .blocks
+            .iter()
+            .filter(|b| b.kept())
+            .map(move |b| (b.source, l))
+    });
+    kept.collect()
+}
+
+#[test]
+fn what_passes_nothing_on_is_what_no_path_reaches() {
+    for subject in SUBJECTS {
+        let golden = subject.golden();
+        let complexity = golden.complexity_cases.iter();
+        let complexity = complexity.map(|case| (&case.alphas_params, &case.keep, &case.liveness));
+        let threshold = golden.threshold_cases.iter();
+        let threshold = threshold.map(|case| {
+            (
+                &golden.alphas_params_sets[&case.alphas_params_set],
+                &case.keep,
+                &case.liveness,
+            )
+        });
+        let (mut dead, mut failed) = (0, 0);
+        for (index, (scores, keep, published)) in complexity.chain(threshold).enumerate() {
+            let what = format!("{} case {index}", subject.name);
+            let student = subject.student(scores, Some(keep));
+            let last = student.layers.len();
+            let reached = reach(0, last + 1, &kept_edges(&student));
+            // Where the last node is not reached the published network fails.
+            assert_eq!(published.raises.is_some(), !reached[last], "{what}");
+            failed += usize::from(!reached[last]);
+            if let Some(none) = &published.none_outputs {
+                let ours: Vec<usize> = (0..last).filter(|&layer| !reached[layer + 1]).collect();
+                assert_eq!(&ours, none, "{what}");
+                dead += none.len();
+            }
+        }
+        assert!(
+            dead >= 3 && failed >= 2,
+            "{}: {dead} dead, {failed} failed",
+            subject.name
+        );
+    }
+}
+
+#[test]
+fn statistics_of_the_complexity_cases_are_the_published_ones() {
+    for subject in SUBJECTS {
+        let mut compared = 0;
+        for case in subject.golden().complexity_cases {
+            let Some(stats) = &case.stats else { continue };
+            let student = subject.student(&case.alphas_params, Some(&case.keep));
+            compare(
+                &subject,
+                &student,
+                stats,
+                &format!("{} {}", subject.name, case.name),
+            );
+            compared += 1;
+        }
+        assert_eq!(compared, 5, "{}", subject.name);
+    }
+}
+
+#[test]
+fn a_student_begins_with_the_published_scores() {
+    for subject in SUBJECTS {
+        let golden = subject.golden();
+        let student = Architecture::new(&subject.backbone(), golden.max_skip);
+        let scores: Vec<Vec<f64>> = (student.layers.iter())
+            .map(|layer| layer.blocks.iter().map(|block| f64::from(block.score)).collect())
+            .collect();
+        assert_eq!(scores, golden.initial_alphas_params, "{}", subject.name);
+        assert_eq!(scores, golden.alphas_params_sets["initial"], "{}", subject.name);
+        assert_all_close(
+            &student.attention(),
+            &golden.initial_alphas,
+            1e-7,
+            subject.name.as_str(),
+        );
+    }
+}
+
+/// Pruned twice, the published implementation ranks anew and takes main blocks back that it had removed (removed ones
+/// have attention 0, so they are the first k again, and the others return). Ours never brings a block back; so only the
+/// first pass is the same.
+#[test]
+fn pruning_again_brings_nothing_back() {
+    for subject in SUBJECTS {
+        let (golden, name) = (subject.golden(), subject.name);
+        let twice = &golden.threshold_twice;
+        let student = subject.student(&golden.alphas_params_sets[&twice.alphas_params_set], None);
+        let of = |settings: &Settings| {
+            (
+                settings.num_global.expect("k"),
+                settings.thr_proxies.expect("threshold"),
+            )
+        };
+        let (k, threshold) = of(&twice.first);
+        let once = student.prune(k, threshold).expect("a path is left");
+        let by_rank: Vec<Vec<u8>> = (once.layers.iter())
+            .map(|layer| {
+                layer
+                    .blocks
+                    .iter()
+                    .map(|b| u8::from(b.fate != Fate::RemovedByRank))
+                    .collect()
+            })
+            .collect();
+        assert_eq!(by_rank, twice.keep_after_first, "{name}");
+        let ranked = subject.student(
+            &golden.alphas_params_sets[&twice.alphas_params_set],
+            Some(&twice.keep_after_first),
+        );
+        assert_all_close(
+            &ranked.attention(),
+            &twice.alphas_after_first,
+            1e-6,
+            name.as_str(),
+        );
+
+        let (k, threshold) = of(&twice.second);
+        let again = once.prune(k, threshold).expect("a path is left");
+        let blocks = |network: &Architecture| {
+            network
+                .layers
+                .iter()
+                .flat_map(|layer| layer.blocks.clone())
+                .collect::<Vec<_>>()
+        };
+        let published: Vec<u8> = twice.keep_after_second.concat();
+        let mut returned = 0;
+        for ((before, after), published) in blocks(&once).iter().zip(blocks(&again)).zip(published) {
+            assert!(before.kept() || !after.kept(), "{name}: a block came back");
+            returned += usize::from(published == 1 && before.fate == Fate::RemovedByRank);
+        }
+        assert!(
+            returned > 0,
+            "{name}: the published implementation brings blocks back"
+        );
     }
 }
 

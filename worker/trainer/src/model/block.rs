@@ -99,7 +99,8 @@ impl Block {
             Shortcut::PoolPad { window, channels } => {
                 let pooled = match window {
                     1 => x.shallow_clone(),
-                    w => x.f_avg_pool2d([*w, *w], [*w, *w], [0, 0], false, true, None)?,
+                    // Rounded up, as the body's convolutions are; a window over the edge averages what is there.
+                    w => x.f_avg_pool2d([*w, *w], [*w, *w], [0, 0], true, true, None)?,
                 };
                 self.add(y, &pooled.f_constant_pad_nd([0, 0, 0, 0, 0, *channels])?)?
             }

@@ -1,4 +1,7 @@
 //! All stages of a tiny task, through the program, as the agent runs it.
+//!
+//! [`apart`]: the test split stays out of everything but `select`. [`statistics`]: what is estimated before a candidate
+//! trains.
 
 #![allow(
     clippy::unwrap_used,
@@ -6,18 +9,24 @@
     reason = "a panic is the test's report"
 )]
 
+mod apart;
+mod graph;
+mod statistics;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nettailor_domain::architecture::{Architecture, Selection};
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::Digest;
-use nettailor_domain::stage::{StageOutcome, StageResult, StageSpec, StageWork};
+use nettailor_domain::stage::{
+    FrontierPoint, Infeasible, StageOutcome, StageResult, StageSpec, StageWork, Tailored,
+};
 use nettailor_domain::task::{
-    BnMode, CandidateSettings, DataSettings, Precision, StudentSettings, TrainingSettings,
+    BnMode, CandidateSettings, DataSettings, Precision, Schedule, Search, StudentSettings, TrainingSettings,
 };
 use nettailor_domain::trainer::{
-    Assignment, Failure, FailureClass, Finished, ParentInput, TrainerEvent, WEIGHTS_FILE,
+    Assignment, BackboneFile, Failure, FailureClass, Finished, ParentInput, TrainerEvent, WEIGHTS_FILE,
 };
 use nettailor_trainer::model::Init;
 use nettailor_trainer::weights;
@@ -58,7 +67,7 @@ impl Bench {
                 .unwrap();
         let spec = StageSpec {
             arch: BackboneName::Resnet18,
-            backbone: weights::digest(&self.backbone).unwrap(),
+            backbone: Some(weights::digest(&self.backbone).unwrap()),
             data: weights::digest(&self.archive).unwrap(),
             reading,
             classes: CLASSES.map(str::to_owned).to_vec(),
@@ -66,7 +75,11 @@ impl Bench {
             precision: Precision::default(),
             work,
         };
-        let (backbone, data) = (self.backbone.clone(), self.archive.clone());
+        let backbone = Some(BackboneFile {
+            path: self.backbone.clone(),
+            digest: weights::digest(&self.backbone).unwrap(),
+        });
+        let data = self.archive.clone();
         Assignment {
             spec,
             backbone,
@@ -183,9 +196,12 @@ fn training(epochs: u32, learning_rate: f64) -> TrainingSettings {
         epochs,
         batch_size: 8,
         learning_rate,
+        schedule: Schedule::Step,
         milestones,
         momentum: 0.9,
         weight_decay: 5e-4,
+        label_smoothing: 0.0,
+        ema: 0.0,
     }
 }
 
@@ -200,6 +216,7 @@ fn student() -> StudentSettings {
 fn candidate(k: usize, proxy_threshold: f64) -> StageWork {
     let settings = CandidateSettings {
         k: None,
+        search: Search::Exhaustive,
         proxy_threshold,
         bn_batches: 4,
         training: training(1, 0.02),
@@ -261,14 +278,17 @@ fn a_task_from_teacher_to_select() {
     let parents = vec![teacher.clone(), trained.clone()];
     let (finished, pruned) =
         bench.finish(&bench.assignment("candidate", candidate(3, 0.001), parents.clone()));
-    let StageOutcome::Candidate {
-        k: 3,
-        architecture,
-        counts,
-        ..
-    } = &finished.outcome
-    else {
+    let StageOutcome::Candidate(Tailored { point, architecture }) = &finished.outcome else {
         panic!("{:?}", finished.outcome)
+    };
+    let FrontierPoint {
+        k: 3,
+        counts,
+        epochs: 1,
+        ..
+    } = point
+    else {
+        panic!("{point:?}")
     };
     assert_eq!(architecture.kept_mains().len(), 5);
     let bytes = std::fs::read(&pruned.weights).unwrap();
@@ -284,7 +304,7 @@ fn a_task_from_teacher_to_select() {
     );
 
     let (finished, _) = bench.finish(&bench.assignment("infeasible", candidate(8, 1.0), parents));
-    let StageOutcome::Infeasible { k: 8, reason } = &finished.outcome else {
+    let StageOutcome::Infeasible(Infeasible { k: 8, reason }) = &finished.outcome else {
         panic!("{:?}", finished.outcome)
     };
     assert!(reason.contains("no path"), "{reason}");
@@ -301,12 +321,16 @@ fn a_task_from_teacher_to_select() {
     });
     let (finished, _) = bench.finish(&select);
     let StageOutcome::Select {
-        teacher_test, test, ..
+        teacher_test,
+        test,
+        latency,
+        ..
     } = finished.outcome
     else {
         panic!("{:?}", finished.outcome)
     };
     assert_eq!((teacher_test.total, test.total), (12, 12));
+    assert!(latency.batch_1_ms > 0.0 && latency.batch_32_ms > 0.0);
     assert_eq!(
         std::fs::read(&bench.backbone).unwrap(),
         shared,
@@ -335,16 +359,17 @@ fn what_is_wrong_is_said_and_classed() {
 
     // Not the bytes that were asked for: this node's copy is bad.
     let mut changed = bench.assignment("changed", work.clone(), vec![]);
-    changed.spec.backbone = Digest::of(b"something else");
+    changed.backbone.as_mut().unwrap().digest = Digest::of(b"something else");
     let failure = bench.fail(&changed);
     assert_eq!(failure.class, FailureClass::Resources);
     assert!(failure.message.contains("digest"), "{failure}");
 
     // No safetensors at all.
     let mut broken = bench.assignment("broken", work, vec![]);
-    broken.backbone = bench.root.path().join("broken.safetensors");
-    std::fs::write(&broken.backbone, &std::fs::read(&bench.backbone).unwrap()[..1000]).unwrap();
-    broken.spec.backbone = weights::digest(&broken.backbone).unwrap();
+    let path = bench.root.path().join("broken.safetensors");
+    std::fs::write(&path, &std::fs::read(&bench.backbone).unwrap()[..1000]).unwrap();
+    let digest = weights::digest(&path).unwrap();
+    broken.backbone = Some(BackboneFile { path, digest });
     let failure = bench.fail(&broken);
     assert_eq!(failure.class, FailureClass::Input);
     assert!(
