@@ -2,7 +2,7 @@
 
 Every typeface of fonts.txt gives one image of each class, so no two images of a class share a typeface. Twenty typefaces,
 chosen by a hash of their names, make the test set: nothing of them is in training. Typefaces come from Debian packages,
-photographs behind half of the characters from Debian's tuxpaint-data (GPL-2+, with the rest of Tux Paint).
+photographs behind half of the characters from another one.
 """
 
 import hashlib
@@ -17,7 +17,6 @@ from PIL import Image, ImageDraw, ImageFont
 from examples.study import images
 from examples.study.images import CANVAS
 
-PHOTOGRAPHS = "tuxpaint-data"
 TEST_FACES = 20
 CHARACTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 # Height of a capital H on the canvas: room for descenders and for the widest letters.
@@ -46,7 +45,7 @@ def faces() -> list[Face]:
 
 
 def packages() -> list[str]:
-    return [*(face.package for face in faces()), PHOTOGRAPHS]
+    return [*(face.package for face in faces()), images.LANDSCAPES]
 
 
 def class_name(character: str) -> str:
@@ -58,7 +57,7 @@ def class_name(character: str) -> str:
 
 def make(unpacked: Path, folder: Path) -> None:
     """Writes all images below `folder`, from packages that `debian.fetch` left in `unpacked`."""
-    photos = images.photographs(unpacked / PHOTOGRAPHS)
+    photos = images.landscapes(unpacked)
     by_hash = sorted(faces(), key=lambda face: hashlib.sha256(face.package.encode()).digest())
     test = set(by_hash[:TEST_FACES])
     for face in faces():

@@ -18,9 +18,14 @@ CANVAS = 3 * SIDE
 Corners = list[tuple[float, float]]
 
 
-def photographs(folder: Path) -> list[Image.Image]:
-    """Every photograph below `folder`, in the order of their names."""
-    return [Image.open(path).convert("RGB") for path in sorted(folder.rglob("*.jpg"))]
+# The Debian package with the photographs that are put behind things (GPL-2+, with the rest of Tux Paint).
+LANDSCAPES = "tuxpaint-data"
+
+
+def landscapes(unpacked: Path) -> list[Image.Image]:
+    """The photographs of LANDSCAPES, which `debian.fetch` left in `unpacked`, in the order of their names."""
+    folder = unpacked / LANDSCAPES / "usr/share/tuxpaint/templates"
+    return [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.jpg"))]
 
 
 def photograph(random: Random, photos: list[Image.Image]) -> Image.Image:

@@ -2,7 +2,7 @@
 """Makes the study's image folders: .data/<set>/{train,test}/<class>/<name>.ppm, 48x48 pixels, in colour
 
     characters    62 characters in 84 typefaces, split by typeface: 3,968 train, 1,240 test
-    animals       115 photographed animals in new views and places: 3,450 train, 1,150 test
+    animals       122 photographed animals in new views and places: 3,050 train, 976 test
 
 See characters.py and animals.py for what they show and where it comes from, with licences: Debian packages, which are
 fetched by name and unpacked, not installed. Needs requirements.txt, apt-get and dpkg-deb; `make study-data` sees to it.
