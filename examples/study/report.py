@@ -28,10 +28,11 @@ VARIANTS = {
 
 
 def cell(value: Spread | None, scale: float = 1.0, digits: int = 2) -> str:
-    """`97.21 ± 0.30`"""
+    """`97.21 ± 0.30`, or the mean alone of one seed."""
     if value is None:
         return "-"
-    return f"{scale * value.mean:.{digits}f} ± {scale * value.deviation:.{digits}f}"
+    deviation = f" ± {scale * value.deviation:.{digits}f}" if value.seeds > 1 else ""
+    return f"{scale * value.mean:.{digits}f}{deviation}"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

@@ -15,10 +15,11 @@ LIGHT_K = 4
 
 
 class Spread(NamedTuple):
-    """Mean and sample standard deviation over seeds."""
+    """Mean and sample standard deviation over seeds, and their number; one seed has no deviation (0)."""
 
     mean: float
     deviation: float
+    seeds: int
 
 
 class Claim(NamedTuple):
@@ -34,7 +35,7 @@ def spread(values: Iterable[float | None]) -> Spread | None:
     known = [value for value in values if value is not None]
     if not known:
         return None
-    return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else 0.0)
+    return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else 0.0, len(known))
 
 
 def datasets(runs: list[Run]) -> list[str]:
