@@ -23,6 +23,7 @@ build: toolchain ## release binaries in target/release/
 test: toolchain data ## every test, scenarios over real processes included
 	cargo build --workspace --bins --tests --locked
 	cargo test --workspace --locked
+	python3 -m unittest --quiet examples.study.test_report
 
 # `cargo deny check advisories` is not here: it needs the advisory database from the internet. Run it before a release.
 lint: setup ## formatting, clippy, licences and sources of dependencies, layers
