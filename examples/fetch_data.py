@@ -112,7 +112,7 @@ def is_ready(folder: Path, stamp: str) -> bool:
 
 @contextmanager
 def building(folder: Path, stamp: str) -> Iterator[tuple[Path, Path]]:
-    """A new folder to fill, which takes the place of `folder` when the block ends well, and one for what is read on the way."""
+    """A new folder to fill, which takes the place of `folder` when the block ends well; and one for downloads."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp.") as tmp:
         made, downloads = Path(tmp, folder.name), Path(tmp, ".downloads")

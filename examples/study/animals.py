@@ -62,7 +62,8 @@ def check(paths: list[Path]) -> None:
     known = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths)).hexdigest()
     if known != KNOWN:
         sys.exit(
-            f"make_data: {STAMPS} holds other stamps ({known}); the study's images are made from the packages of Debian 12"
+            f"make_data: {STAMPS} holds other stamps ({known}); the study's images are made from the packages of"
+            " Debian 12"
         )
 
 

@@ -48,8 +48,8 @@ def surface(random: Random) -> Image.Image:
 
 
 def tilted_square(random: Random, centre: tuple[float, float], half: float, turn: float, tilt: float) -> Corners:
-    """Corners (top left, top right, bottom right, bottom left) of a square of side 2 `half`, turned by up to `turn` degrees
-    either way, each corner then moved by up to `tilt` of `half`."""
+    """Corners (top left, top right, bottom right, bottom left) of a square of side 2 `half`, turned by up to `turn`
+    degrees either way, each corner then moved by up to `tilt` of `half`."""
     angle = math.radians(random.uniform(-turn, turn))
     # Rounded, since the last digit may differ between machines.
     cos, sin = round(math.cos(angle), 6), round(math.sin(angle), 6)

@@ -58,7 +58,10 @@ VARIANTS = [
     Variant("ours-exhaustive", candidates=("search: exhaustive", ""), trainings=EVERY_SECOND),
     Variant(
         "paper",
-        student=("complexity: paper, gamma1: 0.3, gamma2: 10, gamma1_ramp: 0, score_learning_rate: 1.0", "learning_rate: 0.1"),
+        student=(
+            "complexity: paper, gamma1: 0.3, gamma2: 10, gamma1_ramp: 0, score_learning_rate: 1.0",
+            "learning_rate: 0.1",
+        ),
         candidates=("search: exhaustive", "learning_rate: 0.01"),
         trainings=EVERY_SECOND,
     ),
@@ -145,14 +148,18 @@ def main() -> None:
         epilog=f"estimated time on {THREADS} cores (the limit of the whole is 4 h):\n{estimate}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--to", type=Path, default=FOLDER / "tasks.yaml", metavar="FILE", help="beside this script, since paths start there")
+    beside = "default tasks.yaml beside this script; paths in it start there"
+    parser.add_argument("--to", type=Path, default=FOLDER / "tasks.yaml", metavar="FILE", help=beside)
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"number of seeds (default {SEEDS})")
     parser.add_argument("--quick", action="store_true", help="digits with one seed")
     arguments = parser.parse_args()
     data_sets, seeds = (DATA_SETS[:1], 1) if arguments.quick else (DATA_SETS, arguments.seeds)
 
     tasks = [
-        task(data_set, variant, seed) for seed in range(seeds) for data_set in data_sets for variant in runs(data_set, seed)
+        task(data_set, variant, seed)
+        for seed in range(seeds)
+        for data_set in data_sets
+        for variant in runs(data_set, seed)
     ]
     head = "# Written by examples/study/make_tasks.py, which says what the variants are.\nversion: 1\n"
     backbone = "backbone:\n  arch: lite0\n  weights: ../../.data/backbones/efficientnet_lite0.pth\n"

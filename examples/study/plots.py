@@ -31,8 +31,9 @@ def frontier(runs: list[Run], dataset: str, path: Path) -> None:
     teachers = summary.teachers(runs, dataset)
     tuned = summary.spread(100 * teacher["held_out"] for teacher in teachers)
     axes.errorbar(
-        teachers[0]["flops"] / 1e6, tuned.mean, tuned.deviation, color=GREY, marker="s", linestyle="none", label="fine-tuning"
-    )
+        teachers[0]["flops"] / 1e6, tuned.mean, tuned.deviation,
+        color=GREY, marker="s", linestyle="none", label="fine-tuning",
+    )  # fmt: skip
     axes.axhline(tuned.mean - summary.TOLERANCE_POINTS, color=GREY, linestyle=":", linewidth=1)
     axes.set(xlabel="active FLOPs of one image, millions", ylabel="held-out accuracy, %", title=dataset)
     axes.set_xlim(left=0)

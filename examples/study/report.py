@@ -40,7 +40,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-RESULTS = ["", "seeds", "test, %", "held-out, %", "k", "active params, M", "task params, M", "active FLOPs, M", "ms, batch 1", "ms, batch 32"]
+COUNTS = ["active params, M", "task params, M", "active FLOPs, M"]
+RESULTS = ["", "seeds", "test, %", "held-out, %", "k", *COUNTS, "ms, batch 1", "ms, batch 32"]
 
 
 def results_row(name: str, networks: list[dict], ks: str) -> list[str]:
@@ -87,7 +88,8 @@ def times(runs: list[Run]) -> str:
 
 def claims(found: list[Claim]) -> str:
     verdicts = {True: "holds", False: "**does not hold**", None: "not known"}
-    return table(["claim", "here", "numbers"], [[claim.text, verdicts[claim.holds], claim.numbers] for claim in found])
+    rows = [[claim.text, verdicts[claim.holds], claim.numbers] for claim in found]
+    return table(["claim", "here", "numbers"], rows)
 
 
 def searches(runs: list[Run]) -> str:
@@ -101,8 +103,8 @@ def searches(runs: list[Run]) -> str:
         ]
         for search in summary.searches(runs)
     ]
-    head = ["", "k, halving", "k, full", "epochs, halving", "epochs, full", "ratio", "held-out, halving, %", "held-out, full, %"]
-    return table(head, rows)
+    head = ["k, halving", "k, full", "epochs, halving", "epochs, full", "ratio"]
+    return table(["", *head, "held-out, halving, %", "held-out, full, %"], rows)
 
 
 def body(runs: list[Run], pictures: str) -> str:

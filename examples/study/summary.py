@@ -55,7 +55,8 @@ def teachers(runs: list[Run], dataset: str) -> list[dict]:
 
 def claims(runs: list[Run]) -> list[Claim]:
     """The paper's claims, in the order of the issue that asked for them."""
-    return [simple_end_smaller(runs), close_to_fine_tuning(runs), few_parameters(runs), teacher_helps(runs), light_pruning(runs)]
+    checks = (simple_end_smaller, close_to_fine_tuning, few_parameters, teacher_helps, light_pruning)
+    return [check(runs) for check in checks]
 
 
 def per_dataset(runs: list[Run], value: Callable[[Run], float], variant: str = "ours") -> dict[str, float]:
@@ -79,8 +80,9 @@ def simple_end_smaller(runs: list[Run]) -> Claim:
         return Claim(text, None, "needs two data sets")
     values, half = list(shares.values()), len(shares) // 2
     simple, hard = statistics.fmean(values[:half]), statistics.fmean(values[-half:])
-    numbers = f"active FLOPs, from the simplest (most accurate fine-tuning) to the hardest: {listed(shares, '%')} of the backbone"
-    return Claim(text, simple < hard, f"{numbers}; the simpler half {simple:.1f} %, the harder half {hard:.1f} %")
+    order = "of the backbone's FLOPs, from the simplest (most accurate fine-tuning) to the hardest"
+    halves = f"the simpler half {simple:.1f} %, the harder half {hard:.1f} %"
+    return Claim(text, simple < hard, f"{order}: {listed(shares, '%')}; {halves}")
 
 
 def close_to_fine_tuning(runs: list[Run]) -> Claim:
@@ -95,7 +97,8 @@ def few_parameters(runs: list[Run]) -> Claim:
     shares = per_dataset(runs, lambda run: 100 * run["model"]["task_params"] / run["teacher"]["params"])
     text = "Task parameters are a small fraction of the backbone"
     holds = max(shares.values()) <= 100 * SMALL_FRACTION if shares else None
-    return Claim(text, holds, f"{listed(shares, '%')}; the paper has 8 to 9 %, small is up to {100 * SMALL_FRACTION:.0f} % here")
+    scale = f"the paper has 8 to 9 %, small is up to {100 * SMALL_FRACTION:.0f} % here"
+    return Claim(text, holds, f"{listed(shares, '%')}; {scale}")
 
 
 def teacher_helps(runs: list[Run]) -> Claim:
@@ -122,7 +125,8 @@ def light_pruning(runs: list[Run]) -> Claim:
         if 0 in by_k and light:
             gains[name] = 100 * (max(at.mean for at in light.values()) - by_k[0].mean)
     holds = max(gains.values()) > 0 if gains else None
-    return Claim(text, holds, f"held-out accuracy of the best k up to {LIGHT_K} against k = 0, paper's settings: {listed(gains, 'points')}")
+    compared = f"held-out accuracy of the best k up to {LIGHT_K} against k = 0"
+    return Claim(text, holds, f"{compared}: {listed(gains, 'points')}")
 
 
 def frontier(runs: list[Run]) -> dict[int, Spread]:

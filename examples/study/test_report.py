@@ -11,7 +11,9 @@ def accuracy(percent: float) -> dict:
     return {"correct": round(10 * percent), "total": 1000, "fraction": percent / 100}
 
 
-def model(task: str, test: float, flops: int, teacher: float = 98.0, task_params: int = 300, frontier=(), version: int = 1) -> dict:
+def model(
+    task: str, test: float, flops: int, teacher: float = 98.0, task_params: int = 300, frontier=(), version: int = 1
+) -> dict:
     """An entry of the CLI's report. A frontier is of (k, held-out percent, epochs)."""
     return {
         "task": task,
@@ -118,7 +120,8 @@ class Comparisons(unittest.TestCase):
         self.assertEqual(search.epochs, (7, 10))
 
     def test_the_frontier_leaves_out_what_was_stopped_early(self):
-        found = runs(model("a-ours-0", 97, 300, frontier=[(0, 90, 2), (2, 95, 5)]), model("a-ours-1", 97, 300, frontier=[(2, 97, 5)]))
+        one = model("a-ours-0", 97, 300, frontier=[(0, 90, 2), (2, 95, 5)])
+        found = runs(one, model("a-ours-1", 97, 300, frontier=[(2, 97, 5)]))
         self.assertEqual(list(summary.frontier(found)), [2])
         self.assertAlmostEqual(summary.frontier(found)[2].mean, 0.96)
 
@@ -138,7 +141,8 @@ class Page(unittest.TestCase):
 
     def test_all_parts_are_written(self):
         text = report.body(runs(model("a-ours-0", 97.25, 300), model("a-features-0", 90, 1000)), "method")
-        for part in ("| fine-tuning | 1 | 98.00 |", "| our settings | 1 | 97.25 |", "![held-out accuracy against FLOPs](method/a.svg)"):
+        rows = ("| fine-tuning | 1 | 98.00 |", "| our settings | 1 | 97.25 |")
+        for part in (*rows, "![held-out accuracy against FLOPs](method/a.svg)"):
             self.assertIn(part, text)
 
 
