@@ -38,7 +38,12 @@ class DataSet(NamedTuple):
 
 
 DATA_SETS = [
-    DataSet("characters", characters.packages(), characters.make, ""),
+    DataSet(
+        "characters",
+        characters.packages(),
+        characters.make,
+        "0bf869958857afe61b87e6231b0a4ec82aa6e5da86bb8173c40bc3b6d248a58e",
+    ),
     DataSet("animals", animals.PACKAGES, animals.make, ""),
 ]
 
