@@ -44,7 +44,12 @@ DATA_SETS = [
         characters.make,
         "0bf869958857afe61b87e6231b0a4ec82aa6e5da86bb8173c40bc3b6d248a58e",
     ),
-    DataSet("animals", animals.PACKAGES, animals.make, ""),
+    DataSet(
+        "animals",
+        animals.PACKAGES,
+        animals.make,
+        "61451c6082090d53ea9afcdb36ccc68d5bbed042b93f5b058e1d85f0e51ee624",
+    ),
 ]
 
 
