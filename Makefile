@@ -1,9 +1,9 @@
 # One command for each thing a person does here. `make help` lists them; all can be repeated at no cost.
 .DEFAULT_GOAL := help
-.PHONY: help setup toolchain data build test lint demo clean
+.PHONY: help setup toolchain data build test lint demo study study-data clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: ## install what is missing: compiler, libtorch (530 MB to download), lint tools
 	@scripts/setup.sh
@@ -23,6 +23,7 @@ build: toolchain ## release binaries in target/release/
 test: toolchain data ## every test, scenarios over real processes included
 	cargo build --workspace --bins --tests --locked
 	cargo test --workspace --locked
+	python3 -m unittest --quiet examples.study.test_report
 
 # `cargo deny check advisories` is not here: it needs the advisory database from the internet. Run it before a release.
 lint: setup ## formatting, clippy, licences and sources of dependencies, layers
@@ -33,6 +34,20 @@ lint: setup ## formatting, clippy, licences and sources of dependencies, layers
 
 demo: data build ## train two tasks on this machine, from nothing to a published model
 	scripts/demo.sh
+
+STUDY = .nettailor/study
+STUDY_PYTHON = .tools/study-python/bin/python
+
+study-data: data ## make the study's images (200 MB to download, Debian packages)
+	@scripts/study_python.sh
+	@$(STUDY_PYTHON) -m examples.study.make_data
+
+# A run like any other: after an interruption the same command goes on.
+study: study-data build ## the study of docs/results/method.md: four hours on two cores
+	python3 -m examples.study.make_tasks
+	target/release/nettailor-cli run examples/study/tasks.yaml --workers 2 --state $(STUDY)
+	target/release/nettailor-cli registry report --local $(STUDY) --output json >$(STUDY)/report.json
+	$(STUDY_PYTHON) -m examples.study.report <$(STUDY)/report.json
 
 clean: ## remove what was built and run; downloads (.libtorch .data .tools) stay
 	cargo clean

@@ -25,6 +25,8 @@ import sys
 import tempfile
 import zipfile
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,15 +99,29 @@ def write(source: Source, rows: list[tuple[int, bytes]], folder: Path) -> None:
         image = folder / ("test" if row in held_out else "train") / str(label) / f"{row:05}.pgm"
         image.parent.mkdir(parents=True, exist_ok=True)
         image.write_bytes(header + pixels)
-    (folder / ".stamp").write_text(source.stamp)
     print(f"fetch_data: {source.name}: {len(rows) - len(held_out)} train, {len(held_out)} test", file=sys.stderr)
 
 
-def is_ready(source: Source, folder: Path) -> bool:
+def is_ready(folder: Path, stamp: str) -> bool:
+    """Whether `folder` was made by `building` with this stamp."""
     try:
-        return (folder / ".stamp").read_text() == source.stamp
+        return (folder / ".stamp").read_text() == stamp
     except OSError:
         return False
+
+
+@contextmanager
+def building(folder: Path, stamp: str) -> Iterator[tuple[Path, Path]]:
+    """A new folder to fill, which takes the place of `folder` when the block ends well; and one for downloads."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp.") as tmp:
+        made, downloads = Path(tmp, folder.name), Path(tmp, ".downloads")
+        made.mkdir()
+        downloads.mkdir()
+        yield made, downloads
+        (made / ".stamp").write_text(stamp)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(made, folder)
 
 
 def main() -> None:
@@ -113,14 +129,9 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path(__file__).resolve().parent.parent / ".data", metavar="FOLDER")
     to = parser.parse_args().to
     for source in SOURCES:
-        if is_ready(source, to / source.name):
-            continue
-        to.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=to, prefix=".tmp.") as tmp:
-            made = Path(tmp, source.name)
-            write(source, read_rows(source, download(source.package, Path(tmp))), made)
-            shutil.rmtree(to / source.name, ignore_errors=True)
-            os.rename(made, to / source.name)
+        if not is_ready(to / source.name, source.stamp):
+            with building(to / source.name, source.stamp) as (made, downloads):
+                write(source, read_rows(source, download(source.package, downloads)), made)
 
 
 if __name__ == "__main__":

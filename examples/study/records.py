@@ -1,0 +1,64 @@
+"""The runs of the study as numbers, out of what nettailor-cli prints.
+
+A run is a dictionary; this is all that report.py knows. Accuracies are fractions, times seconds unless they say ms.
+
+    dataset, variant, seed
+    train_images          that were trained on, the held-out ones not counted
+    teacher               {held_out, test, flops, params, ms_batch1, ms_batch32}: the fine-tuned backbone
+    model                 {k, qualified, held_out, test, flops, params, task_params, ms_batch1, ms_batch32}
+    frontier              [{k, flops, params, task_params, held_out, epochs}], one entry a candidate, epochs spent on it
+    seconds               {teacher, student, candidates}: training time of the stages
+
+`None` stands for what was not measured.
+"""
+
+from typing import Any
+
+Run = dict[str, Any]
+
+# Share of the training images that the study holds out, the tasks file's default.
+HELD_OUT = 0.2
+
+
+def runs(report: dict[str, Any]) -> list[Run]:
+    """The runs of `nettailor-cli registry report --output json`, by data set, variant and seed. Models whose task is not
+    named <set>-<variant>-<seed> are not the study's and are left out; of several versions the newest counts."""
+    found = {}
+    for model in sorted(report["tasks"], key=lambda model: model["version"]):
+        dataset, _, rest = model["task"].partition("-")
+        variant, _, seed = rest.rpartition("-")
+        if variant and seed.isdigit():
+            found[dataset, variant, int(seed)] = run(model) | {"dataset": dataset, "variant": variant, "seed": int(seed)}
+    return [found[key] for key in sorted(found)]
+
+
+def run(model: dict[str, Any]) -> Run:
+    """One entry of the report's `tasks`. What the CLI prints is known here and nowhere else."""
+    latency = model.get("latency") or {}
+    stages = model.get("stage_seconds") or {}
+    teacher = {
+        "held_out": model["teacher_held_out"]["fraction"],
+        "test": model["teacher_test"]["fraction"],
+        "flops": model["backbone_flops"],
+        "params": model["finetuned_params"],
+        "ms_batch1": latency.get("teacher_ms_batch1"),
+        "ms_batch32": latency.get("teacher_ms_batch32"),
+    }
+    tailored = {
+        "k": model["k"],
+        "qualified": model["qualified"],
+        "held_out": model["held_out"]["fraction"],
+        "test": model["test"]["fraction"],
+        "flops": model["active_flops"],
+        "params": model["active_params"],
+        "task_params": model["task_params"],
+        "ms_batch1": latency.get("ms_batch1"),
+        "ms_batch32": latency.get("ms_batch32"),
+    }
+    return {
+        "train_images": round(model["held_out"]["total"] * (1 - HELD_OUT) / HELD_OUT),
+        "teacher": teacher,
+        "model": tailored,
+        "frontier": sorted(model.get("frontier") or [], key=lambda candidate: candidate["k"]),
+        "seconds": {name: stages.get(name) for name in ("teacher", "student", "candidates")},
+    }
