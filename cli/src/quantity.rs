@@ -73,6 +73,11 @@ pub(crate) fn plural(count: impl TryInto<u64>, thing: &str) -> String {
     }
 }
 
+/// A span below a second: `2.50 ms`.
+pub(crate) fn milliseconds(span: f64) -> String {
+    format!("{span:.2} ms")
+}
+
 /// Bytes for people, in powers of 1024: `18.1 MiB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [(f64, &str); 3] = [(1073741824.0, "GiB"), (1048576.0, "MiB"), (1024.0, "KiB")];

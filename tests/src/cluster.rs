@@ -130,14 +130,29 @@ impl Cluster {
 ///
 /// `task` is YAML in flow style, for instance `{student: {gamma1: 0.5}}`.
 pub fn textures_task(cluster: &Cluster, name: &str, task: &str) -> anyhow::Result<String> {
+    let backbone = format!("{{arch: lite0, weights: {}}}", lite0_weights()?.display());
+    textures_over(cluster, &backbone, name, task)
+}
+
+/// The same over a lite0 that is pre-trained for a moment on other textures; nothing has to be fetched for it.
+pub fn textures_from_source(cluster: &Cluster, name: &str, task: &str) -> anyhow::Result<String> {
+    let source = cluster.folder().join("source");
+    if !source.exists() {
+        dataset::textures(&source, 16, 2)?;
+    }
+    let backbone =
+        "{arch: lite0, source: {data: {path: source, image_size: 32}, training: {epochs: 2, batch_size: 8}}}";
+    textures_over(cluster, backbone, name, task)
+}
+
+fn textures_over(cluster: &Cluster, backbone: &str, name: &str, task: &str) -> anyhow::Result<String> {
     let data = cluster.folder().join("textures");
     if !data.exists() {
         dataset::textures(&data, 16, 1)?;
     }
-    let weights = lite0_weights()?;
     let text = format!(
         "version: 1
-backbone: {{arch: lite0, weights: {weights}}}
+backbone: {backbone}
 defaults:
   data: {{path: textures, image_size: 32}}
   teacher: {{epochs: 4, batch_size: 8}}
@@ -147,7 +162,6 @@ defaults:
 tasks:
   - {task}
 ",
-        weights = weights.display(),
         task = if task.is_empty() {
             format!("{{name: {name}}}")
         } else {

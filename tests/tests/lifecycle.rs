@@ -1,7 +1,7 @@
 //! From a tasks file to the registry, and what a second submission costs.
 
 use nettailor_proto::v1::{JobState, StageState};
-use nettailor_tests::cluster::textures_task;
+use nettailor_tests::cluster::{textures_from_source, textures_task};
 use nettailor_tests::{Cluster, watch};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,6 +55,45 @@ async fn a_task_reaches_the_registry_and_is_never_computed_twice() -> anyhow::Re
         watch::stage(&first, "teacher").key
     );
     assert_eq!(changed.model_version, 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backbone_of_ones_own_serves_every_task_that_names_it() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start()?;
+    cluster.start_worker("one")?;
+    cluster.start_worker("two")?;
+    let halving = "candidates: {k: [0, 2, 4, 6], search: halving, training: {epochs: 5}}";
+    let file = textures_from_source(&cluster, "searched", halving)?;
+    let searched = cluster.submit(&file)?.remove(0);
+    let searched = watch::until_final(&cluster.address(), &searched).await?;
+    assert_eq!(
+        (searched.state(), searched.stages_run),
+        (JobState::Succeeded, 5),
+        "source, teacher, student, search, select: {searched:?}"
+    );
+    let frontier = cluster.cli_json(&["registry", "frontier", "searched", "--svg", "frontier.svg"])?;
+    let points = frontier["points"].as_array().expect("a list");
+    let chosen = points.iter().filter(|point| point["chosen"] == true).count();
+    assert!((1..=4).contains(&points.len()) && chosen == 1, "{frontier}");
+    assert!(std::fs::read_to_string(cluster.folder().join("frontier.svg"))?.contains("<svg"));
+    let model = cluster.cli_json(&["registry", "get", "searched"])?;
+    assert!(model["latency"]["batch_1_ms"].as_f64() > Some(0.0), "{model}");
+
+    // Another task of the same backbone: it is not made again, nor is the teacher of the same images.
+    let file = textures_from_source(&cluster, "plain", "")?;
+    let plain = cluster.submit(&file)?.remove(0);
+    let plain = watch::until_final(&cluster.address(), &plain).await?;
+    assert_eq!(
+        (plain.state(), plain.stages_run),
+        (JobState::Succeeded, 3),
+        "two candidates, select: {plain:?}"
+    );
+    for kind in ["source", "teacher", "student"] {
+        assert_eq!(watch::stage(&plain, kind).key, watch::stage(&searched, kind).key);
+    }
+    let other = cluster.cli_json(&["registry", "get", "plain"])?;
+    assert_eq!(other["backbone_digest"], model["backbone_digest"]);
     Ok(())
 }
 

@@ -17,7 +17,9 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, console: &Console) -> Result<(), Error> {
     let checked = submission::check(&args.file).await?;
-    if checked.weights().is_none() {
+    if let Some(line) = checked.source_line() {
+        console.note(line);
+    } else if checked.weights().is_none() {
         let arch = checked.arch();
         console.note(format_args!(
             "the file names no weights: submitting it needs a {arch} that was imported"

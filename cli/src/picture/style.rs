@@ -71,3 +71,13 @@ pub(super) fn line(x1: f64, x2: f64, y: f64, stroke: &str, width: f64) -> Line {
         .set("stroke", stroke)
         .set("stroke-width", width)
 }
+
+pub(super) fn upright(x: f64, y1: f64, y2: f64, stroke: &str, width: f64) -> Line {
+    Line::new()
+        .set("x1", px(x))
+        .set("x2", px(x))
+        .set("y1", px(y1))
+        .set("y2", px(y2))
+        .set("stroke", stroke)
+        .set("stroke-width", width)
+}

@@ -3,11 +3,16 @@ use std::collections::HashMap;
 use nettailor_domain::architecture::{Architecture, Fate, Selection};
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::{Digest, StageKey};
-use nettailor_domain::model::{Lineage, ModelAccuracy, ModelRecord};
-use nettailor_domain::stage::Artifact;
+use nettailor_domain::model::{Lineage, ModelAccuracy, ModelLatency, ModelRecord};
+use nettailor_domain::stage::{Artifact, Latency};
 use nettailor_domain::units::Accuracy;
 
 use super::architecture_svg;
+
+const LATENCY: Latency = Latency {
+    batch_1_ms: 1.0,
+    batch_32_ms: 20.0,
+};
 
 /// A model of `name` whose scores fall and rise along the network, pruned.
 fn model(name: BackboneName, max_skip: usize, k: usize, threshold: f64) -> ModelRecord {
@@ -41,6 +46,11 @@ fn model(name: BackboneName, max_skip: usize, k: usize, threshold: f64) -> Model
             test: accuracy(981),
             teacher_held_out: accuracy(978),
             teacher_test: accuracy(980),
+        },
+        frontier: vec![],
+        latency: ModelLatency {
+            network: LATENCY,
+            teacher: LATENCY,
         },
         weights: artifact,
         teacher: artifact,

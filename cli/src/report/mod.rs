@@ -16,8 +16,8 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::follow;
 use crate::output::{Column, Console, Detail, Row, Sheet, table};
-use crate::picture::architecture_svg;
-use crate::quantity::{seconds, share};
+use crate::picture::{architecture_svg, frontier_svg};
+use crate::quantity::{milliseconds, seconds, share};
 use crate::views::{AccuracyView, JobState, JobView, ModelView};
 use stored::Stored;
 
@@ -93,6 +93,20 @@ impl Row for TaskReport {
         Column::number("TOOK", |task| {
             task.job_seconds.map_or_else(|| "-".to_owned(), seconds)
         }),
+        Column::number("LATENCY/TEACHER'S, 1 IMAGE", |task: &Self| {
+            latencies(
+                task.model.latency.batch_1_ms,
+                task.model.teacher_latency.batch_1_ms,
+            )
+        })
+        .wide(),
+        Column::number("32 IMAGES", |task: &Self| {
+            latencies(
+                task.model.latency.batch_32_ms,
+                task.model.teacher_latency.batch_32_ms,
+            )
+        })
+        .wide(),
     ];
 
     fn name(&self) -> String {
@@ -103,6 +117,11 @@ impl Row for TaskReport {
 /// `97.91 / 98.05 %`.
 fn both(held_out: AccuracyView, test: AccuracyView) -> String {
     format!("{:.2} / {}", 100.0 * held_out.fraction, test.percent())
+}
+
+/// `2.50 / 4.00 ms`.
+fn latencies(network: f64, teacher: f64) -> String {
+    format!("{network:.2} / {}", milliseconds(teacher))
 }
 
 /// A count and its share of the backbone's.
@@ -218,7 +237,16 @@ fn write_pictures(models: &[ModelRecord], console: &Console, folder: Option<&Pat
 
 /// Draws a model into a file.
 pub(crate) fn write_picture(model: &ModelRecord, path: &Path) -> Result<(), Error> {
-    std::fs::write(path, architecture_svg(model)).map_err(|source| Error::Write {
+    write(&architecture_svg(model), path)
+}
+
+/// Draws the frontier among whose points a model was chosen into a file.
+pub(crate) fn write_frontier(model: &ModelRecord, path: &Path) -> Result<(), Error> {
+    write(&frontier_svg(model), path)
+}
+
+fn write(picture: &str, path: &Path) -> Result<(), Error> {
+    std::fs::write(path, picture).map_err(|source| Error::Write {
         path: path.to_owned(),
         source,
     })

@@ -25,6 +25,7 @@ fn the_backbone_is_stored_once() {
     assert_eq!(stored["finetuned"]["params"], 2 * finetuned);
     assert_eq!(stored["finetuned"]["bytes"], 26 << 20);
     assert_eq!(json["tasks"][1]["job_seconds"], 363.5);
+    assert_eq!(json["tasks"][1]["frontier"].as_array().map(Vec::len), Some(4));
 }
 
 #[test]
@@ -52,7 +53,12 @@ fn two_tables_for_people() {
     ] {
         assert!(text.contains(part), "`{part}` is missing from\n{text}");
     }
-    assert!(!text.contains("no candidate reached"));
+    assert!(!text.contains("no candidate reached") && !text.contains("LATENCY"));
+    let wide = report().describe(&Sheet {
+        wide: true,
+        ..Sheet::default()
+    });
+    assert!(wide.contains("2.50 / 4.00 ms  50.00 / 80.00 ms"), "{wide}");
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{Digest, TaskName};
+use nettailor_domain::ids::TaskName;
 use nettailor_domain::stage::Artifact;
+use nettailor_domain::task::{DataInput, Search, SourceSettings};
 use nettailor_domain::taskfile::TasksFile;
 use serde::Serialize;
 
@@ -14,7 +15,7 @@ use crate::ambient;
 use crate::inputs::dataset::{self, ImageFolder};
 use crate::inputs::weights;
 use crate::output::{Column, Row};
-use crate::quantity::bytes;
+use crate::quantity::{bytes, plural};
 
 /// A tasks file without mistakes.
 #[derive(Debug)]
@@ -40,8 +41,10 @@ pub(crate) struct Weights {
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) text: String,
-    /// Each task with its data and classes.
-    pub(super) inputs: Vec<(TaskName, Digest, Vec<String>)>,
+    /// Each task with its data.
+    pub(super) tasks: Vec<(TaskName, DataInput)>,
+    /// Every data set by the path as written in the file.
+    pub(super) data: BTreeMap<String, DataInput>,
     pub(super) blobs: Vec<Blob>,
 }
 
@@ -63,11 +66,12 @@ pub(super) fn check(path: &Path) -> Result<Checked, Error> {
         read.map_err(|error| problems.push(chain(&error))).ok()
     });
     let mut folders = BTreeMap::new();
-    for task in &file.tasks {
-        if !folders.contains_key(&task.data.path) {
-            let scanned = dataset::scan(&base.join(&task.data.path));
+    let source = file.backbone.source.iter().map(|source| &source.data);
+    for data in source.chain(file.tasks.iter().map(|task| &task.data)) {
+        if !folders.contains_key(&data.path) {
+            let scanned = dataset::scan(&base.join(&data.path));
             let folder = scanned.map_err(|error| problems.push(chain(&error))).ok();
-            folders.insert(task.data.path.clone(), folder);
+            folders.insert(data.path.clone(), folder);
         }
     }
     let folders = folders
@@ -112,6 +116,26 @@ impl Checked {
         self.weights.as_ref()
     }
 
+    /// How the backbone is pre-trained, where the file has a source for it.
+    pub(crate) fn source(&self) -> Option<&SourceSettings> {
+        self.file.backbone.source.as_ref()
+    }
+
+    /// What is done about the backbone before anything else, in a line.
+    pub(crate) fn source_line(&self) -> Option<String> {
+        let SourceSettings { data, training, .. } = self.source()?;
+        let folder = &self.folders[&data.path];
+        Some(format!(
+            "{} is pre-trained on {} first: {} ({}), {} classes, {}",
+            self.arch(),
+            data.path,
+            plural(folder.images(), "image"),
+            bytes(folder.bytes),
+            folder.classes.len(),
+            plural(training.epochs, "epoch"),
+        ))
+    }
+
     /// What was found, per task.
     pub(crate) fn summaries(&self) -> Vec<Summary> {
         let layers = self.arch().describe().layers();
@@ -135,6 +159,8 @@ impl Checked {
                 ignored_files: folder.ignored,
                 image_size: task.data.image_size,
                 candidates: task.candidates.ladder(layers),
+                search: task.candidates.search,
+                source: self.source().map(|source| source.data.path.clone()),
             }
         };
         self.file.tasks.iter().map(summary).collect()
@@ -158,22 +184,25 @@ impl Checked {
                 problems,
             });
         }
-        let inputs = self.file.tasks.iter().map(|task| {
-            let path = &task.data.path;
-            (
-                task.name.clone(),
-                artifacts[path].digest,
-                self.folders[path].classes.clone(),
-            )
+        let data = self.folders.iter().map(|(path, folder)| {
+            let input = DataInput {
+                archive: artifacts[path].digest,
+                classes: folder.classes.clone(),
+            };
+            (path.clone(), input)
         });
-        let inputs = inputs.collect();
+        let data: BTreeMap<String, DataInput> = data.collect();
+        let tasks = self.file.tasks.iter();
+        let tasks = tasks.map(|task| (task.name.clone(), data[&task.data.path].clone()));
+        let tasks = tasks.collect();
         let blob = |(name, folder): (&String, &ImageFolder)| {
             Blob::folder(format!("the images of {name}"), artifacts[name], folder.clone())
         };
         let blobs = self.folders.iter().map(blob).collect();
         Ok(Named {
             text: self.text,
-            inputs,
+            tasks,
+            data,
             blobs,
         })
     }
@@ -232,6 +261,10 @@ pub(crate) struct Summary {
     pub(crate) image_size: u32,
     /// Numbers of blocks that will be removed for trial.
     pub(crate) candidates: Vec<usize>,
+    /// How the best of them is found.
+    pub(crate) search: Search,
+    /// Folder of the images that the backbone is pre-trained on, as written; null where it has weights.
+    pub(crate) source: Option<String>,
 }
 
 impl Row for Summary {
@@ -248,9 +281,17 @@ impl Row for Summary {
         Column::number("INPUT", |task| format!("{0}x{0}", task.image_size)),
         Column::new("CANDIDATES", |task| {
             let ladder: Vec<String> = task.candidates.iter().map(ToString::to_string).collect();
-            format!("k = {}", ladder.join(", "))
+            let search = match task.search {
+                Search::Exhaustive => "",
+                Search::Halving => ", halving",
+            };
+            format!("k = {}{search}", ladder.join(", "))
         }),
         Column::new("DATA", |task: &Self| task.data.clone()).wide(),
+        Column::new("SOURCE", |task: &Self| {
+            task.source.clone().unwrap_or_else(|| "-".to_owned())
+        })
+        .wide(),
         Column::number("IGNORED FILES", |task: &Self| task.ignored_files.to_string()).wide(),
     ];
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::Digest;
 use nettailor_domain::stage::Artifact;
-use nettailor_domain::task::TaskInputs;
+use nettailor_domain::task::{BackboneInput, SourceSettings, TaskInputs};
 use nettailor_proto::exit::Exit;
 use nettailor_proto::status;
 
@@ -97,7 +97,8 @@ impl Error {
             }
             Self::NoBackbone { arch } => format!(
                 "name the weights file in the tasks file (`backbone: {{arch: {arch}, weights: FILE}}`), or import it \
-                 with `{again} backbone import FILE --arch {arch}`"
+                 with `{again} backbone import FILE --arch {arch}`, or name images to train it on \
+                 (`backbone: {{arch: {arch}, source: {{data: {{path: DIR}}}}}}`)"
             ),
             Self::Reread { .. } | Self::Changed { .. } => "submit again once nobody writes to it".into(),
             _ => return None,
@@ -119,43 +120,57 @@ pub(crate) async fn submit(
     checked: Checked,
     console: &Console,
 ) -> Result<Vec<JobView>, crate::error::Error> {
-    let (backbone, weights) = backbone(client, &checked).await?;
+    let origin = origin(client, &checked).await?;
+    if let Some(line) = checked.source_line() {
+        console.note(line);
+    }
     let named = tokio::task::spawn_blocking(move || checked.name_data())
         .await
         .map_err(Error::Broken)??;
-    let mut blobs: Vec<Blob> = weights.into_iter().collect();
-    blobs.extend(named.blobs);
+    let mut blobs = named.blobs;
+    let backbone = match origin {
+        Origin::Weights(digest, blob) => {
+            blobs.extend(blob);
+            BackboneInput::Weights(digest)
+        }
+        Origin::Source(settings) => BackboneInput::Source {
+            data: named.data[&settings.data.path].clone(),
+            settings,
+        },
+    };
     upload::missing(client, blobs, console).await?;
-    let inputs = named.inputs.into_iter().map(|(task, data, classes)| {
-        (
-            task,
-            TaskInputs {
-                backbone,
-                data,
-                classes,
-            },
-        )
+    let inputs = named.tasks.into_iter().map(|(task, data)| {
+        let backbone = backbone.clone();
+        (task, TaskInputs { backbone, data })
     });
     client.submit(&named.text, inputs).await
 }
 
-/// The digest of the backbone's weights, and the weights themselves where the file names them.
-async fn backbone(client: &Client, checked: &Checked) -> Result<(Digest, Option<Blob>), crate::error::Error> {
-    match checked.weights() {
-        Some(weights) => Ok((weights.artifact.digest, Some(weights.blob()))),
-        None => {
-            let arch = checked.arch();
-            let known = client
-                .backbones()
-                .await?
-                .into_iter()
-                .filter(|backbone| backbone.arch == arch);
-            let newest = known
-                .max_by_key(|backbone| backbone.registered_ms)
-                .ok_or(Error::NoBackbone { arch })?;
-            Ok((newest.weights.digest, None))
-        }
+/// Where the backbone's weights come from.
+enum Origin {
+    /// They are named, or to be uploaded.
+    Weights(Digest, Option<Blob>),
+    /// They are trained.
+    Source(SourceSettings),
+}
+
+async fn origin(client: &Client, checked: &Checked) -> Result<Origin, crate::error::Error> {
+    if let Some(settings) = checked.source() {
+        return Ok(Origin::Source(settings.clone()));
     }
+    if let Some(weights) = checked.weights() {
+        return Ok(Origin::Weights(weights.artifact.digest, Some(weights.blob())));
+    }
+    let arch = checked.arch();
+    let known = client
+        .backbones()
+        .await?
+        .into_iter()
+        .filter(|backbone| backbone.arch == arch);
+    let newest = known
+        .max_by_key(|backbone| backbone.registered_ms)
+        .ok_or(Error::NoBackbone { arch })?;
+    Ok(Origin::Weights(newest.weights.digest, None))
 }
 
 /// Imports a publisher's weights file and uploads it unless it is there.

@@ -3,8 +3,8 @@
 use nettailor_domain::architecture::{Architecture, Selection};
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::{Digest, StageKey};
-use nettailor_domain::model::{Lineage, ModelAccuracy, ModelRecord};
-use nettailor_domain::stage::Artifact;
+use nettailor_domain::model::{Lineage, ModelAccuracy, ModelLatency, ModelRecord};
+use nettailor_domain::stage::{Artifact, FrontierPoint, Latency};
 use nettailor_domain::units::Accuracy;
 
 use super::{JobState, JobView, StageState, StageView};
@@ -55,6 +55,22 @@ pub(crate) fn model(task: &str) -> ModelRecord {
         bytes,
     };
     let of = |correct| Accuracy { correct, total: 400 };
+    let latency = |batch_1_ms| Latency {
+        batch_1_ms,
+        batch_32_ms: 20.0 * batch_1_ms,
+    };
+    // Less is left the more is removed; the first was stopped early.
+    let point = |(k, correct, epochs): (usize, u64, u32)| {
+        let mut counts = architecture.counts(10, 64);
+        counts.active_flops = counts.active_flops * (22 - k as u64) / 16;
+        FrontierPoint {
+            k,
+            counts,
+            held_out: of(correct),
+            epochs,
+        }
+    };
+    let frontier = [(2, 384, 4), (4, 392, 20), (6, 391, 20), (8, 387, 20)].map(point);
     ModelRecord {
         task: task.parse().expect("a name"),
         version: 1,
@@ -72,6 +88,11 @@ pub(crate) fn model(task: &str) -> ModelRecord {
             test: of(392),
             teacher_held_out: of(391),
             teacher_test: of(393),
+        },
+        frontier: frontier.to_vec(),
+        latency: ModelLatency {
+            network: latency(2.5),
+            teacher: latency(4.0),
         },
         weights: artifact(2 << 20),
         teacher: artifact(13 << 20),

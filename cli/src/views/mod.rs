@@ -6,16 +6,18 @@
 mod backbone;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod frontier;
 mod job;
 mod model;
 mod worker;
 
 pub(crate) use backbone::BackboneView;
+pub(crate) use frontier::{FrontierView, PointView};
 pub(crate) use job::{JobState, JobView, LogView, StageState, StageView};
 pub(crate) use model::ModelView;
 pub(crate) use worker::WorkerView;
 
-use nettailor_domain::stage::Artifact;
+use nettailor_domain::stage::{Artifact, Latency};
 use nettailor_domain::units::Accuracy;
 use serde::Serialize;
 
@@ -41,6 +43,24 @@ impl AccuracyView {
     /// `97.80 %`.
     pub(crate) fn percent(&self) -> String {
         format!("{:.2} %", 100.0 * self.fraction)
+    }
+}
+
+/// Milliseconds of a forward pass on the worker that measured it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct LatencyView {
+    /// Of one image.
+    pub(crate) batch_1_ms: f64,
+    /// Of 32 images.
+    pub(crate) batch_32_ms: f64,
+}
+
+impl From<Latency> for LatencyView {
+    fn from(latency: Latency) -> Self {
+        Self {
+            batch_1_ms: latency.batch_1_ms,
+            batch_32_ms: latency.batch_32_ms,
+        }
     }
 }
 

@@ -6,15 +6,17 @@ use nettailor_domain::model::ModelRecord;
 use nettailor_domain::units::human;
 use serde::Serialize;
 
-use super::{AccuracyView, ArtifactView};
+use super::{AccuracyView, ArtifactView, LatencyView, PointView, frontier, short};
 use crate::output::{Column, Detail, Row, Sheet, fields, table};
-use crate::quantity::{bytes, moment, seconds, share, show_moment};
+use crate::quantity::{bytes, milliseconds, moment, seconds, share, show_moment};
 
 /// A tailored network.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct ModelView {
     pub(crate) task: String,
     pub(crate) version: u32,
+    /// Names what was learned: equal for runs with the same seed, machine and threads.
+    pub(crate) digest: String,
     /// The backbone's architecture.
     pub(crate) backbone: String,
     /// Side of the square input, pixels.
@@ -33,6 +35,8 @@ pub(crate) struct ModelView {
     pub(crate) active_flops: u64,
     pub(crate) backbone_params: u64,
     pub(crate) backbone_flops: u64,
+    pub(crate) latency: LatencyView,
+    pub(crate) teacher_latency: LatencyView,
     /// Main blocks removed by rank.
     pub(crate) k: usize,
     /// Held-out accuracy that was asked for, a fraction.
@@ -49,10 +53,12 @@ pub(crate) struct ModelView {
     pub(crate) job: String,
     pub(crate) backbone_digest: String,
     pub(crate) data_digest: String,
-    /// Teacher, student, the chosen candidate, select.
+    /// Source (if there was one), teacher, student, what left the chosen candidate, select.
     pub(crate) stage_keys: Vec<String>,
     /// Of all stages that led to it.
     pub(crate) training_seconds: u64,
+    /// Every candidate that was trained, by ascending k.
+    pub(crate) frontier: Vec<PointView>,
     /// Every block that could have been in the network. Absent in listings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) layers: Vec<LayerView>,
@@ -86,6 +92,7 @@ impl From<&ModelRecord> for ModelView {
         Self {
             task: model.task.to_string(),
             version: model.version,
+            digest: model.digest().to_string(),
             backbone: model.architecture.backbone.to_string(),
             image_size: model.image_size,
             classes: model.classes.clone(),
@@ -99,6 +106,8 @@ impl From<&ModelRecord> for ModelView {
             active_flops: counts.active_flops,
             backbone_params: counts.backbone.params,
             backbone_flops: counts.backbone.flops,
+            latency: model.latency.network.into(),
+            teacher_latency: model.latency.teacher.into(),
             k: model.selection.k,
             threshold: model.selection.threshold,
             qualified: model.selection.qualified,
@@ -112,6 +121,7 @@ impl From<&ModelRecord> for ModelView {
             data_digest: model.lineage.data.to_string(),
             stage_keys: model.lineage.stages.iter().map(ToString::to_string).collect(),
             training_seconds: model.lineage.training_seconds,
+            frontier: frontier::points(model),
             layers: Vec::new(),
         }
     }
@@ -124,6 +134,23 @@ impl ModelView {
             layers: layers(&model.architecture),
             ..model.into()
         }
+    }
+
+    /// `2.50 ms for 1 image (teacher 4.00 ms), 50.00 ms for 32 (teacher 80.00 ms)`.
+    fn latencies(&self) -> String {
+        let pair = |network, teacher, count: &str| {
+            format!(
+                "{} for {count} (teacher {})",
+                milliseconds(network),
+                milliseconds(teacher)
+            )
+        };
+        let (network, teacher) = (self.latency, self.teacher_latency);
+        format!(
+            "{}, {}",
+            pair(network.batch_1_ms, teacher.batch_1_ms, "1 image"),
+            pair(network.batch_32_ms, teacher.batch_32_ms, "32")
+        )
     }
 
     /// `9/16 + 5 proxies`.
@@ -185,6 +212,8 @@ impl Row for ModelView {
         Column::number("CLASSES", |model: &Self| model.classes.len().to_string()).wide(),
         Column::number("INPUT", |model: &Self| format!("{0}x{0}", model.image_size)).wide(),
         Column::number("TRAINED", |model: &Self| seconds(model.training_seconds as f64)).wide(),
+        Column::number("LATENCY", |model: &Self| milliseconds(model.latency.batch_1_ms)).wide(),
+        Column::new("DIGEST", |model: &Self| short(&model.digest)).wide(),
         Column::new("JOB", |model: &Self| model.job.clone()).wide(),
     ];
 
@@ -241,6 +270,8 @@ impl Detail for ModelView {
             ("active FLOPs", of(self.active_flops, self.backbone_flops)),
             ("task params", of(self.task_params, self.backbone_params)),
             ("blocks kept", format!("{} (k = {})", self.kept(), self.k)),
+            ("latency", self.latencies()),
+            ("digest", self.digest.clone()),
             (
                 "weights",
                 format!("{} ({})", self.weights.digest, bytes(self.weights.bytes)),

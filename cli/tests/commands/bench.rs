@@ -9,11 +9,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use nettailor_domain::architecture::{Architecture, CandidateScore, select};
+use nettailor_domain::architecture::{Architecture, select};
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::stage::StageOutcome;
+use nettailor_domain::stage::{FrontierPoint, Latency, StageOutcome, Tailored};
 use nettailor_domain::trainer::{Failure, FailureClass, Finished, Progress, TrainerEvent};
-use nettailor_domain::units::{Accuracy, Cost};
+use nettailor_domain::units::Accuracy;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use tempfile::TempDir;
@@ -27,11 +27,13 @@ events=$(dirname "$0")/events
 assignment=$(tr -d ' \n' < "$2")
 output=$(printf %s "$assignment" | sed 's/.*"output_dir":"\([^"]*\)".*/\1/')
 case "$assignment" in
+    *'"work":{"source":'*) stage=source ;;
     *'"work":{"teacher":'*) stage=teacher ;;
     *'"work":{"student":'*) stage=student ;;
     *'"work":{"select":'*) stage=select ;;
     *'"work":{"candidate":{"k":2,'*) stage=candidate-2 ;;
     *'"work":{"candidate":{"k":6,'*) stage=candidate-6 ;;
+    *'"work":{"search":'*) stage=search ;;
 esac
 echo "$stage is being trained" >&2
 [ $stage = select ] || echo weights > "$output/weights.safetensors"
@@ -278,33 +280,43 @@ fn outcomes() -> HashMap<String, StageOutcome> {
     let (teacher, held_out) = (of(980), of(978));
     let architecture = Architecture::new(&BackboneName::Lite0.describe(), 3);
     let pruned = |k| architecture.prune(k, 0.0).expect("that many can go");
-    let counts = |k| pruned(k).counts(2, 32);
-    let score = |k| {
-        let cost = Cost {
-            flops: counts(k).active_flops,
-            params: counts(k).active_params,
+    let tailored = |k| {
+        let architecture = pruned(k);
+        let point = FrontierPoint {
+            k,
+            counts: architecture.counts(2, 32),
+            held_out,
+            epochs: 3,
         };
-        CandidateScore { k, cost, held_out }
+        Tailored { point, architecture }
     };
-    let selection = select(&[score(2), score(6)], teacher, 0.005).expect("there are two");
-    let candidate = |k| StageOutcome::Candidate {
-        k,
-        architecture: pruned(k),
-        counts: counts(k),
-        held_out,
+    let frontier = [2, 6].map(|k| tailored(k).point);
+    let scores = frontier.map(|point| point.score());
+    let selection = select(&scores, teacher, 0.005).expect("there are two");
+    let latency = |batch_1_ms| Latency {
+        batch_1_ms,
+        batch_32_ms: 20.0 * batch_1_ms,
+    };
+    let select = StageOutcome::Select {
+        selection,
+        teacher_test: of(981),
+        test: of(979),
+        teacher_latency: latency(4.0),
+        latency: latency(2.5),
+    };
+    let search = StageOutcome::Search {
+        frontier: frontier.to_vec(),
+        infeasible: vec![],
+        selection,
+        tailored: tailored(6),
     };
     HashMap::from([
+        ("source".into(), StageOutcome::Source { held_out: of(900) }),
         ("teacher".into(), StageOutcome::Teacher { held_out: teacher }),
-        ("candidate-2".into(), candidate(2)),
-        ("candidate-6".into(), candidate(6)),
-        (
-            "select".into(),
-            StageOutcome::Select {
-                selection,
-                teacher_test: of(981),
-                test: of(979),
-            },
-        ),
+        ("candidate-2".into(), StageOutcome::Candidate(tailored(2))),
+        ("candidate-6".into(), StageOutcome::Candidate(tailored(6))),
+        ("search".into(), search),
+        ("select".into(), select),
         (
             "student".into(),
             StageOutcome::Student {

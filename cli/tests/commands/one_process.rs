@@ -62,6 +62,53 @@ fn a_run_ends_in_a_report_pictures_and_a_registry() {
 }
 
 #[test]
+fn a_source_and_a_search_run_in_one_process() {
+    let bench = Bench::new();
+    let tasks = std::fs::read_to_string(bench.path("tasks.yaml")).expect("the file");
+    let tasks = tasks
+        .replace(
+            "weights: lite0.safetensors",
+            "source: {data: {path: images, image_size: 32}}",
+        )
+        .replace("k: [2, 6]", "k: [2, 6], search: halving");
+    bench.write("tasks.yaml", tasks);
+    let checked = bench.cli(&["validate", "tasks.yaml"]);
+    assert!(checked.stdout.contains("k = 2, 6, halving"), "{checked:?}");
+    let line = "lite0 is pre-trained on images first: 4 images (48 B), 2 classes, 60 epochs";
+    assert!(checked.stderr.contains(line), "{checked:?}");
+
+    let run = bench.cli(&["run", "tasks.yaml"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    for part in [
+        line,
+        "shapes: source done",
+        "shapes: search done",
+        "held-out 90.00 %",
+        "candidate(6) of 2: held-out 97.80 %",
+        "shapes: succeeded, shapes@1 (5 stages run)",
+    ] {
+        assert!(
+            run.stderr.contains(part),
+            "`{part}` is missing from\n{}",
+            run.stderr
+        );
+    }
+    let frontier = bench.cli(&["registry", "frontier", "shapes", "--local", "--svg", "front.svg"]);
+    assert!(frontier.stdout.contains("  chosen\n"), "{frontier:?}");
+    let picture = std::fs::read_to_string(bench.path("front.svg")).expect("a picture");
+    assert!(picture.contains("<svg"), "{picture}");
+    let points = &bench.json(&["registry", "frontier", "shapes", "--local"])["points"];
+    assert_eq!(
+        (&points[1]["k"], &points[1]["chosen"]),
+        (&6.into(), &true.into()),
+        "{points}"
+    );
+    let model = bench.json(&["registry", "get", "shapes", "--local"]);
+    assert_eq!(model["stage_keys"].as_array().map(Vec::len), Some(5), "{model}");
+    assert_eq!(model["digest"].as_str().map(str::len), Some(64), "{model}");
+}
+
+#[test]
 fn a_failed_stage_decides_the_exit_code_and_is_told() {
     let bench = Bench::new();
     bench.fail("teacher", "3 images cannot be read: broken.png");

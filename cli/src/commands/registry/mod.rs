@@ -1,5 +1,6 @@
 //! `registry`: tailored networks.
 
+mod frontier;
 mod get;
 mod list;
 mod report;
@@ -19,6 +20,8 @@ pub(crate) enum Command {
     List(list::Args),
     /// Show a model in full
     Get(get::Args),
+    /// Show the candidates among which a model was chosen
+    Frontier(frontier::Args),
     /// Find models by what they must be
     Search(search::Args),
     /// Set models beside their fine-tuned teachers, and count what is stored
@@ -31,6 +34,7 @@ pub(crate) async fn run(command: Command, global: &Global, console: &Console) ->
     let result = match command {
         Command::List(args) => list::run(args, client, console).await,
         Command::Get(args) => get::run(args, client, console).await,
+        Command::Frontier(args) => frontier::run(args, client, console).await,
         Command::Search(args) => search::run(args, client, console).await,
         Command::Report(args) => report::run(args, client, console).await,
     };

@@ -59,6 +59,11 @@ struct Entry {
 }
 
 impl ImageFolder {
+    /// Images of all splits together.
+    pub(crate) fn images(&self) -> u64 {
+        self.splits.iter().map(SplitCounts::total).sum()
+    }
+
     /// The name and the size of this data set's archive, which is hashed without being kept.
     pub(crate) fn measure(&self) -> Result<Artifact, Error> {
         let mut counter = Counter(0);

@@ -33,6 +33,8 @@ fn a_model_in_full() {
         "backbone:       lite0, 64x64 pixels\n",
         "test:           98.00 % (teacher 98.25 %, 400 samples)\n",
         "threshold:      97.25 % held out, reached\n",
+        "latency:        2.50 ms for 1 image (teacher 4.00 ms), 50.00 ms for 32 (teacher 80.00 ms)\n",
+        &format!("digest:         {}\n", model("digits").digest()),
         "trained:        6m 1s\n",
         "\nNODE  UNIVERSAL BLOCK",
         "removed by rank",
@@ -51,6 +53,7 @@ fn the_keys_of_json_are_those_documented() {
         [
             "task",
             "version",
+            "digest",
             "backbone",
             "image_size",
             "classes",
@@ -64,6 +67,8 @@ fn the_keys_of_json_are_those_documented() {
             "active_flops",
             "backbone_params",
             "backbone_flops",
+            "latency",
+            "teacher_latency",
             "k",
             "threshold",
             "qualified",
@@ -77,6 +82,7 @@ fn the_keys_of_json_are_those_documented() {
             "data_digest",
             "stage_keys",
             "training_seconds",
+            "frontier",
             "layers",
         ]
     );
@@ -84,6 +90,12 @@ fn the_keys_of_json_are_those_documented() {
         json["test"],
         serde_json::json!({"correct": 392, "total": 400, "fraction": 0.98})
     );
+    assert_eq!(json["digest"], record.digest().to_string());
+    assert_eq!(
+        json["latency"],
+        serde_json::json!({"batch_1_ms": 2.5, "batch_32_ms": 50.0})
+    );
+    assert_eq!(json["frontier"][2]["chosen"], true);
     assert_eq!(json["active_flops"], record.counts.active_flops);
     assert_eq!(json["layers"][0]["node"], 1);
     assert_eq!(json["layers"][0]["blocks"][0]["kind"], "main");

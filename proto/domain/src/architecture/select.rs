@@ -26,6 +26,18 @@ pub struct Selection {
     pub qualified: bool,
 }
 
+impl Selection {
+    /// Whether a held-out accuracy is as high as was asked for.
+    pub fn is_reached_by(&self, held_out: Accuracy) -> bool {
+        reaches(held_out, self.threshold)
+    }
+}
+
+/// One rounding error of slack, so that "exactly 0.5 points below" qualifies.
+fn reaches(held_out: Accuracy, threshold: f64) -> bool {
+    held_out.fraction() >= threshold - 1e-12
+}
+
 /// The feasible candidate of least FLOPs (then parameters, then higher accuracy) whose held-out accuracy is within
 /// `tolerance` (a fraction: 0.005 is half a point) of the teacher's; the most accurate if none is. `None` without candidates.
 pub fn select(candidates: &[CandidateScore], teacher: Accuracy, tolerance: f64) -> Option<Selection> {
@@ -37,10 +49,9 @@ pub fn select(candidates: &[CandidateScore], teacher: Accuracy, tolerance: f64) 
             .then(accuracy(b).total_cmp(&accuracy(a)))
             .then(b.k.cmp(&a.k))
     };
-    // One rounding error of slack, so that "exactly 0.5 points below" qualifies.
     let qualifying = candidates
         .iter()
-        .filter(|c| accuracy(c) >= threshold - 1e-12)
+        .filter(|c| reaches(c.held_out, threshold))
         .min_by(leaner);
     let best = || {
         candidates
