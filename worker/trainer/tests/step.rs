@@ -6,17 +6,16 @@
     reason = "a panic is the test's report"
 )]
 
-use std::collections::HashMap;
+mod common;
 
 use nettailor_domain::architecture::{Architecture, BlockCosts, ComplexityForm, CostVector, Gradient};
-use nettailor_domain::backbone::{Backbone, BackboneName};
-use nettailor_domain::task::Hints;
+use nettailor_domain::backbone::BackboneName;
+use nettailor_domain::task::{Hints, Precision};
 use nettailor_trainer::device::Layout;
 use nettailor_trainer::model::block::pool;
 use nettailor_trainer::model::network::Recipe;
 use nettailor_trainer::model::{Forward, Init, Mode, Network, Origin, Role, Statistics};
-use nettailor_trainer::step::{Gradients, StudentLoss, gradients};
-use nettailor_trainer::weights::Weights;
+use nettailor_trainer::step::{Gradients, Losses, StudentLoss, gradients};
 use tch::{Device, Kind, Reduction, Tensor};
 
 const SIDE: u32 = 32;
@@ -24,30 +23,6 @@ const CLASSES: u32 = 5;
 const GAMMA2: f64 = 10.0;
 /// Batch statistics, running ones untouched.
 const STILL: Mode = Mode::batch(0.0);
-
-/// The first blocks of a real backbone.
-fn backbone(name: BackboneName, blocks: usize) -> Backbone {
-    let mut backbone = name.describe();
-    backbone.blocks.truncate(blocks);
-    backbone.head = None;
-    backbone
-}
-
-fn weights(backbone: &Backbone, seed: u64) -> Weights {
-    let tensors = backbone.tensors().into_iter().map(|spec| {
-        let shape: Vec<i64> = spec.shape.iter().map(|n| *n as i64).collect();
-        let fan_in: usize = spec.shape[1..].iter().product();
-        let count = spec.shape.iter().product();
-        let normal = |deviation| Tensor::from_slice(&Init::Normal(deviation).values(seed, &spec.name, count));
-        let values = match spec.name.rsplit('.').next().unwrap() {
-            "weight" if shape.len() == 4 => normal((2.0 / fan_in as f32).sqrt()),
-            "weight" | "running_var" => normal(0.1) + 1.0,
-            _ => normal(0.1),
-        };
-        (spec.name, values.view(&shape[..]))
-    });
-    Weights::from_tensors(tensors.collect::<HashMap<_, _>>(), "test")
-}
 
 struct Setting {
     student: Network,
@@ -58,9 +33,18 @@ struct Setting {
 
 impl Setting {
     fn new(name: BackboneName, blocks: usize, shape: impl Fn(&mut Architecture)) -> Self {
+        Self::within(name, blocks, shape, Precision::Fp32)
+    }
+
+    fn within(
+        name: BackboneName,
+        blocks: usize,
+        shape: impl Fn(&mut Architecture),
+        precision: Precision,
+    ) -> Self {
         tch::set_num_threads(1);
-        let backbone = backbone(name, blocks);
-        let layout = Layout::on(Device::Cpu);
+        let backbone = common::backbone(name, blocks);
+        let layout = Layout::on(Device::Cpu).with(precision);
         let recipe = Recipe {
             universal: Role::Frozen,
             origin: Origin::Fresh { seed: 3 },
@@ -70,8 +54,13 @@ impl Setting {
         };
         let mut architecture = Architecture::new(&backbone, 3);
         shape(&mut architecture);
-        let student =
-            Network::with_backbone(backbone.clone(), architecture, &weights(&backbone, 1), recipe).unwrap();
+        let student = Network::with_backbone(
+            backbone.clone(),
+            architecture,
+            &common::weights(&backbone, 1),
+            recipe,
+        )
+        .unwrap();
         // Proxies start small; here their share of the node should matter.
         for variable in student
             .variables
@@ -84,10 +73,10 @@ impl Setting {
         }
         let plain = Architecture::backbone_only(&backbone);
         let teacher =
-            Network::with_backbone(backbone.clone(), plain, &weights(&backbone, 2), recipe).unwrap();
+            Network::with_backbone(backbone.clone(), plain, &common::weights(&backbone, 2), recipe).unwrap();
         let values = Init::Normal(1.0).values(4, "images", (6 * 3 * SIDE * SIDE) as usize);
         let images = Tensor::from_slice(&values).view([6, 3, i64::from(SIDE), i64::from(SIDE)]);
-        let images = layout.ordered(&images).unwrap();
+        let images = layout.ordered(&images.to_kind(layout.kind())).unwrap();
         let taught = tch::no_grad(|| teacher.forward(&images, Mode::EVALUATE)).unwrap();
         Self {
             student,
@@ -98,6 +87,10 @@ impl Setting {
     }
 
     fn found(&self, hints: Hints, mode: Mode) -> Gradients {
+        self.stepped(hints, mode).1
+    }
+
+    fn stepped(&self, hints: Hints, mode: Mode) -> (Losses, Gradients) {
         let none = |a: &Architecture| {
             (
                 0.0,
@@ -123,7 +116,6 @@ impl Setting {
             mode,
         )
         .unwrap()
-        .1
     }
 
     fn trained(&self) -> Vec<(usize, Tensor)> {
@@ -352,4 +344,39 @@ fn complexity_reaches_the_attention_only_above_the_budget() {
     }
     let (losses, _) = run(0.3, Some(value - 0.1));
     assert!((losses.total - plain.total - 0.3 * 0.1).abs() < 1e-6);
+}
+
+#[test]
+fn a_step_in_bf16_finds_nearly_the_same() {
+    for name in [BackboneName::Lite0, BackboneName::Resnet18] {
+        let settings = [Precision::Fp32, Precision::Bf16].map(|p| Setting::within(name, 5, everything, p));
+        let [(losses, exact), (rounded, found)] =
+            [&settings[0], &settings[1]].map(|s| s.stepped(Hints::Local, STILL));
+        for (what, ours, expected) in [
+            ("cross-entropy", rounded.cross_entropy, losses.cross_entropy),
+            ("hint", rounded.hint, losses.hint),
+        ] {
+            assert!(
+                (ours / expected - 1.0).abs() < 0.02,
+                "{name}, {what}: {ours} is not {expected}"
+            );
+            assert_ne!(ours, expected, "{name}, {what}: nothing was computed in bf16");
+        }
+        let flat = |found: &Gradients| {
+            let tensors: Vec<Tensor> = found.tensors.iter().flatten().map(|t| t.view([-1])).collect();
+            assert!(
+                tensors.iter().all(|t| t.kind() == Kind::Float),
+                "a gradient is not in single precision"
+            );
+            Tensor::cat(&tensors, 0)
+        };
+        let attention = |found: &Gradients| Tensor::from_slice(&found.attention.concat());
+        for (what, ours, expected) in [
+            ("tensors", flat(&found), flat(&exact)),
+            ("attention", attention(&found), attention(&exact)),
+        ] {
+            let cosine = f64::try_from(ours.dot(&expected) / (ours.norm() * expected.norm())).unwrap();
+            assert!(cosine > 0.99, "{name}, gradient on {what}: cosine {cosine}");
+        }
+    }
 }
