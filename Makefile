@@ -1,9 +1,9 @@
 # One command for each thing a person does here. `make help` lists them; all can be repeated at no cost.
 .DEFAULT_GOAL := help
-.PHONY: help setup toolchain data build test lint demo clean
+.PHONY: help setup toolchain data build test lint demo bench-train clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 setup: ## install what is missing: compiler, libtorch (530 MB to download), lint tools
 	@scripts/setup.sh
@@ -34,6 +34,16 @@ lint: setup ## formatting, clippy, licences and sources of dependencies, layers
 demo: data build ## train two tasks on this machine, from nothing to a published model
 	scripts/demo.sh
 
-clean: ## remove what was built and run; downloads (.libtorch .data .tools) stay
+# The same libtorch as ours, with Python around it: what the training step is compared with.
+.bench/torch-2.11.0:
+	python3 -m venv .bench/venv
+	.bench/venv/bin/python -m pip install --quiet --no-cache-dir torch==2.11.0
+	touch $@
+
+bench-train: toolchain .bench/torch-2.11.0 ## speed of training and of tailored networks (downloads 3 GB once)
+	cargo build --release --locked -p nettailor-trainer --example bench_train
+	scripts/bench/train.py
+
+clean: ## remove what was built and run; downloads (.libtorch .data .tools .bench) stay
 	cargo clean
 	rm -rf .nettailor
