@@ -1,9 +1,9 @@
 # One command for each thing a person does here. `make help` lists them; all can be repeated at no cost.
 .DEFAULT_GOAL := help
-.PHONY: help setup toolchain data build test lint demo study study-data clean
+.PHONY: help setup toolchain data build test lint demo bench-train study study-data clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 setup: ## install what is missing: compiler, libtorch (530 MB to download), lint tools
 	@scripts/setup.sh
@@ -49,6 +49,16 @@ study: study-data build ## the study of docs/results/method.md: four hours on tw
 	target/release/nettailor-cli registry report --local $(STUDY) --output json >$(STUDY)/report.json
 	$(STUDY_PYTHON) -m examples.study.report <$(STUDY)/report.json
 
-clean: ## remove what was built and run; downloads (.libtorch .data .tools) stay
+# The same libtorch as ours, with Python around it: what the training step is compared with.
+.bench/torch-2.11.0:
+	python3 -m venv .bench/venv
+	.bench/venv/bin/python -m pip install --quiet --no-cache-dir torch==2.11.0
+	touch $@
+
+bench-train: toolchain .bench/torch-2.11.0 ## speed of training and of tailored networks (downloads 3 GB once)
+	cargo build --release --locked -p nettailor-trainer --example bench_train
+	scripts/bench/train.py
+
+clean: ## remove what was built and run; downloads (.libtorch .data .tools .bench) stay
 	cargo clean
 	rm -rf .nettailor

@@ -1,58 +1,85 @@
 //! What `scripts/bench/train.py` measures of this crate. Weights and images are random; shapes are a real network's.
 //!
 //! ```text
-//! bench_train step SIDE BATCH THREADS fp32|bf16    the student's step of resnet34 (K = 3, 10 classes)
+//! bench_train step SIDE BATCH THREADS fp32|bf16            the student's step of resnet34 (K = 3, 10 classes)
+//! bench_train forward whole|tailored ARCH SIDE BATCH THREADS   deployed, with 5 main blocks kept where tailored
+//! bench_train input SIDE BATCH THREADS FOLDER              an epoch of 4,000 PNGs, packed in FOLDER, made into batches
 //! ```
-//! It reads numbers of repetitions from standard input, one a line, and answers each with the seconds they took. At the
-//! end of the input it prints its peak resident memory in MiB.
+//! It says `ready`, followed by multiply-accumulates of one image (`forward`) or steps of an epoch (`input`). Then it reads
+//! numbers of repetitions from standard input, one a line, and answers each with the seconds they took. At the end of the
+//! input it prints its peak resident memory in MiB.
 
 #![allow(clippy::print_stdout, reason = "an example's output")]
 
 use std::collections::HashMap;
 use std::io::BufRead as _;
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use nettailor_collective::Solo;
 use nettailor_domain::architecture::{Architecture, BlockCosts, ComplexityForm};
 use nettailor_domain::backbone::{Backbone, BackboneName};
-use nettailor_domain::task::{BnMode, Precision, StudentSettings};
-use nettailor_trainer::device::Layout;
+use nettailor_domain::task::{BnMode, DataSettings, Precision, StudentSettings};
+use nettailor_trainer::data::Dataset;
+use nettailor_trainer::device::{Images, Layout};
 use nettailor_trainer::model::network::Recipe;
 use nettailor_trainer::model::{Init, Mode, Network, Origin, Role};
 use nettailor_trainer::runtime::{self, Clock};
 use nettailor_trainer::step::{Cohort, Learner as _, Moment, Pressure, StudentLearner, StudentLoss};
-use nettailor_trainer::weights::Weights;
+use nettailor_trainer::weights::{self, Weights};
 use tch::{Kind, Tensor};
 
 const CLASSES: u32 = 10;
 
+/// Layers of the tailored networks that keep their main block: those that change the size, and one more.
+const KEPT: &[(BackboneName, [usize; 5])] = &[
+    (BackboneName::Resnet34, [1, 4, 8, 11, 14]),
+    (BackboneName::Lite0, [2, 4, 6, 9, 12]),
+];
+const IMAGES: usize = 4000;
+
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [what, side, batch, threads, precision] = arguments.as_slice() else {
-        bail!("see the top of examples/bench_train.rs")
-    };
-    let number = |text: &String| {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let number = |text: &str| {
         text.parse::<u32>()
             .with_context(|| format!("{text} is not a number"))
     };
-    let (side, batch, threads) = (number(side)?, number(batch)?, number(threads)?);
-    let device = runtime::prepare(threads as usize);
-    let precision = match precision.as_str() {
-        "fp32" => Precision::Fp32,
-        "bf16" => Precision::Bf16,
-        _ => bail!("precision is fp32 or bf16"),
+    let layout = |threads: &str| -> anyhow::Result<Layout> {
+        Ok(Layout::on(runtime::prepare(number(threads)? as usize)))
     };
-    let layout = Layout::on(device).with(precision);
-    match what.as_str() {
-        "step" => step(layout, side, batch),
-        _ => bail!("there is no benchmark {what}"),
+    match arguments.as_slice() {
+        ["step", side, batch, threads, precision] => {
+            let precision = match *precision {
+                "fp32" => Precision::Fp32,
+                "bf16" => Precision::Bf16,
+                other => bail!("there is no precision {other}"),
+            };
+            step(layout(threads)?.with(precision), number(side)?, number(batch)?)
+        }
+        ["forward", form, arch, side, batch, threads] => {
+            let arch: BackboneName = arch.parse()?;
+            let kept = match *form {
+                "whole" => None,
+                "tailored" => KEPT.iter().find(|(name, _)| *name == arch).map(|(_, kept)| kept),
+                other => bail!("there is no form {other}"),
+            };
+            forward(layout(threads)?, arch, kept, number(side)?, number(batch)?)
+        }
+        ["input", side, batch, threads, folder] => input(
+            layout(threads)?,
+            number(side)?,
+            number(batch)? as usize,
+            Path::new(folder),
+        ),
+        _ => bail!("see the top of examples/bench_train.rs"),
     }
 }
 
 /// Answers the driver: seconds of as many repetitions as it asks for, then the peak of memory.
-fn serve(mut once: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+fn serve(about: u64, mut once: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
     once()?;
-    println!("ready");
+    println!("ready {about}");
     for line in std::io::stdin().lock().lines() {
         let count: u32 = line?.parse()?;
         let clock = Clock::start();
@@ -91,10 +118,94 @@ fn step(layout: Layout, side: u32, batch: u32) -> anyhow::Result<()> {
         learning_rate: 1e-3,
         progress: 0.5,
     };
-    serve(|| {
+    serve(0, || {
         cohort.step(&images, &labels, at)?;
         Ok(())
     })
+}
+
+fn forward(
+    layout: Layout,
+    arch: BackboneName,
+    kept: Option<&[usize; 5]>,
+    side: u32,
+    batch: u32,
+) -> anyhow::Result<()> {
+    let backbone = arch.describe();
+    let architecture = match kept {
+        None => Architecture::backbone_only(&backbone),
+        Some(kept) => tailored(&backbone, kept)?,
+    };
+    let flops = architecture.counts(CLASSES, side).active_flops;
+    let network = Network::new(architecture, &random(&backbone, 0)?, recipe(layout, side))?.deployed()?;
+    let (images, _) = inputs(layout, side, batch)?;
+    serve(flops, || {
+        tch::no_grad(|| network.forward(&images, Mode::EVALUATE))?;
+        Ok(())
+    })
+}
+
+/// As training leaves it: where a main block stays it has nearly all attention, elsewhere two proxies share it.
+fn tailored(backbone: &Backbone, kept: &[usize]) -> anyhow::Result<Architecture> {
+    let mut architecture = Architecture::new(backbone, 3);
+    for (layer, number) in architecture.layers.iter_mut().zip(1..) {
+        let scores = if kept.contains(&number) {
+            [4.0, -2.0, -2.0, -2.0]
+        } else {
+            [-4.0, 2.0, 1.0, -2.0]
+        };
+        for (block, score) in layer.blocks.iter_mut().zip(scores) {
+            block.score = score;
+        }
+    }
+    Ok(architecture.prune(backbone.layers() - kept.len(), 0.05)?)
+}
+
+fn input(layout: Layout, side: u32, batch: usize, folder: &Path) -> anyhow::Result<()> {
+    let archive = folder.join("images.tar");
+    if !archive.exists() {
+        write_archive(&archive, side)?;
+    }
+    let reading = serde_json::json!({
+        "path": "", "image_size": side, "augment": { "crop_padding": side / 8, "horizontal_flip": true },
+    });
+    let reading: DataSettings = serde_json::from_value(reading)?;
+    let classes: Vec<String> = (0..CLASSES).map(|class| class.to_string()).collect();
+    let data = weights::digest(&archive)?;
+    let mut log = |text: &str| eprintln!("{text}");
+    let dataset = Dataset::open(&archive, data, &reading, &classes, 0, folder, &mut log)?;
+    let images = Images::new(layout, &BackboneName::Resnet34.describe().normalisation)?;
+    let mut epoch = 0;
+    serve(dataset.train_steps(batch) as u64, || {
+        for batch in dataset.train_batches(epoch, batch) {
+            let batch = batch?;
+            let _input = images.batch(&batch.pixels, batch.size)?;
+        }
+        epoch += 1;
+        Ok(())
+    })
+}
+
+/// Images of smooth noise, a tar of PNGs.
+fn write_archive(path: &Path, side: u32) -> anyhow::Result<()> {
+    let partial = path.with_extension("partial");
+    let mut archive = tar::Builder::new(std::fs::File::create(&partial)?);
+    for number in 0..IMAGES {
+        let name = format!("{}/{number:04}.png", number % CLASSES as usize);
+        let small = Init::Normal(60.0).values(0, &name, 16 * 16 * 3);
+        let small: Vec<u8> = small.iter().map(|z| (128.0 + z) as u8).collect();
+        let small = image::RgbImage::from_raw(16, 16, small).context("16 x 16 x 3 values")?;
+        let whole = image::imageops::resize(&small, side, side, image::imageops::FilterType::Triangle);
+        let mut file = Vec::new();
+        whole.write_to(&mut std::io::Cursor::new(&mut file), image::ImageFormat::Png)?;
+        let mut header = tar::Header::new_gnu();
+        header.set_size(file.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        archive.append_data(&mut header, &name, file.as_slice())?;
+    }
+    archive.into_inner()?.sync_all()?;
+    Ok(std::fs::rename(partial, path)?)
 }
 
 fn recipe(layout: Layout, input: u32) -> Recipe {

@@ -34,19 +34,19 @@ pub fn flush_denormals() {
     }
 }
 
-/// Makes glibc keep freed blocks instead of giving them back: a step frees and asks again for the same feature maps, and
-/// fresh pages cost more than the convolutions of small images.
+/// Makes glibc keep freed blocks, however large, until the process ends: a step frees and asks again for the same feature
+/// maps, and fresh pages cost more than many a convolution that fills them.
 fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        /// Larger blocks are mapped and unmapped each time; glibc accepts no higher limit.
-        const LARGEST_KEPT: i32 = 32 << 20;
-        /// Unused memory at the heap's end beyond this goes back.
-        const MOST_KEPT: i32 = 1 << 30;
+        /// No block is mapped and unmapped by itself. (A threshold for that cannot be set above 32 MiB.)
+        const MAPPED_BLOCKS: i32 = 0;
+        /// Unused memory at the heap's end is not given back.
+        const NEVER: i32 = -1;
         // SAFETY: mallopt only sets limits of the allocator; no other thread runs yet.
         unsafe {
-            nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, LARGEST_KEPT);
-            nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, MOST_KEPT);
+            nix::libc::mallopt(nix::libc::M_MMAP_MAX, MAPPED_BLOCKS);
+            nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, NEVER);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::model::{Network, latency};
 /// Folder of the node's cache.
 const FOLDER: &str = "latency";
 
-/// Seconds of what is always there, and of every block by layer, the main block first.
+/// Milliseconds of what is always there, and of every block by layer, the main block first.
 #[derive(Debug, Serialize, Deserialize)]
 struct Measured {
     fixed: f64,
@@ -55,8 +55,10 @@ impl Stage<'_> {
             return Ok(measured);
         }
         self.report.phase("measuring blocks");
-        let (fixed, blocks) = latency::blocks(network, input, batch)?;
-        let measured = Measured { fixed, blocks };
+        let measured = Measured {
+            fixed: latency::fixed(network, input, batch)?.as_secs_f64() * 1e3,
+            blocks: latency::blocks(network, input, batch)?,
+        };
         write(&path, &measured).map_err(|source| Error::Cache { path, source })?;
         Ok(measured)
     }

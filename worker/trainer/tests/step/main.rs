@@ -7,6 +7,8 @@
 )]
 
 mod averages;
+#[path = "../common/mod.rs"]
+mod common;
 mod options;
 mod setting;
 mod student;

@@ -2,8 +2,10 @@
 
 use nettailor_domain::architecture::Architecture;
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::task::{BnMode, HintScale, Hints, StudentSettings};
+use nettailor_domain::task::{BnMode, HintScale, Hints, Precision, StudentSettings};
 use nettailor_trainer::model::{Mode, Role};
+use nettailor_trainer::step::Gradients;
+use tch::{Kind, Tensor};
 
 use crate::setting::{CLASSES, SIDE, STILL, Setting, everything, near, pruned};
 
@@ -126,4 +128,42 @@ fn frozen_statistics_are_the_backbones_and_never_move() {
     setting.found(Hints::Local, mode);
     near("running mean", &statistic.tensor, &kept);
     assert_eq!(setting.student.variables.frozen_digest().unwrap(), before);
+}
+
+#[test]
+fn a_step_in_bf16_finds_nearly_the_same() {
+    for name in [BackboneName::Lite0, BackboneName::Resnet18] {
+        let within = |precision| {
+            let setting = Setting::within(precision, name, BLOCKS, everything, StudentSettings::default());
+            setting.found(Hints::Local, STILL)
+        };
+        let (losses, exact) = within(Precision::Fp32);
+        let (rounded, found) = within(Precision::Bf16);
+        for (what, ours, expected) in [
+            ("cross-entropy", rounded.cross_entropy, losses.cross_entropy),
+            ("hint", rounded.hint, losses.hint),
+        ] {
+            assert!(
+                (ours / expected - 1.0).abs() < 0.02,
+                "{name}, {what}: {ours} is not {expected}"
+            );
+            assert_ne!(ours, expected, "{name}, {what}: nothing was computed in bf16");
+        }
+        let flat = |found: &Gradients| {
+            let tensors: Vec<Tensor> = found.tensors.iter().flatten().map(|t| t.view([-1])).collect();
+            assert!(
+                tensors.iter().all(|t| t.kind() == Kind::Float),
+                "a gradient is not in single precision"
+            );
+            Tensor::cat(&tensors, 0)
+        };
+        let attention = |found: &Gradients| Tensor::from_slice(&found.attention.concat());
+        for (what, ours, expected) in [
+            ("tensors", flat(&found), flat(&exact)),
+            ("attention", attention(&found), attention(&exact)),
+        ] {
+            let cosine = f64::try_from(ours.dot(&expected) / (ours.norm() * expected.norm())).unwrap();
+            assert!(cosine > 0.99, "{name}, gradient on {what}: cosine {cosine}");
+        }
+    }
 }

@@ -1,47 +1,20 @@
 //! Small networks on which the tests compute.
 
-use std::collections::HashMap;
-
 use nettailor_domain::architecture::{Architecture, Gradient};
-use nettailor_domain::backbone::{Backbone, BackboneName};
-use nettailor_domain::task::{BnMode, HintScale, Hints, StudentSettings};
+use nettailor_domain::backbone::BackboneName;
+use nettailor_domain::task::{BnMode, HintScale, Hints, Precision, StudentSettings};
 use nettailor_trainer::device::Layout;
 use nettailor_trainer::model::network::Recipe;
 use nettailor_trainer::model::{Forward, Init, Mode, Network, Origin, Role};
 use nettailor_trainer::step::{Gradients, Losses, StudentLoss, gradients};
-use nettailor_trainer::weights::Weights;
 use tch::{Device, Kind, Reduction, Tensor};
+
+use crate::common;
 
 pub(crate) const SIDE: u32 = 32;
 pub(crate) const CLASSES: u32 = 5;
 /// Batch statistics, running ones untouched.
 pub(crate) const STILL: Mode = Mode::batch(0.0);
-
-/// The first blocks of a real backbone, without the head that follows its last; or all of it.
-fn backbone(name: BackboneName, blocks: usize) -> Backbone {
-    let mut backbone = name.describe();
-    if blocks < backbone.layers() {
-        backbone.blocks.truncate(blocks);
-        backbone.head = None;
-    }
-    backbone
-}
-
-fn weights(backbone: &Backbone, seed: u64) -> Weights {
-    let tensors = backbone.tensors().into_iter().map(|spec| {
-        let shape: Vec<i64> = spec.shape.iter().map(|n| *n as i64).collect();
-        let fan_in: usize = spec.shape[1..].iter().product();
-        let count = spec.shape.iter().product();
-        let normal = |deviation| Tensor::from_slice(&Init::Normal(deviation).values(seed, &spec.name, count));
-        let values = match spec.name.rsplit('.').next().unwrap() {
-            "weight" if shape.len() == 4 => normal((2.0 / fan_in as f32).sqrt()),
-            "weight" | "running_var" => normal(0.1) + 1.0,
-            _ => normal(0.1),
-        };
-        (spec.name, values.view(&shape[..]))
-    });
-    Weights::from_tensors(tensors.collect::<HashMap<_, _>>(), "test")
-}
 
 /// A student of the first blocks of a backbone, another network's forward pass to learn from, and a batch.
 pub(crate) struct Setting {
@@ -65,13 +38,23 @@ impl Setting {
         shape: impl Fn(&mut Architecture),
         settings: StudentSettings,
     ) -> Self {
+        Self::within(Precision::Fp32, name, blocks, shape, settings)
+    }
+
+    pub(crate) fn within(
+        precision: Precision,
+        name: BackboneName,
+        blocks: usize,
+        shape: impl Fn(&mut Architecture),
+        settings: StudentSettings,
+    ) -> Self {
         tch::set_num_threads(1);
         let settings = StudentSettings {
             gamma1: 0.0,
             ..settings
         };
-        let backbone = backbone(name, blocks);
-        let layout = Layout::on(Device::Cpu);
+        let backbone = common::backbone(name, blocks);
+        let layout = Layout::on(Device::Cpu).with(precision);
         let recipe = Recipe {
             universal: Role::Frozen,
             bn_mode: settings.bn_mode,
@@ -82,8 +65,13 @@ impl Setting {
         };
         let mut architecture = Architecture::new(&backbone, 3);
         shape(&mut architecture);
-        let student =
-            Network::with_backbone(backbone.clone(), architecture, &weights(&backbone, 1), recipe).unwrap();
+        let student = Network::with_backbone(
+            backbone.clone(),
+            architecture,
+            &common::weights(&backbone, 1),
+            recipe,
+        )
+        .unwrap();
         // Proxies start small; here their share of the node should matter.
         for variable in student
             .variables
@@ -100,10 +88,10 @@ impl Setting {
             ..recipe
         };
         let teacher =
-            Network::with_backbone(backbone.clone(), plain, &weights(&backbone, 2), recipe).unwrap();
+            Network::with_backbone(backbone.clone(), plain, &common::weights(&backbone, 2), recipe).unwrap();
         let values = Init::Normal(1.0).values(4, "images", (6 * 3 * SIDE * SIDE) as usize);
         let images = Tensor::from_slice(&values).view([6, 3, i64::from(SIDE), i64::from(SIDE)]);
-        let images = layout.ordered(&images).unwrap();
+        let images = layout.ordered(&images.to_kind(layout.kind())).unwrap();
         let taught = tch::no_grad(|| teacher.forward(&images, Mode::EVALUATE)).unwrap();
         Self {
             settings,

@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Runs the training benchmarks and prints ratios: `make bench-train` builds what they need and starts this.
+
+Programs that are compared run as processes of their own and take turns within one round, so that whatever else the
+machine does meets all of them; a ratio is the median of the rounds' ratios.
+
+    train.py [--rounds N] [--threads N] [--only step|forward|input]
+"""
+
+import argparse
+import datetime
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OURS = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/examples/bench_train"
+EAGER = [ROOT / ".bench/venv/bin/python", "-W", "ignore", ROOT / "scripts/bench/eager.py"]
+BATCH = 32
+
+
+class Program:
+    """A process that answers numbers of repetitions with seconds."""
+
+    def __init__(self, *command):
+        command = [str(part) for part in command]
+        shown = [pathlib.Path(part).name if "/" in part else part for part in command]
+        print("   ", " ".join(shown), flush=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        ready = self.process.stdout.readline().split()
+        if not ready:
+            sys.exit(f"{' '.join(command)} did not start")
+        self.about = int(ready[1]) if len(ready) > 1 else 0
+        self.times = []
+
+    def run(self, count):
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+        self.times.append(float(self.process.stdout.readline()) / count)
+
+    def end(self):
+        self.process.stdin.close()
+        self.peak = float(self.process.stdout.read())
+        self.process.wait()
+
+    @property
+    def milliseconds(self):
+        return 1e3 * statistics.median(self.times)
+
+
+def compare(programs, rounds, count):
+    """Lets the programs take turns; the first is the one that the others are compared with."""
+    for _ in range(rounds):
+        for program in programs:
+            program.run(count)
+    for program in programs:
+        program.end()
+    first = programs[0]
+    return [statistics.median(a / b for a, b in zip(first.times, program.times)) for program in programs]
+
+
+def steps(rounds, threads):
+    for side, count in ((64, 3), (224, 1)):
+        print(f"\nstudent's step, resnet34, {side} px, batch {BATCH}, {threads} threads")
+        names = ["eager fp32", "ours fp32", "ours bf16"]
+        programs = [Program(*EAGER, side, BATCH, threads)]
+        programs += [Program(OURS, "step", side, BATCH, threads, p) for p in ("fp32", "bf16")]
+        ratios = compare(programs, rounds, count)
+        print(f"    {'':12}{'ms/step':>10}{'images/s':>10}{'speed-up':>10}{'peak MiB':>10}{'memory':>8}")
+        for name, program, ratio in zip(names, programs, ratios):
+            ms, memory = program.milliseconds, program.peak / programs[0].peak
+            print(f"    {name:12}{ms:10.0f}{1e3 * BATCH / ms:10.1f}{ratio:9.2f}x{program.peak:10.0f}{memory:8.0%}")
+
+
+def forwards(rounds, threads):
+    for arch in ("resnet34", "lite0"):
+        for side in (64, 224):
+            print(f"\ndeployed, {arch}, 5 of 16 main blocks kept, {side} px, batch {BATCH}, {threads} threads")
+            programs = [Program(OURS, "forward", form, arch, side, BATCH, threads) for form in ("whole", "tailored")]
+            speed_up = compare(programs, rounds, 10 if side == 64 else 2)[1]
+            flops = programs[0].about / programs[1].about
+            whole, tailored = (program.milliseconds for program in programs)
+            print(f"    whole {whole:.1f} ms, tailored {tailored:.1f} ms: {speed_up:.2f}x; FLOPs {flops:.2f}x;"
+                  f" reached {speed_up / flops:.0%}")
+
+
+def inputs(rounds, threads):
+    side = 64
+    print(f"\ninput pipeline, 4,000 PNGs of {side} px, crops and flips, batch {BATCH}, after the first epoch")
+    folder = ROOT / ".bench/input"
+    folder.mkdir(parents=True, exist_ok=True)
+    epoch = Program(OURS, "input", side, BATCH, threads, folder)
+    step = Program(OURS, "step", side, BATCH, threads, "fp32")
+    for _ in range(rounds):
+        epoch.run(1)
+        step.run(3)
+    epoch.end()
+    step.end()
+    share = statistics.median(a / epoch.about / b for a, b in zip(epoch.times, step.times))
+    print(f"    an epoch's {epoch.about} batches {epoch.milliseconds:.0f} ms, a batch {epoch.milliseconds / epoch.about:.2f} ms,"
+          f" a step {step.milliseconds:.0f} ms: {share:.2%}")
+
+
+def machine():
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    of = lambda key: next((line.split(":")[1].strip() for line in lines if line.startswith(key)), "unknown")
+    flags = set(of("flags").split())
+    sets = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+    print(f"{datetime.date.today()}, {os.cpu_count()} cores of {of('model name')}: {' '.join(sets)};"
+          f" load before {os.getloadavg()[0]:.1f}, priority {os.nice(0)}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", choices=("step", "forward", "input"))
+    arguments = parser.parse_args()
+    machine()
+    for name, part in (("step", steps), ("forward", forwards), ("input", inputs)):
+        if arguments.only in (None, name):
+            part(arguments.rounds, arguments.threads)
+
+
+main()
