@@ -32,17 +32,28 @@ def runs(report: dict[str, Any]) -> list[Run]:
     return [found[key] for key in sorted(found)]
 
 
+def point(candidate: dict[str, Any]) -> dict[str, Any]:
+    """A candidate on a model's frontier."""
+    return {
+        "k": candidate["k"],
+        "flops": candidate["active_flops"],
+        "params": candidate["active_params"],
+        "task_params": candidate["task_params"],
+        "held_out": candidate["held_out"]["fraction"],
+        "epochs": candidate["epochs"],
+    }
+
+
 def run(model: dict[str, Any]) -> Run:
     """One entry of the report's `tasks`. What the CLI prints is known here and nowhere else."""
-    latency = model.get("latency") or {}
-    stages = model.get("stage_seconds") or {}
+    stages = model["stage_seconds"]
     teacher = {
         "held_out": model["teacher_held_out"]["fraction"],
         "test": model["teacher_test"]["fraction"],
         "flops": model["backbone_flops"],
         "params": model["finetuned_params"],
-        "ms_batch1": latency.get("teacher_ms_batch1"),
-        "ms_batch32": latency.get("teacher_ms_batch32"),
+        "ms_batch1": model["teacher_latency"]["batch_1_ms"],
+        "ms_batch32": model["teacher_latency"]["batch_32_ms"],
     }
     tailored = {
         "k": model["k"],
@@ -52,13 +63,17 @@ def run(model: dict[str, Any]) -> Run:
         "flops": model["active_flops"],
         "params": model["active_params"],
         "task_params": model["task_params"],
-        "ms_batch1": latency.get("ms_batch1"),
-        "ms_batch32": latency.get("ms_batch32"),
+        "ms_batch1": model["latency"]["batch_1_ms"],
+        "ms_batch32": model["latency"]["batch_32_ms"],
     }
     return {
         "train_images": round(model["held_out"]["total"] * (1 - HELD_OUT) / HELD_OUT),
         "teacher": teacher,
         "model": tailored,
-        "frontier": sorted(model.get("frontier") or [], key=lambda candidate: candidate["k"]),
-        "seconds": {name: stages.get(name) for name in ("teacher", "student", "candidates")},
+        "frontier": [point(candidate) for candidate in model["frontier"]],
+        "seconds": {
+            "teacher": stages.get("teacher"),
+            "student": stages.get("student"),
+            "candidates": stages.get("candidate", stages.get("search")),
+        },
     }

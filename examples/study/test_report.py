@@ -12,7 +12,7 @@ def accuracy(percent: float) -> dict:
 
 
 def model(
-    task: str, test: float, flops: int, teacher: float = 98.0, task_params: int = 300, frontier=(), version: int = 1
+    task: str, test: float, flops: int, teacher: float = 98.0, task_params: int = 300, frontier=(), version: int = 1, timed: bool = True
 ) -> dict:
     """An entry of the CLI's report. A frontier is of (k, held-out percent, epochs)."""
     return {
@@ -30,9 +30,19 @@ def model(
         "backbone_flops": BACKBONE_FLOPS,
         "finetuned_params": BACKBONE_PARAMS,
         "frontier": [
-            {"k": k, "held_out": held_out / 100, "epochs": epochs, "flops": 900 - 50 * k, "params": 1000, "task_params": 300}
+            {
+                "k": k,
+                "held_out": accuracy(held_out),
+                "epochs": epochs,
+                "active_flops": 900 - 50 * k,
+                "active_params": 1000,
+                "task_params": 300,
+            }
             for k, held_out, epochs in frontier
         ],
+        "latency": {"batch_1_ms": 2.0, "batch_32_ms": 40.0},
+        "teacher_latency": {"batch_1_ms": 4.0, "batch_32_ms": 80.0},
+        "stage_seconds": {"teacher": 60.0, "student": 90.0, "search": 120.0} if timed else {},
     }
 
 
@@ -56,10 +66,14 @@ class Records(unittest.TestCase):
         found = runs(model("digits-ours-0", 97, 500, version=2), model("digits-ours-0", 90, 500, version=1))
         self.assertEqual([run["model"]["test"] for run in found], [0.97])
 
-    def test_what_was_not_measured_is_none(self):
+    def test_times_are_those_of_the_job(self):
         (run,) = runs(model("digits-ours-0", 97, 500))
-        self.assertIsNone(run["model"]["ms_batch1"])
-        self.assertIsNone(run["seconds"]["student"])
+        self.assertEqual((run["model"]["ms_batch1"], run["teacher"]["ms_batch32"]), (2.0, 80.0))
+        self.assertEqual(run["seconds"], {"teacher": 60.0, "student": 90.0, "candidates": 120.0})
+
+    def test_what_was_not_measured_is_none(self):
+        (run,) = runs(model("digits-ours-0", 97, 500, timed=False))
+        self.assertEqual(run["seconds"], {"teacher": None, "student": None, "candidates": None})
 
 
 class Claims(unittest.TestCase):

@@ -2,7 +2,7 @@
 
 mod stored;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use nettailor_domain::architecture::Architecture;
@@ -39,10 +39,37 @@ pub(crate) struct TaskReport {
     pub(crate) finetuned_params: u64,
     /// From the submission to the end of the job that published it; null where the job is not known.
     pub(crate) job_seconds: Option<f64>,
+    /// Wall time of the attempts that finished its stages, by kind; all candidates together. Empty where the job is not
+    /// known.
+    pub(crate) stage_seconds: BTreeMap<String, f64>,
+}
+
+/// Wall times of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Took {
+    /// From its submission to its end.
+    seconds: f64,
+    /// Of its stages, by kind.
+    stages: BTreeMap<String, f64>,
+}
+
+impl Took {
+    /// Of a job that has ended.
+    fn of(job: &JobView) -> Option<Self> {
+        let mut stages = BTreeMap::new();
+        for stage in &job.stages {
+            let kind = stage.kind.split('(').next().unwrap_or_default();
+            *stages.entry(kind.to_owned()).or_insert(0.0) += stage.seconds.unwrap_or(0.0);
+        }
+        Some(Self {
+            seconds: job.seconds?,
+            stages,
+        })
+    }
 }
 
 impl TaskReport {
-    fn of(model: &ModelRecord, job_seconds: Option<f64>) -> Self {
+    fn of(model: &ModelRecord, took: Option<&Took>) -> Self {
         let backbone = model.architecture.backbone.describe();
         // More classes than u32 cannot be: each is a folder.
         let classes = u32::try_from(model.classes.len()).unwrap_or(u32::MAX);
@@ -50,7 +77,8 @@ impl TaskReport {
         Self {
             model: model.into(),
             finetuned_params: finetuned.active_params,
-            job_seconds,
+            job_seconds: took.map(|took| took.seconds),
+            stage_seconds: took.map(|took| took.stages.clone()).unwrap_or_default(),
         }
     }
 }
@@ -60,10 +88,10 @@ impl Report {
     /// they are known.
     pub(crate) fn of(
         models: &[ModelRecord],
-        took: &HashMap<JobId, f64>,
+        took: &HashMap<JobId, Took>,
         sizes: &HashMap<Digest, u64>,
     ) -> Self {
-        let task = |model: &ModelRecord| TaskReport::of(model, took.get(&model.lineage.job).copied());
+        let task = |model: &ModelRecord| TaskReport::of(model, took.get(&model.lineage.job));
         let tasks: Vec<TaskReport> = models.iter().map(task).collect();
         let stored = Stored::of(models, &tasks, sizes);
         Self { tasks, stored }
@@ -174,12 +202,8 @@ pub(crate) async fn print(
     for model in &models {
         let job = &model.lineage.job;
         // A registry may hold models of jobs that the coordinator does not know any more.
-        if let Ok(JobView {
-            seconds: Some(seconds),
-            ..
-        }) = client.job(job.as_str()).await
-        {
-            took.insert(job.clone(), seconds);
+        if let Some(times) = client.job(job.as_str()).await.ok().as_ref().and_then(Took::of) {
+            took.insert(job.clone(), times);
         }
     }
     console.detail(&Report::of(&models, &took, &sizes))

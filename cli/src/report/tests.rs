@@ -3,7 +3,11 @@ use crate::views::fixtures::model;
 
 fn report() -> Report {
     let models = [model("digits"), model("mnist5k")];
-    let took = HashMap::from([(models[0].lineage.job.clone(), 363.5)]);
+    let times = Took {
+        seconds: 363.5,
+        stages: BTreeMap::from([("teacher".to_owned(), 60.0), ("candidate".to_owned(), 250.5)]),
+    };
+    let took = HashMap::from([(models[0].lineage.job.clone(), times)]);
     let sizes = HashMap::from([(models[0].lineage.backbone, 12 << 20)]);
     Report::of(&models, &took, &sizes)
 }
@@ -25,6 +29,7 @@ fn the_backbone_is_stored_once() {
     assert_eq!(stored["finetuned"]["params"], 2 * finetuned);
     assert_eq!(stored["finetuned"]["bytes"], 26 << 20);
     assert_eq!(json["tasks"][1]["job_seconds"], 363.5);
+    assert_eq!(json["tasks"][1]["stage_seconds"]["candidate"], 250.5);
     assert_eq!(json["tasks"][1]["frontier"].as_array().map(Vec::len), Some(4));
 }
 
