@@ -16,7 +16,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, console: &Console) -> Result<(), Error> {
-    let checked = submission::check(&args.file).await?;
+    let checked = submission::check(&args.file, console).await?;
     if checked.weights().is_none() {
         let arch = checked.arch();
         console.note(format_args!(

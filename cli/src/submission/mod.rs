@@ -106,9 +106,9 @@ impl Error {
 }
 
 /// Checks the tasks file at `path` and everything it names.
-pub(crate) async fn check(path: &Path) -> Result<Checked, Error> {
-    let path = path.to_owned();
-    tokio::task::spawn_blocking(move || check::check(&path))
+pub(crate) async fn check(path: &Path, console: &Console) -> Result<Checked, Error> {
+    let (path, console) = (path.to_owned(), console.clone());
+    tokio::task::spawn_blocking(move || check::check(&path, &console))
         .await
         .map_err(Error::Broken)?
 }

@@ -6,11 +6,13 @@
 mod backbone;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod inspection;
 mod job;
 mod model;
 mod worker;
 
 pub(crate) use backbone::BackboneView;
+pub(crate) use inspection::InspectionView;
 pub(crate) use job::{JobState, JobView, LogView, StageState, StageView};
 pub(crate) use model::ModelView;
 pub(crate) use worker::WorkerView;

@@ -12,7 +12,7 @@ use crate::METHOD_VERSION;
 use crate::architecture::{Architecture, CandidateScore, Counts, Selection};
 use crate::backbone::BackboneName;
 use crate::ids::{Digest, StageKey};
-use crate::task::{CandidateSettings, DataSettings, StudentSettings, TaskInputs, TaskSpec, TrainingSettings};
+use crate::task::{CandidateSettings, DataFormat, DataSettings, StudentSettings, TaskInputs, TaskSpec, TrainingSettings};
 use crate::units::{Accuracy, Cost};
 
 /// Which stage of a job.
@@ -49,7 +49,7 @@ pub struct StageSpec {
     pub backbone: Digest,
     /// The data set's archive.
     pub data: Digest,
-    /// How data are read. The path is not part of it: content names the data.
+    /// How data are read. Path and format are not part of it: content names the data.
     pub reading: DataSettings,
     /// Class names, in label order.
     pub classes: Vec<String>,
@@ -131,6 +131,7 @@ pub struct PlannedStage {
 pub fn plan(arch: BackboneName, task: &TaskSpec, inputs: &TaskInputs) -> Vec<PlannedStage> {
     let reading = DataSettings {
         path: String::new(),
+        format: DataFormat::Auto,
         ..task.data.clone()
     };
     let stage = |work: StageWork, parents: Vec<StageKey>| {
