@@ -24,7 +24,11 @@ pub(crate) fn temporary_dir() -> PathBuf {
 /// What the environment says about object stores: keys, regions, endpoints.
 #[allow(clippy::disallowed_methods, reason = "this module reads the environment")]
 pub(crate) fn object_store_settings() -> Vec<(String, String)> {
-    let about_stores = |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix));
+    let about_stores = |name: &str| {
+        ["AWS_", "AZURE_", "GOOGLE_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+    };
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| about_stores(name))

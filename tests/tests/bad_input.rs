@@ -87,7 +87,14 @@ fn bad_data_of_every_format_are_refused_with_their_place() -> anyhow::Result<()>
         assert_refused(&output, 2, said);
         Ok(())
     };
-    for folder_name in ["nothing", "coco/annotations", "cifar", "mnist", "hub", "both/train/a"] {
+    for folder_name in [
+        "nothing",
+        "coco/annotations",
+        "cifar",
+        "mnist",
+        "hub",
+        "both/train/a",
+    ] {
         fs::create_dir_all(folder.path().join(folder_name))?;
     }
     let files: [(&str, &[u8]); 9] = [
@@ -113,7 +120,10 @@ fn bad_data_of_every_format_are_refused_with_their_place() -> anyhow::Result<()>
     refused("path: cifar", &["data_batch_1.bin, byte 5", "cut short"])?;
     refused("path: mnist", &["train-images-idx3-ubyte, byte 0", "0x00000803"])?;
     refused("path: hub", &["train.parquet", "a Parquet file"])?;
-    refused("path: 'ftp://host/data'", &["ftp://host/data", "begins with file"])?;
+    refused(
+        "path: 'ftp://host/data'",
+        &["ftp://host/data", "begins with file"],
+    )?;
     Ok(())
 }
 
@@ -121,7 +131,15 @@ fn bad_data_of_every_format_are_refused_with_their_place() -> anyhow::Result<()>
 fn inspecting_names_broken_images_and_draws_the_others() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     dataset::textures(&folder.path().join("textures"), 8, 1)?;
-    let inspect = ["dataset", "inspect", "textures", "--sheet", "sheet.png", "-o", "json"];
+    let inspect = [
+        "dataset",
+        "inspect",
+        "textures",
+        "--sheet",
+        "sheet.png",
+        "-o",
+        "json",
+    ];
     let whole = process::run("nettailor-cli", folder.path(), &inspect)?;
     assert_eq!(whole.code, Some(0), "{whole:?}");
     let seen: serde_json::Value = serde_json::from_str(&whole.stdout)?;
@@ -129,7 +147,10 @@ fn inspecting_names_broken_images_and_draws_the_others() -> anyhow::Result<()> {
     assert_eq!(seen["sizes"]["median"], serde_json::json!([32, 32]));
     assert!(fs::read(folder.path().join("sheet.png"))?.starts_with(b"\x89PNG"));
 
-    fs::write(folder.path().join("textures/train/rows/broken.png"), b"no picture")?;
+    fs::write(
+        folder.path().join("textures/train/rows/broken.png"),
+        b"no picture",
+    )?;
     let broken = process::run("nettailor-cli", folder.path(), &inspect)?;
     assert_refused(&broken, 2, &["1 image cannot be read", "on_unreadable: skip"]);
     let seen: serde_json::Value = serde_json::from_str(&broken.stdout)?;

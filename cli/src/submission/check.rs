@@ -176,7 +176,11 @@ impl Checked {
         });
         let inputs = inputs.collect();
         let blob = |(place, data): (&Place, &DataSet)| {
-            Blob::data(format!("the images of {}", place.0), artifacts[place], data.clone())
+            Blob::data(
+                format!("the images of {}", place.0),
+                artifacts[place],
+                data.clone(),
+            )
         };
         let blobs = self.data.iter().map(blob).collect();
         Ok(Named {

@@ -34,7 +34,9 @@ impl Line {
 impl Row for Line {
     const COLUMNS: &'static [Column<Self>] = &[
         Column::new("CLASS", |line| line.class.clone()),
-        Column::number("IMAGES", |line| line.counts.iter().flatten().sum::<u64>().to_string()),
+        Column::number("IMAGES", |line| {
+            line.counts.iter().flatten().sum::<u64>().to_string()
+        }),
         Column::number("TRAIN", |line| line.count(1)),
         Column::number("VAL", |line| line.count(2)),
         Column::number("TEST", |line| line.count(3)),
@@ -47,19 +49,29 @@ impl Row for Line {
 
 impl Detail for InspectionView {
     fn names(&self) -> Vec<String> {
-        self.inspection.classes.iter().map(|class| class.class.clone()).collect()
+        self.inspection
+            .classes
+            .iter()
+            .map(|class| class.class.clone())
+            .collect()
     }
 
     fn describe(&self, sheet: &Sheet) -> String {
         let seen = &self.inspection;
         let splits = seen.splits.iter().filter(|(split, _)| **split != SPLITS[0]);
-        let splits: Vec<String> = splits.map(|(split, images)| format!("{images} {split}")).collect();
+        let splits: Vec<String> = splits
+            .map(|(split, images)| format!("{images} {split}"))
+            .collect();
         let size = |(width, height): (u32, u32)| format!("{width} x {height}");
         let sizes = seen.sizes.map(|sizes| {
             let [least, median, largest] = [sizes.least, sizes.median, sizes.largest].map(size);
             format!("{least} least, {median} median, {largest} largest")
         });
-        let broken: Vec<String> = seen.broken.iter().map(|image| format!("{}: {}", image.name, image.reason)).collect();
+        let broken: Vec<String> = seen
+            .broken
+            .iter()
+            .map(|image| format!("{}: {}", image.name, image.reason))
+            .collect();
         let ignored = Some(seen.ignored_files).filter(|&files| files > 0);
         let head = fields(&[
             ("data", self.path.clone()),
@@ -69,7 +81,10 @@ impl Detail for InspectionView {
             ("splits", splits.join(", ")),
             ("bytes", bytes(seen.bytes)),
             ("sizes", sizes.unwrap_or_default()),
-            ("ignored files", ignored.map(|files| files.to_string()).unwrap_or_default()),
+            (
+                "ignored files",
+                ignored.map(|files| files.to_string()).unwrap_or_default(),
+            ),
             ("broken", broken.join("\n")),
         ]);
         let line = |class: &crate::inputs::dataset::Class| Line {

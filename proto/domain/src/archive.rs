@@ -153,7 +153,10 @@ mod tests {
         let cases = [
             (name(Folder::Train, "a", "1.png"), "train/a/1.png"),
             (name(Folder::Val, "a b", "é.png"), "val/a b/é.png"),
-            (name(Folder::Test, "n/a", "x/100%.png"), "test/n%2Fa/x%2F100%25.png"),
+            (
+                name(Folder::Test, "n/a", "x/100%.png"),
+                "test/n%2Fa/x%2F100%25.png",
+            ),
             (name(Folder::Class, "..", "a\nb"), "%2E%2E/a%0Ab"),
             (name(Folder::Class, "train", "1.png"), "train/1.png"),
         ];
@@ -165,7 +168,15 @@ mod tests {
 
     #[test]
     fn what_has_no_place_is_refused() {
-        for text in ["", "1.png", "/1.png", "a/", "dev/a/1.png", "train/a/b/1.png", "train/%ff/1.png"] {
+        for text in [
+            "",
+            "1.png",
+            "/1.png",
+            "a/",
+            "dev/a/1.png",
+            "train/a/b/1.png",
+            "train/%ff/1.png",
+        ] {
             assert_eq!(text.parse::<EntryName>(), Err(Misplaced(text.to_owned())));
         }
         assert_eq!("50%/1.png".parse(), Ok(name(Folder::Class, "50%", "1.png")));

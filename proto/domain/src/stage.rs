@@ -12,7 +12,9 @@ use crate::METHOD_VERSION;
 use crate::architecture::{Architecture, CandidateScore, Counts, Selection};
 use crate::backbone::BackboneName;
 use crate::ids::{Digest, StageKey};
-use crate::task::{CandidateSettings, DataFormat, DataSettings, StudentSettings, TaskInputs, TaskSpec, TrainingSettings};
+use crate::task::{
+    CandidateSettings, DataFormat, DataSettings, StudentSettings, TaskInputs, TaskSpec, TrainingSettings,
+};
 use crate::units::{Accuracy, Cost};
 
 /// Which stage of a job.

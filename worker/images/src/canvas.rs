@@ -37,7 +37,8 @@ impl Canvas {
     /// Writes one line of black text, its first character's upper left corner at (`left`, `top`). Characters that the
     /// font lacks (it has Latin ones) show as `?`.
     pub fn text(&mut self, left: u32, top: u32, text: &str) {
-        let glyph = |character| get_raster(character, WEIGHT, HEIGHT).or_else(|| get_raster('?', WEIGHT, HEIGHT));
+        let glyph =
+            |character| get_raster(character, WEIGHT, HEIGHT).or_else(|| get_raster('?', WEIGHT, HEIGHT));
         for (place, glyph) in (0..).zip(text.chars().filter_map(glyph)) {
             for (at, ink) in (0..).zip(glyph.pixels()) {
                 if *ink > 0 {
@@ -88,7 +89,10 @@ mod tests {
         let picture = Picture::decode(&canvas.png().unwrap()).unwrap();
         assert_eq!(picture.size(), (40, 20));
         let pixel = |x: usize, y: usize| picture.0.as_raw()[3 * (40 * y + x)];
-        assert_eq!([pixel(30, 2), pixel(31, 3), pixel(32, 2), pixel(39, 19)], [7, 7, 255, 9]);
+        assert_eq!(
+            [pixel(30, 2), pixel(31, 3), pixel(32, 2), pixel(39, 19)],
+            [7, 7, 255, 9]
+        );
     }
 
     #[test]

@@ -58,7 +58,8 @@ impl Picture {
     pub fn square(&self, side: u32) -> Result<Vec<u8>, String> {
         let mut square = vec![0; 3 * side as usize * side as usize];
         let options = options().fit_into_destination(Some((0.5, 0.5)));
-        resize(self.0.as_raw(), self.size(), &mut square, side, &options).map_err(|error| error.to_string())?;
+        resize(self.0.as_raw(), self.size(), &mut square, side, &options)
+            .map_err(|error| error.to_string())?;
         Ok(square)
     }
 }

@@ -40,7 +40,10 @@ pub(super) async fn run(args: Args, console: &Console) -> Result<(), Error> {
         let written = png.and_then(|png| std::fs::write(&file, png));
         written.map_err(|source| Error::Write { path: file, source })?;
         if drawn.left_out > 0 {
-            console.note(format_args!("{} classes found no room on the sheet", drawn.left_out));
+            console.note(format_args!(
+                "{} classes found no room on the sheet",
+                drawn.left_out
+            ));
         }
     }
     for note in &inspection.notes {

@@ -166,7 +166,12 @@ pub(crate) enum Error {
 
 impl Error {
     /// A file that does not hold what its format says.
-    pub(super) fn content(path: &Path, at: At, expected: impl Into<String>, found: impl Into<String>) -> Self {
+    pub(super) fn content(
+        path: &Path,
+        at: At,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
         Self::Content {
             path: path.to_owned(),
             at,
@@ -219,6 +224,9 @@ pub(super) fn some(names: &[String]) -> String {
 }
 
 fn formats(formats: &[DataFormat], between: &str) -> String {
-    let names: Vec<String> = formats.iter().map(|format| format!("`{}`", format.as_str())).collect();
+    let names: Vec<String> = formats
+        .iter()
+        .map(|format| format!("`{}`", format.as_str()))
+        .collect();
     names.join(between)
 }

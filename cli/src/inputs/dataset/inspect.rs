@@ -90,13 +90,21 @@ pub(crate) fn inspect(data: &DataSet, with_sheet: bool) -> Result<(Inspection, O
     let name = |folder: Folder| folder.name().unwrap_or(WHOLE);
     let class = |(label, class): (usize, &String)| Class {
         class: class.clone(),
-        images: data.splits.iter().map(|split| (name(split.folder), split.images[label])).collect(),
+        images: data
+            .splits
+            .iter()
+            .map(|split| (name(split.folder), split.images[label]))
+            .collect(),
     };
     let inspection = Inspection {
         format: data.format.as_str(),
         images: data.images.len() as u64,
         bytes,
-        splits: data.splits.iter().map(|split| (name(split.folder), split.total())).collect(),
+        splits: data
+            .splits
+            .iter()
+            .map(|split| (name(split.folder), split.total()))
+            .collect(),
         classes: data.classes.iter().enumerate().map(class).collect(),
         sizes: sizes.first().zip(sizes.last()).map(|(&least, &largest)| Sizes {
             least,
@@ -130,7 +138,11 @@ impl Seen<'_> {
             .map(|(number, (_, bytes))| {
                 let picture = Picture::decode(bytes)?;
                 let drawn = sheet.as_ref().is_some_and(|sheet| sheet.wants(first + number));
-                let square = if drawn { Some(picture.square(sheet::SIDE)?) } else { None };
+                let square = if drawn {
+                    Some(picture.square(sheet::SIDE)?)
+                } else {
+                    None
+                };
                 Ok::<_, String>((picture.size(), square))
             })
             .collect();

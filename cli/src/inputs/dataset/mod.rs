@@ -46,7 +46,7 @@ pub(crate) struct DataSet {
     images: Arc<[Image]>,
     source: Arc<dyn Source>,
     /// Keeps a copy of what lies elsewhere for as long as it may be read.
-    copy: Option<Arc<remote::Copy>>,
+    _copy: Option<Arc<remote::Copy>>,
 }
 
 /// How many images a split holds.
@@ -109,7 +109,7 @@ pub(crate) fn open(base: &Path, path: &str, format: DataFormat, console: &Consol
                 source: Box::new(source),
             })?;
             Ok(DataSet {
-                copy: Some(Arc::new(copy)),
+                _copy: Some(Arc::new(copy)),
                 ..listed
             })
         }
@@ -134,16 +134,20 @@ impl DataSet {
             mut notes,
         } = listing;
         unique_classes(path, &classes)?;
-        let count = |folders: &[Folder]| {
-            let mut counts = vec![0_u64; classes.len()];
-            images
-                .iter()
-                .filter(|image| folders.contains(&image.folder))
-                .for_each(|image| counts[image.label] += 1);
-            counts
+        let mut splits =
+            [Folder::Class, Folder::Train, Folder::Val, Folder::Test].map(|folder| SplitCounts {
+                folder,
+                images: vec![0; classes.len()],
+            });
+        for image in &images {
+            let split = splits.iter_mut().find(|split| split.folder == image.folder);
+            split.into_iter().for_each(|split| split.images[image.label] += 1);
+        }
+        let [whole, train, val, test] = &splits;
+        let sum = |a: &SplitCounts, b: &SplitCounts| -> Vec<u64> {
+            a.images.iter().zip(&b.images).map(|(a, b)| a + b).collect()
         };
-        let trained = count(&[Folder::Train, Folder::Class]);
-        let measured = count(&[Folder::Val, Folder::Test]);
+        let (trained, measured) = (sum(whole, train), sum(val, test));
         let named = |holds: &dyn Fn(usize) -> bool| -> Vec<String> {
             let labels = (0..classes.len()).filter(|&label| holds(label));
             labels.map(|label| classes[label].clone()).collect()
@@ -166,14 +170,9 @@ impl DataSet {
             let absent = error::some(&named(&|label| trained[label] == 0));
             notes.push(format!("classes without an image are left out: {absent}"));
         }
-        let splits = [Folder::Class, Folder::Train, Folder::Val, Folder::Test]
-            .map(|folder| SplitCounts {
-                folder,
-                images: kept.iter().map(|&label| count(&[folder])[label]).collect(),
-            })
-            .into_iter()
-            .filter(|split| split.total() > 0)
-            .collect();
+        for split in &mut splits {
+            split.images = kept.iter().map(|&label| split.images[label]).collect();
+        }
         for image in &mut images {
             // Every image's class is kept: it is trained, or was refused above.
             image.label = kept.partition_point(|&label| label < image.label);
@@ -181,13 +180,13 @@ impl DataSet {
         Ok(Self {
             format,
             classes: kept.iter().map(|&label| classes[label].clone()).collect(),
-            splits,
+            splits: splits.into_iter().filter(|split| split.total() > 0).collect(),
             bytes,
             ignored,
             notes,
             images: images.into(),
             source,
-            copy: None,
+            _copy: None,
         })
     }
 
@@ -229,7 +228,12 @@ fn unique_classes(path: &Path, classes: &[String]) -> Result<(), Error> {
             } else {
                 format!("`{class}` twice")
             };
-            return Err(Error::content(path, At::Whole, "a name of its own for every class", found));
+            return Err(Error::content(
+                path,
+                At::Whole,
+                "a name of its own for every class",
+                found,
+            ));
         }
     }
     Ok(())

@@ -18,7 +18,9 @@ pub(super) struct Place {
 /// Tells the format of what lies at `path`, unless that is said.
 pub(super) fn place(path: &Path, format: DataFormat) -> Result<Place, Error> {
     let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => Error::Absent { path: path.to_owned() },
+        std::io::ErrorKind::NotFound => Error::Absent {
+            path: path.to_owned(),
+        },
         _ => Error::Read {
             path: path.to_owned(),
             source,
@@ -72,7 +74,10 @@ fn recognise(path: &Path, is_dir: bool) -> Result<DataFormat, Error> {
             .into(),
         });
     }
-    let found: Vec<DataFormat> = DataFormat::ALL.into_iter().filter(|format| lies_in(path, *format)).collect();
+    let found: Vec<DataFormat> = DataFormat::ALL
+        .into_iter()
+        .filter(|format| lies_in(path, *format))
+        .collect();
     match *found {
         [format] => Ok(format),
         // Images in folders are the last thing to look for: annotations and tables name images in folders, too.

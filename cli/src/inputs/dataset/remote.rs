@@ -52,16 +52,22 @@ pub(super) fn location(path: &str) -> Result<Option<Location>, Error> {
         url: path.to_owned(),
         problem,
     };
-    let url: Url = path.parse().map_err(|error| wrong(format!("this is no address: {error}")))?;
+    let url: Url = path
+        .parse()
+        .map_err(|error| wrong(format!("this is no address: {error}")))?;
     if url.scheme() == "file" {
         let here = url.to_file_path();
-        let here = here.map_err(|()| wrong("expected file:// and an absolute path of this machine".to_owned()))?;
+        let here =
+            here.map_err(|()| wrong("expected file:// and an absolute path of this machine".to_owned()))?;
         return Ok(Some(Location::Here(here)));
     }
     if SCHEMES.contains(&url.scheme()) {
         return Ok(Some(Location::Elsewhere(url)));
     }
-    Err(wrong(format!("expected a path, or an address that begins with file, {}", SCHEMES.join(", "))))
+    Err(wrong(format!(
+        "expected a path, or an address that begins with file, {}",
+        SCHEMES.join(", ")
+    )))
 }
 
 /// Data that were copied to this machine. Dropping it removes them.
@@ -86,7 +92,11 @@ pub(super) fn copy(url: &Url, format: DataFormat, console: &Console) -> Result<C
     let copies = ambient::cache_dir().map_or_else(ambient::temporary_dir, |cache| cache.join(FOLDER));
     let mut copy = make_folder(&copies, url)?;
     // Large files take their time; what counts is whether anything arrives.
-    let options = [("allow_http", "true"), ("timeout", "1day"), ("read_timeout", "1min")];
+    let options = [
+        ("allow_http", "true"),
+        ("timeout", "1day"),
+        ("read_timeout", "1min"),
+    ];
     let options = options.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let options = ambient::object_store_settings().into_iter().chain(options);
     let (store, root) = parse_url_opts(url, options).map_err(|source| refused(url, None, source))?;
@@ -117,7 +127,10 @@ fn make_folder(parent: &Path, url: &Url) -> Result<Copy, Error> {
             fs::remove_dir_all(left.path()).ok();
         }
     }
-    let folder = tempfile::Builder::new().prefix("data-").tempdir_in(parent).map_err(refused(parent))?;
+    let folder = tempfile::Builder::new()
+        .prefix("data-")
+        .tempdir_in(parent)
+        .map_err(refused(parent))?;
     let lock = File::create(folder.path().join(LOCK)).map_err(refused(folder.path()))?;
     lock.lock().map_err(refused(folder.path()))?;
     Ok(Copy {
@@ -177,7 +190,8 @@ impl Fetch {
                 let here = self.folder.join(name);
                 let text = self.get(&self.root, &here).await?;
                 let rows = manifest::rows(&here, &text)?;
-                self.named(&parent, rows.iter().map(|row| row.path.as_str())).await?;
+                self.named(&parent, rows.iter().map(|row| row.path.as_str()))
+                    .await?;
                 Ok(here)
             }
             DataFormat::Decathlon => self.annotations(name, &parent).await,
@@ -222,10 +236,14 @@ impl Fetch {
             Ok(objects) if !objects.is_empty() => {
                 let size = objects.iter().map(|object| object.size).sum();
                 let count = plural(objects.len(), "file");
-                self.bar.set_message(format!("{} ({count}, {})", self.url, bytes(size)));
+                self.bar
+                    .set_message(format!("{} ({count}, {})", self.url, bytes(size)));
                 let keys = objects.into_iter().filter_map(|object| {
-                    let below: Vec<String> =
-                        object.location.prefix_match(&self.root)?.map(|part| part.as_ref().to_owned()).collect();
+                    let below: Vec<String> = object
+                        .location
+                        .prefix_match(&self.root)?
+                        .map(|part| part.as_ref().to_owned())
+                        .collect();
                     (!below.is_empty()).then(|| (object.location.clone(), below.join("/")))
                 });
                 self.objects(keys.collect()).await?;
@@ -270,14 +288,16 @@ impl Fetch {
     async fn known(&self, parent: &Key, names: &[String]) -> Result<bool, Error> {
         let mut found = false;
         for name in names {
-            let got = self.try_get(&parent.clone().join(name.as_str()), &self.folder.join(name)).await?;
+            let got = self
+                .try_get(&parent.clone().join(name.as_str()), &self.folder.join(name))
+                .await?;
             found |= got.is_some();
         }
         Ok(found)
     }
 
     /// Copies the files that another file names. Absent ones are left out: whoever lists the copy says which.
-    async fn named(&self, parent: &Key, names: impl Iterator<Item = &str>) -> Result<(), Error> {
+    async fn named<'a>(&self, parent: &Key, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
         let mut keys = HashMap::new();
         for name in names {
             let plain = name.split('/').filter(|part| *part != ".");
@@ -290,12 +310,17 @@ impl Fetch {
             let key = plain.fold(parent.clone(), |key, part| key.join(part));
             keys.insert(name.to_owned(), key);
         }
-        self.objects(keys.into_iter().map(|(name, key)| (key, name)).collect()).await
+        self.objects(keys.into_iter().map(|(name, key)| (key, name)).collect())
+            .await
     }
 
     async fn objects(&self, keys: Vec<(Key, String)>) -> Result<(), Error> {
-        let fetched = stream::iter(keys).map(|(key, name)| async move { self.stream(&key, &self.folder.join(name)).await });
-        fetched.buffer_unordered(PARALLEL).try_for_each(|_| async { Ok(()) }).await
+        let fetched = stream::iter(keys)
+            .map(|(key, name)| async move { self.stream(&key, &self.folder.join(name)).await });
+        fetched
+            .buffer_unordered(PARALLEL)
+            .try_for_each(|_| async { Ok(()) })
+            .await
     }
 
     /// Copies an object that must be there; returns its bytes as well.
@@ -305,7 +330,11 @@ impl Fetch {
             None => {
                 let source = format!("there is no {key}").into();
                 let path = key.to_string();
-                Err(refused(&self.url, None, object_store::Error::NotFound { path, source }))
+                Err(refused(
+                    &self.url,
+                    None,
+                    object_store::Error::NotFound { path, source },
+                ))
             }
         }
     }
@@ -348,7 +377,12 @@ fn parent(key: &Key) -> Key {
 }
 
 fn mnist_files(set: &str) -> Vec<String> {
-    let parts = [("train-images", 3), ("train-labels", 1), ("t10k-images", 3), ("t10k-labels", 1)];
+    let parts = [
+        ("train-images", 3),
+        ("train-labels", 1),
+        ("t10k-images", 3),
+        ("t10k-labels", 1),
+    ];
     parts
         .iter()
         .flat_map(|(part, dimensions)| mnist::names(&format!("{set}{part}"), *dimensions))
@@ -381,9 +415,18 @@ mod tests {
         for path in ["images", "/images", "C:/images", "a:b"] {
             assert!(location(path).unwrap().is_none(), "{path}");
         }
-        assert!(matches!(location("file:///a%20b"), Ok(Some(Location::Here(path))) if path == Path::new("/a b")));
-        assert!(matches!(location("s3://bucket/a"), Ok(Some(Location::Elsewhere(_)))));
-        for (wrong, said) in [("file://host/a", "absolute path"), ("ftp://a/b", "begins with file, s3"), ("http://[", "no address")] {
+        assert!(
+            matches!(location("file:///a%20b"), Ok(Some(Location::Here(path))) if path == Path::new("/a b"))
+        );
+        assert!(matches!(
+            location("s3://bucket/a"),
+            Ok(Some(Location::Elsewhere(_)))
+        ));
+        for (wrong, said) in [
+            ("file://host/a", "absolute path"),
+            ("ftp://a/b", "begins with file, s3"),
+            ("http://[", "no address"),
+        ] {
             let error = location(wrong).unwrap_err().to_string();
             assert!(error.starts_with(wrong) && error.contains(said), "{error}");
         }

@@ -44,7 +44,10 @@ impl Sheet {
                 places.insert(members[column * members.len() / shown], (row, place));
             }
         }
-        let names: Vec<String> = classes[..members.len()].iter().map(|class| shortened(class)).collect();
+        let names: Vec<String> = classes[..members.len()]
+            .iter()
+            .map(|class| shortened(class))
+            .collect();
         let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
         // At most NAME characters.
         let left = GAP + GLYPH.0 * longest as u32 + GAP;
@@ -70,7 +73,8 @@ impl Sheet {
     pub(super) fn draw(&mut self, number: usize, square: &[u8]) {
         if let Some((row, column)) = self.places.get(&number) {
             let at = |place: &u32| place * (SIDE + GAP);
-            self.canvas.square(self.left + at(column), GAP + at(row), square, SIDE);
+            self.canvas
+                .square(self.left + at(column), GAP + at(row), square, SIDE);
         }
     }
 

@@ -75,17 +75,24 @@ pub(super) fn list(path: &Path, variant: &Variant) -> Result<Listing, Error> {
     })?;
     let classes = class_names(&folder.join(variant.names), variant.classes)?;
     let mut listing = Listed::default();
-    let there = |name: &&&str| folder.join(name).is_file();
-    let last = variant.train.iter().rposition(|name| there(&name)).unwrap_or_default();
+    let there = |name: &str| folder.join(name).is_file();
+    let last = variant
+        .train
+        .iter()
+        .rposition(|name| there(name))
+        .unwrap_or_default();
     for name in &variant.train[..=last] {
         listing.file(folder.join(name), Folder::Train, variant)?;
     }
-    if there(&&variant.test) {
+    if there(variant.test) {
         listing.file(folder.join(variant.test), Folder::Test, variant)?;
     }
     let mut notes = Vec::new();
     if last + 1 < variant.train.len() {
-        notes.push(format!("{} and what follows it are not there: trained on less", variant.train[last + 1]));
+        notes.push(format!(
+            "{} and what follows it are not there: trained on less",
+            variant.train[last + 1]
+        ));
     }
     Ok(Listing {
         classes,
@@ -118,7 +125,11 @@ impl Listed {
     fn file(&mut self, path: PathBuf, folder: Folder, variant: &Variant) -> Result<(), Error> {
         let mut record = vec![0; variant.labels + PIXELS.bytes()];
         let mut bytes = raster::open(&path)?;
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let mut number = 0;
         loop {
             let begin = number * record.len();

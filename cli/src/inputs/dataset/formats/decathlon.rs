@@ -64,7 +64,10 @@ impl Annotations {
 
 /// Names of the data sets that have training annotations in the folder of annotations under `root`.
 pub(in super::super) fn sets(root: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(root.join(ANNOTATIONS)).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(root.join(ANNOTATIONS))
+        .into_iter()
+        .flatten()
+        .flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let sets: BTreeSet<String> = names
         .filter_map(|name| name.strip_suffix(TRAIN).map(str::to_owned))
@@ -76,7 +79,10 @@ pub(in super::super) fn sets(root: &Path) -> Vec<String> {
 /// there is of each.
 pub(in super::super) fn companions(set: &str) -> [(Folder, Vec<String>); 2] {
     let names = |parts: &[&str]| parts.iter().map(|part| format!("{set}_{part}.json")).collect();
-    [(Folder::Val, names(&["val"])), (Folder::Test, names(&["test", "test_stripped"]))]
+    [
+        (Folder::Val, names(&["val"])),
+        (Folder::Test, names(&["test", "test_stripped"])),
+    ]
 }
 
 /// The set whose training annotations a file of this name holds.
@@ -92,7 +98,11 @@ pub(super) fn list(path: &Path) -> Result<Listing, Error> {
     let mut listed = Listed::new(&annotations.join(format!("{set}{TRAIN}")))?;
     let mut notes = Vec::new();
     for (folder, names) in companions(&set) {
-        let Some(file) = names.iter().map(|name| annotations.join(name)).find(|file| file.is_file()) else {
+        let Some(file) = names
+            .iter()
+            .map(|name| annotations.join(name))
+            .find(|file| file.is_file())
+        else {
             continue;
         };
         let split = read(&file)?;
@@ -167,11 +177,20 @@ impl Listed {
             if label_of.insert(category.id, label).is_some() {
                 let found = format!("{} twice", category.id);
                 let at = At::Key("categories".to_owned());
-                return Err(Error::content(path, at, "an id of its own for every category", found));
+                return Err(Error::content(
+                    path,
+                    at,
+                    "an id of its own for every category",
+                    found,
+                ));
             }
         }
         let mut listed = Self {
-            classes: train.categories.iter().map(|category| category.name.clone()).collect(),
+            classes: train
+                .categories
+                .iter()
+                .map(|category| category.name.clone())
+                .collect(),
             label_of,
             images: vec![],
             named: Named::new(path),
@@ -193,16 +212,28 @@ impl Listed {
             }
             if !self.label_of.contains_key(&category) {
                 let expected = "the id of one of the training `categories`";
-                return Err(Error::content(path, at("category_id"), expected, category.to_string()));
+                return Err(Error::content(
+                    path,
+                    at("category_id"),
+                    expected,
+                    category.to_string(),
+                ));
             }
             if categories.insert(image, category).is_some() {
                 let expected = "one annotation for each image (classification, not detection)";
-                return Err(Error::content(path, at("image_id"), expected, format!("{image} again")));
+                return Err(Error::content(
+                    path,
+                    at("image_id"),
+                    expected,
+                    format!("{image} again"),
+                ));
             }
         }
         for (number, image) in split.images.iter().enumerate() {
             let at = At::Key(format!("images[{number}]"));
-            let label = categories.get(&image.id).and_then(|category| self.label_of.get(category));
+            let label = categories
+                .get(&image.id)
+                .and_then(|category| self.label_of.get(category));
             let label = *label.ok_or_else(|| {
                 let expected = format!("an annotation of image {}", image.id);
                 Error::content(path, at.clone(), expected, "none")

@@ -36,7 +36,8 @@ pub(super) fn list(path: &Path) -> Result<Listing, Error> {
                 None => found.ignored += 1,
                 Some(split) => {
                     if splits.insert(split, folder).is_some() {
-                        let expected = format!("one folder for the split `{}`", split.name().unwrap_or_default());
+                        let expected =
+                            format!("one folder for the split `{}`", split.name().unwrap_or_default());
                         return Err(Error::content(path, At::Whole, expected, "more than one"));
                     }
                 }
@@ -44,18 +45,22 @@ pub(super) fn list(path: &Path) -> Result<Listing, Error> {
         }
     }
     let classes = match splits.remove(&Folder::Train) {
-        None => found.trained(Folder::Class, path, top.folders)?,
+        None => found.trained(Folder::Class, path, &top.folders)?,
         Some(train) => {
             let inside = list_folder(train)?;
             found.ignored += inside.other;
-            found.trained(Folder::Train, train, inside.folders)?
+            found.trained(Folder::Train, train, &inside.folders)?
         }
     };
     for (split, folder) in splits {
         found.measured(split, folder, &classes)?;
     }
     found.images.sort_unstable();
-    let (images, files) = found.images.into_iter().map(|(_, image, path)| (image.into(), path)).unzip();
+    let (images, files) = found
+        .images
+        .into_iter()
+        .map(|(_, image, path)| (image.into(), path))
+        .unzip();
     Ok(Listing {
         classes,
         images,
@@ -92,7 +97,7 @@ impl Found {
         &mut self,
         split: Folder,
         folder: &Path,
-        classes: BTreeMap<String, PathBuf>,
+        classes: &BTreeMap<String, PathBuf>,
     ) -> Result<Vec<String>, Error> {
         if classes.len() < 2 {
             return Err(Error::TooFewClasses {
@@ -103,7 +108,7 @@ impl Found {
         for (label, (class, path)) in classes.iter().enumerate() {
             self.class(split, label, class, path)?;
         }
-        Ok(classes.into_keys().collect())
+        Ok(classes.keys().cloned().collect())
     }
 
     /// Takes in a split to measure on; a class may be absent from it.
@@ -143,7 +148,8 @@ impl Found {
                 file,
             };
             let sorted_by = name.to_string();
-            self.images.push((sorted_by, Labelled(split, label, name.file), path));
+            self.images
+                .push((sorted_by, Labelled(split, label, name.file), path));
             self.bytes += bytes;
         }
         Ok(())

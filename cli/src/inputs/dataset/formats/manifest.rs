@@ -57,11 +57,22 @@ pub(in super::super) fn rows(path: &Path, text: &[u8]) -> Result<Vec<Row>, Error
     // Byte-order marks are no content.
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(text);
-    let header = reader.headers().map_err(|error| unreadable(path, &error))?.clone();
+    let header = reader
+        .headers()
+        .map_err(|error| unreadable(path, &error))?
+        .clone();
     let column = |name: &str| header.iter().position(|column| column.eq_ignore_ascii_case(name));
     let (Some(image), Some(label)) = (column("path"), column("label")) else {
-        let found = header.iter().map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ");
-        let found = if found.is_empty() { "an empty file".to_owned() } else { found };
+        let found = header
+            .iter()
+            .map(|column| format!("`{column}`"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let found = if found.is_empty() {
+            "an empty file".to_owned()
+        } else {
+            found
+        };
         return Err(Error::content(path, At::Line(1), COLUMNS, found));
     };
     let split = column("split");
@@ -89,7 +100,11 @@ fn folder(path: &Path, line: u64, record: &StringRecord, column: usize) -> Resul
     let name = record.get(column).unwrap_or_default();
     Folder::of_split(name).ok_or_else(|| {
         let expected = format!("{SPLITS} in the column `split`");
-        let found = if name.is_empty() { "nothing".to_owned() } else { format!("`{name}`") };
+        let found = if name.is_empty() {
+            "nothing".to_owned()
+        } else {
+            format!("`{name}`")
+        };
         Error::content(path, At::Line(line), expected, found)
     })
 }
@@ -98,11 +113,16 @@ fn unreadable(path: &Path, error: &csv::Error) -> Error {
     let line = error.position().map(csv::Position::line);
     let at = line.map_or(At::Whole, At::Line);
     let (expected, found) = match error.kind() {
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+        csv::ErrorKind::UnequalLengths {
+            expected_len, len, ..
+        } => {
             let expected = format!("{expected_len} fields as in the header; quote those that hold a comma");
             (expected, len.to_string())
         }
-        csv::ErrorKind::Utf8 { .. } => ("text in UTF-8; convert the file".to_owned(), "other bytes".to_owned()),
+        csv::ErrorKind::Utf8 { .. } => (
+            "text in UTF-8; convert the file".to_owned(),
+            "other bytes".to_owned(),
+        ),
         _ => ("comma-separated values".to_owned(), error.to_string()),
     };
     Error::content(path, at, expected, found)
@@ -145,10 +165,15 @@ impl Named {
         let look = |(name, at): &(String, At)| {
             let path = base.join(name);
             let found = std::fs::metadata(&path).ok().filter(std::fs::Metadata::is_file);
-            found.map(|file| (path, file.len())).ok_or_else(|| format!("`{name}`{at}"))
+            found
+                .map(|file| (path, file.len()))
+                .ok_or_else(|| format!("`{name}`{at}"))
         };
         let looked: Vec<_> = self.files.par_iter().map(look).collect();
-        let missing: Vec<String> = looked.iter().filter_map(|found| found.as_ref().err().cloned()).collect();
+        let missing: Vec<String> = looked
+            .iter()
+            .filter_map(|found| found.as_ref().err().cloned())
+            .collect();
         if !missing.is_empty() {
             return Err(Error::Missing {
                 path: self.path,

@@ -40,8 +40,14 @@ pub(in super::super) fn sets(folder: &Path) -> Vec<String> {
 
 /// Names under which a part of a data set is looked for.
 pub(in super::super) fn names(part: &str, dimensions: u8) -> Vec<String> {
-    let forms = [format!("{part}-idx{dimensions}-ubyte"), format!("{part}.idx{dimensions}-ubyte")];
-    forms.iter().flat_map(|form| [form.clone(), format!("{form}.gz")]).collect()
+    let forms = [
+        format!("{part}-idx{dimensions}-ubyte"),
+        format!("{part}.idx{dimensions}-ubyte"),
+    ];
+    forms
+        .iter()
+        .flat_map(|form| [form.clone(), format!("{form}.gz")])
+        .collect()
 }
 
 /// Lists the images under `path`: a folder, or the file of the training images.
@@ -52,13 +58,25 @@ pub(super) fn list(path: &Path) -> Result<Listing, Error> {
         let Some([images, labels]) = files else { continue };
         let (records, labels) = (read_images(&images)?, read_labels(&labels)?);
         if records.records != labels.1.len() {
-            let expected = format!("{} labels, one for each image of {}", records.records, images.display());
-            return Err(Error::content(&labels.0, At::Byte(4), expected, labels.1.len().to_string()));
+            let expected = format!(
+                "{} labels, one for each image of {}",
+                records.records,
+                images.display()
+            );
+            return Err(Error::content(
+                &labels.0,
+                At::Byte(4),
+                expected,
+                labels.1.len().to_string(),
+            ));
         }
         listed.push((folder, records, labels.1));
     }
     // The format has no names: the classes are the numbers that occur.
-    let occurring: BTreeSet<u8> = listed.iter().flat_map(|(_, _, labels)| labels.iter().copied()).collect();
+    let occurring: BTreeSet<u8> = listed
+        .iter()
+        .flat_map(|(_, _, labels)| labels.iter().copied())
+        .collect();
     let classes: Vec<u8> = occurring.into_iter().collect();
     let image = |folder, (number, label): (usize, &u8)| Image {
         folder,
@@ -67,13 +85,23 @@ pub(super) fn list(path: &Path) -> Result<Listing, Error> {
     };
     let images: Vec<Image> = listed
         .iter()
-        .flat_map(|(folder, _, labels)| labels.iter().enumerate().map(|numbered| image(*folder, numbered)))
+        .flat_map(|(folder, _, labels)| {
+            labels
+                .iter()
+                .enumerate()
+                .map(move |numbered| image(*folder, numbered))
+        })
         .collect();
-    let bytes = listed.iter().map(|(_, records, _)| (records.records * records.pixels.bytes()) as u64).sum();
+    let bytes = listed
+        .iter()
+        .map(|(_, records, _)| (records.records * records.pixels.bytes()) as u64)
+        .sum();
     Ok(Listing {
         classes: classes.iter().map(u8::to_string).collect(),
         images,
-        source: Arc::new(Records(listed.into_iter().map(|(_, records, _)| records).collect())),
+        source: Arc::new(Records(
+            listed.into_iter().map(|(_, records, _)| records).collect(),
+        )),
         bytes,
         ignored: 0,
         notes: vec![],
@@ -87,30 +115,50 @@ fn find(path: &Path) -> Result<Files, Error> {
         missing,
     };
     let (folder, set) = if path.is_file() {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let Some((set, _)) = name.split_once("train-images") else {
-            return Err(layout("expected the file of the training images, *train-images-idx3-ubyte".to_owned()));
+            return Err(layout(
+                "expected the file of the training images, *train-images-idx3-ubyte".to_owned(),
+            ));
         };
         (path.parent().unwrap_or(Path::new("")).to_owned(), set.to_owned())
     } else {
         let mut sets = sets(path);
         match sets.len() {
-            0 => return Err(layout("expected train-images-idx3-ubyte (or .gz) there".to_owned())),
+            0 => {
+                return Err(layout(
+                    "expected train-images-idx3-ubyte (or .gz) there".to_owned(),
+                ));
+            }
             1 => (path.to_owned(), sets.remove(0)),
             _ => {
                 let files: Vec<String> = sets.iter().map(|set| format!("{set}train-images...")).collect();
-                let text = format!("found several, {}; give the path of one of these files", some(&files));
+                let text = format!(
+                    "found several, {}; give the path of one of these files",
+                    some(&files)
+                );
                 return Err(layout(text));
             }
         }
     };
     let file = |part: &str, dimensions| {
         let names = names(&format!("{set}{part}"), dimensions);
-        names.into_iter().map(|name| folder.join(name)).find(|file| file.is_file())
+        names
+            .into_iter()
+            .map(|name| folder.join(name))
+            .find(|file| file.is_file())
     };
     let needed = |part: &str, dimensions| {
-        file(part, dimensions)
-            .ok_or_else(|| layout(format!("expected {set}{part}-idx{dimensions}-ubyte (or .gz) in {}", folder.display())))
+        file(part, dimensions).ok_or_else(|| {
+            layout(format!(
+                "expected {set}{part}-idx{dimensions}-ubyte (or .gz) in {}",
+                folder.display()
+            ))
+        })
     };
     let test = ["t10k", "test"]
         .into_iter()
@@ -128,7 +176,9 @@ fn find(path: &Path) -> Result<Files, Error> {
 fn read_images(path: &Path) -> Result<RecordFile, Error> {
     let mut bytes = raster::open(path)?;
     let [count, height, width] = header(&mut bytes, path)?;
-    let at = |byte| move |expected: &str, found: usize| Error::content(path, At::Byte(byte), expected, found.to_string());
+    let at = |byte| {
+        move |expected: &str, found: usize| Error::content(path, At::Byte(byte), expected, found.to_string())
+    };
     if count == 0 {
         return Err(at(4)("a number of images above 0", count));
     }
@@ -143,10 +193,12 @@ fn read_images(path: &Path) -> Result<RecordFile, Error> {
         pixels: Pixels::Grey { width, height },
     };
     let mut record = vec![0; file.pixels.bytes()];
-    for number in 0..count {
-        raster::fill(&mut bytes, path, &mut record, file.header + number * record.len())?;
+    let mut begin = file.header;
+    for _ in 0..count {
+        raster::fill(&mut bytes, path, &mut record, begin)?;
+        begin += record.len();
     }
-    raster::end(&mut bytes, path, file.header + count * record.len())?;
+    raster::end(&mut bytes, path, begin)?;
     Ok(file)
 }
 
@@ -172,7 +224,10 @@ fn header<const N: usize>(bytes: &mut dyn std::io::Read, path: &Path) -> Result<
     let expected = [0, 0, BYTES, N as u8];
     if magic != expected {
         let hexadecimal = |magic: [u8; 4]| format!("0x{:08x}", u32::from_be_bytes(magic));
-        let words = format!("the magic number {} (idx, bytes, {N} dimensions)", hexadecimal(expected));
+        let words = format!(
+            "the magic number {} (idx, bytes, {N} dimensions)",
+            hexadecimal(expected)
+        );
         return Err(Error::content(path, At::Byte(0), words, hexadecimal(magic)));
     }
     let mut dimensions = [0; N];

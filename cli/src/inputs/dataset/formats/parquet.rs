@@ -44,12 +44,16 @@ pub(in super::super) fn files(folder: &Path) -> Vec<(Option<Folder>, PathBuf)> {
 
 fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| !name(path).starts_with('.'))
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| !name(path).starts_with('.'))
 }
 
 fn shards(folder: &Path) -> Vec<PathBuf> {
     let parquet = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "parquet");
-    entries(folder).filter(|path| parquet(path) && path.is_file()).collect()
+    entries(folder)
+        .filter(|path| parquet(path) && path.is_file())
+        .collect()
 }
 
 fn subfolders(folder: &Path) -> Vec<PathBuf> {
@@ -57,7 +61,10 @@ fn subfolders(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn split_of(file: &Path) -> Option<Folder> {
@@ -67,7 +74,11 @@ fn split_of(file: &Path) -> Option<Folder> {
 
 /// Lists the rows of the files under `path`, or of the file `path`.
 pub(super) fn list(path: &Path) -> Result<Listing, Error> {
-    let mut files = if path.is_file() { vec![(split_of(path), path.to_owned())] } else { files(path) };
+    let mut files = if path.is_file() {
+        vec![(split_of(path), path.to_owned())]
+    } else {
+        files(path)
+    };
     if files.is_empty() {
         return Err(Error::Layout {
             path: path.to_owned(),
@@ -77,7 +88,9 @@ pub(super) fn list(path: &Path) -> Result<Listing, Error> {
     }
     let mut listed = Listed::default();
     if files.iter().all(|(split, _)| split.is_none()) {
-        files.iter_mut().for_each(|(split, _)| *split = Some(Folder::Class));
+        files
+            .iter_mut()
+            .for_each(|(split, _)| *split = Some(Folder::Class));
     }
     for (split, file) in files {
         match split {
@@ -85,7 +98,9 @@ pub(super) fn list(path: &Path) -> Result<Listing, Error> {
             None => {
                 listed.ignored += 1;
                 let expected = "its name begins with none of train, val, validation and test";
-                listed.notes.push(format!("{} is left out: {expected}", file.display()));
+                listed
+                    .notes
+                    .push(format!("{} is left out: {expected}", file.display()));
             }
         }
     }
@@ -127,12 +142,17 @@ impl Listed {
         let columns = Columns::find(&path, reader.metadata())?;
         let labels = labels(&path, &reader, &columns)?;
         let names = paths(&path, &reader, &columns, labels.len())?;
-        let (known, first) = self.names.get_or_insert_with(|| (columns.names.clone(), path.clone()));
+        let (known, first) = self
+            .names
+            .get_or_insert_with(|| (columns.names.clone(), path.clone()));
         if *known != columns.names {
             let expected = format!("the names of classes that {} has", first.display());
             return Err(Error::content(&path, At::Whole, expected, "others"));
         }
-        if folder != Folder::Train && !labels.is_empty() && labels.iter().all(|label| *label == Label::Number(SECRET)) {
+        if folder != Folder::Train
+            && !labels.is_empty()
+            && labels.iter().all(|label| *label == Label::Number(SECRET))
+        {
             let split = folder.name().unwrap_or_default();
             let file = path.display();
             self.notes.push(format!(
@@ -146,7 +166,12 @@ impl Listed {
                 && usize::try_from(*number).map_or(true, |number| number >= names.len())
             {
                 let expected = format!("a label from 0 to {}", names.len().saturating_sub(1));
-                return Err(Error::content(&path, At::Row(row as u64), expected, number.to_string()));
+                return Err(Error::content(
+                    &path,
+                    At::Row(row as u64),
+                    expected,
+                    number.to_string(),
+                ));
             }
             let name = name.map(|name| format!("-{name}")).unwrap_or_default();
             self.rows.push((folder, format!("{count:07}{name}"), label));
@@ -163,7 +188,13 @@ impl Listed {
         // Without names, the labels that occur are the classes.
         let occurring: Vec<&Label> = match names {
             Some(_) => vec![],
-            None => self.rows.iter().map(|(_, _, label)| label).collect::<BTreeSet<_>>().into_iter().collect(),
+            None => self
+                .rows
+                .iter()
+                .map(|(_, _, label)| label)
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
         };
         let label_of = |label: &Label| match (&names, label) {
             (Some(_), Label::Number(number)) => usize::try_from(*number).unwrap_or_default(),
@@ -180,7 +211,9 @@ impl Listed {
             Label::Text(text) => text.clone(),
         };
         Ok(Listing {
-            classes: names.clone().unwrap_or_else(|| occurring.iter().map(text).collect()),
+            classes: names
+                .clone()
+                .unwrap_or_else(|| occurring.iter().map(text).collect()),
             images,
             source: Arc::new(Shards(self.shards)),
             bytes: self.bytes,
@@ -196,7 +229,12 @@ fn open(path: &Path) -> Result<SerializedFileReader<File>, Error> {
 }
 
 fn damaged(path: &Path, error: &ParquetError) -> Error {
-    Error::content(path, At::Whole, "a Parquet file; fetch it again if it is cut short", error.to_string())
+    Error::content(
+        path,
+        At::Whole,
+        "a Parquet file; fetch it again if it is cut short",
+        error.to_string(),
+    )
 }
 
 /// The labels of all rows.
@@ -206,7 +244,7 @@ fn labels(path: &Path, reader: &SerializedFileReader<File>, columns: &Columns) -
         let row = At::Row(labels.len() as u64);
         let expected = format!("a label in the column `{}`", columns.label_name);
         labels.push(label.ok_or_else(|| Error::content(path, row, expected, "nothing"))?);
-        Ok(())
+        Ok::<(), Error>(())
     };
     let column = columns.label;
     match columns.label_type {
@@ -234,7 +272,10 @@ fn paths(
     let mut paths = Vec::new();
     values::<ByteArrayType>(path, reader, column, |value| {
         let text = value.map(|text| String::from_utf8_lossy(text.data()).into_owned());
-        paths.push(text.and_then(|text| text.rsplit('/').next().map(str::to_owned)).filter(|name| !name.is_empty()));
+        paths.push(
+            text.and_then(|text| text.rsplit('/').next().map(str::to_owned))
+                .filter(|name| !name.is_empty()),
+        );
         Ok(())
     })?;
     Ok(paths)
@@ -248,15 +289,21 @@ fn values<T: DataType>(
     mut take: impl FnMut(Option<T::T>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let damaged = |error| damaged(path, &error);
-    let defined = reader.metadata().file_metadata().schema_descr().column(column).max_def_level();
+    let defined = reader
+        .metadata()
+        .file_metadata()
+        .schema_descr()
+        .column(column)
+        .max_def_level();
     for group in 0..reader.num_row_groups() {
         let rows = reader.get_row_group(group).map_err(damaged)?;
         let mut rows = get_typed_column_reader::<T>(rows.get_column_reader(column).map_err(damaged)?);
         let (mut levels, mut values) = (Vec::new(), Vec::new());
         loop {
             levels.clear();
-            let (records, _, _) =
-                rows.read_records(ROWS, Some(&mut levels), None, &mut values).map_err(damaged)?;
+            let (records, _, _) = rows
+                .read_records(ROWS, Some(&mut levels), None, &mut values)
+                .map_err(damaged)?;
             if records == 0 {
                 break;
             }

@@ -40,7 +40,9 @@ impl Pixels {
     /// An image file of these pixels.
     fn encode(self, pixels: &[u8]) -> Vec<u8> {
         match self {
-            Self::Grey { width, height } => [format!("P5\n{width} {height}\n255\n").as_bytes(), pixels].concat(),
+            Self::Grey { width, height } => {
+                [format!("P5\n{width} {height}\n255\n").as_bytes(), pixels].concat()
+            }
             Self::Planar { side } => {
                 let plane = side * side;
                 let mut image = format!("P6\n{side} {side}\n255\n").into_bytes();
@@ -123,7 +125,12 @@ pub(super) fn fill(bytes: &mut dyn Read, path: &Path, buffer: &mut [u8], begin: 
 pub(super) fn end(bytes: &mut dyn Read, path: &Path, begin: usize) -> Result<(), Error> {
     let more = bytes.read(&mut [0]).map_err(Error::read(path))? > 0;
     if more {
-        return Err(Error::content(path, At::Byte(begin as u64), "the end of the file", "more bytes"));
+        return Err(Error::content(
+            path,
+            At::Byte(begin as u64),
+            "the end of the file",
+            "more bytes",
+        ));
     }
     Ok(())
 }

@@ -117,13 +117,18 @@ fn long_names_and_many_files_travel() {
 #[test]
 fn what_is_wrong_is_named_with_its_path() {
     let told = |files: &[(&str, &[u8])]| open(folder(files).path()).unwrap_err().to_string();
-    let missing = list(Path::new("/no/such/folder"), DataFormat::Auto).unwrap_err().to_string();
+    let missing = list(Path::new("/no/such/folder"), DataFormat::Auto)
+        .unwrap_err()
+        .to_string();
     assert!(
         missing.starts_with("/no/such/folder: there is no such file or folder"),
         "{missing}"
     );
     assert!(told(&[]).contains("found 0 class(es)"));
-    assert!(told(&[("train/a/1.png", b"")]).contains("train: found 1 class(es) with training images, need at least 2"));
+    assert!(
+        told(&[("train/a/1.png", b"")])
+            .contains("train: found 1 class(es) with training images, need at least 2")
+    );
     let empty = told(&[("a/1.png", b""), ("b/1.txt", b"")]);
     assert!(empty.contains("b: no image in this class folder"), "{empty}");
     let unknown = told(&[
@@ -140,7 +145,11 @@ fn what_is_wrong_is_named_with_its_path() {
         ("train/b/1.png", b""),
         ("test/readme.txt", b""),
     ]);
-    assert!(untested.contains("test: this is no data set in the format `folder`: expected a folder for each class"), "{untested}");
+    assert!(
+        untested
+            .contains("test: this is no data set in the format `folder`: expected a folder for each class"),
+        "{untested}"
+    );
 }
 
 #[test]
@@ -161,7 +170,10 @@ fn a_val_folder_is_a_split_of_its_own_by_any_of_its_names() {
         let val = format!("{name}/b/2.png");
         let folder = folder(&[("train/a/1.png", b"a"), ("train/b/1.png", b"b"), (&val, b"v")]);
         let found = open(folder.path()).unwrap();
-        assert_eq!([Folder::Train, Folder::Val].map(|split| found.count(split)), [2, 1]);
+        assert_eq!(
+            [Folder::Train, Folder::Val].map(|split| found.count(split)),
+            [2, 1]
+        );
         assert!(entries(&archive(folder.path()).0).contains(&("val/b/2.png".to_owned(), b"v".to_vec())));
     }
     let twice = folder(&[
@@ -171,5 +183,8 @@ fn a_val_folder_is_a_split_of_its_own_by_any_of_its_names() {
         ("valid/b/1.png", b""),
     ]);
     let error = open(twice.path()).unwrap_err().to_string();
-    assert!(error.contains("expected one folder for the split `val`, found more than one"), "{error}");
+    assert!(
+        error.contains("expected one folder for the split `val`, found more than one"),
+        "{error}"
+    );
 }

@@ -80,10 +80,13 @@ fn parquet_file(path: &Path, rows: &[Row<'_>], names: Option<&[&str]>) {
         "label": { "names": names, "_type": "ClassLabel" },
     } } });
     let metadata = names.map(|_| vec![KeyValue::new("huggingface".to_owned(), features.to_string())]);
-    let properties = WriterProperties::builder().set_key_value_metadata(metadata).build();
+    let properties = WriterProperties::builder()
+        .set_key_value_metadata(metadata)
+        .build();
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
-    let mut writer = SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, Arc::new(properties)).unwrap();
+    let mut writer =
+        SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, Arc::new(properties)).unwrap();
     // Two groups of rows, so that both are read.
     for rows in rows.chunks(rows.len().div_ceil(2).max(1)) {
         let mut group = writer.next_row_group().unwrap();
@@ -94,13 +97,22 @@ fn parquet_file(path: &Path, rows: &[Row<'_>], names: Option<&[&str]>) {
         for texts in texts {
             let mut column = group.next_column().unwrap().unwrap();
             let values: Vec<ByteArray> = texts.iter().flatten().map(|text| text.to_vec().into()).collect();
-            let levels: Vec<i16> = texts.iter().map(|text| if text.is_some() { 2 } else { 1 }).collect();
-            column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None).unwrap();
+            let levels: Vec<i16> = texts
+                .iter()
+                .map(|text| if text.is_some() { 2 } else { 1 })
+                .collect();
+            column
+                .typed::<ByteArrayType>()
+                .write_batch(&values, Some(&levels), None)
+                .unwrap();
             column.close().unwrap();
         }
         let mut column = group.next_column().unwrap().unwrap();
         let labels: Vec<i64> = rows.iter().map(|(_, _, label)| *label).collect();
-        column.typed::<Int64Type>().write_batch(&labels, Some(&vec![1; rows.len()]), None).unwrap();
+        column
+            .typed::<Int64Type>()
+            .write_batch(&labels, Some(&vec![1; rows.len()]), None)
+            .unwrap();
         column.close().unwrap();
         group.close().unwrap();
     }
@@ -110,7 +122,11 @@ fn parquet_file(path: &Path, rows: &[Row<'_>], names: Option<&[&str]>) {
 /// An idx file of bytes.
 fn idx(dimensions: &[u32], values: &[u8]) -> Vec<u8> {
     let sizes = dimensions.iter().flat_map(|size| size.to_be_bytes());
-    [0, 0, 8, dimensions.len() as u8].into_iter().chain(sizes).chain(values.iter().copied()).collect()
+    [0, 0, 8, dimensions.len() as u8]
+        .into_iter()
+        .chain(sizes)
+        .chain(values.iter().copied())
+        .collect()
 }
 
 /// Annotations in COCO's style of (file, category) of the categories 3 = `cat` and 7 = `dog`.

@@ -56,7 +56,10 @@ fn listing(root: &Path, folder: &Path) -> String {
                 folders.push(path);
                 continue;
             }
-            let (href, size) = (path.strip_prefix(root).unwrap().display(), fs::metadata(&path).unwrap().len());
+            let (href, size) = (
+                path.strip_prefix(root).unwrap().display(),
+                fs::metadata(&path).unwrap().len(),
+            );
             responses += &format!(
                 "<D:response><D:href>/{href}</D:href><D:propstat><D:prop>\
                  <D:getlastmodified>Mon, 23 Nov 2026 10:00:00 GMT</D:getlastmodified>\
@@ -69,7 +72,10 @@ fn listing(root: &Path, folder: &Path) -> String {
 }
 
 fn open_at(url: &str, format: DataFormat) -> Result<DataSet, Error> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let url = url.to_owned();
     let opened = runtime.spawn(async move {
         let console = Console::new(Format::Json, true, true);
@@ -88,7 +94,10 @@ fn data() -> tempfile::TempDir {
         ("csv/table.csv", b"path,label\nx/1.pgm,a\nx/2.pgm,b\n"),
         ("csv/x/1.pgm", &images[0]),
         ("csv/x/2.pgm", &images[1]),
-        ("coco/annotations/s_train.json", &coco(&[("s/1.pgm", 3), ("s/2.pgm", 7)])),
+        (
+            "coco/annotations/s_train.json",
+            &coco(&[("s/1.pgm", 3), ("s/2.pgm", 7)]),
+        ),
         ("coco/annotations/s_val.json", &coco(&[("s/3.pgm", 7)])),
         ("coco/s/1.pgm", &images[0]),
         ("coco/s/2.pgm", &images[1]),
@@ -97,7 +106,11 @@ fn data() -> tempfile::TempDir {
         ("mnist/train-labels-idx1-ubyte", &idx(&[2], &[0, 1])),
     ]);
     let rows: [Row<'_>; 2] = [(Some(&images[0]), None, 0), (Some(&images[1]), None, 1)];
-    parquet_file(&folder.path().join("hub/train-0.parquet"), &rows, Some(&["a", "b"]));
+    parquet_file(
+        &folder.path().join("hub/train-0.parquet"),
+        &rows,
+        Some(&["a", "b"]),
+    );
     folder
 }
 
@@ -112,10 +125,17 @@ fn what_an_address_holds_is_what_lies_there() {
         "mnist/train-images-idx3-ubyte",
         "hub/train-0.parquet",
     ] {
-        let here = list(&folder.path().join(place), DataFormat::Auto).unwrap().measure().unwrap();
+        let here = list(&folder.path().join(place), DataFormat::Auto)
+            .unwrap()
+            .measure()
+            .unwrap();
         let copied = open_at(&format!("{address}/{place}"), DataFormat::Auto).unwrap();
         assert_eq!(copied.measure().unwrap(), here, "{place}");
-        let file = open_at(&format!("file://{}/{place}", folder.path().display()), DataFormat::Auto).unwrap();
+        let file = open_at(
+            &format!("file://{}/{place}", folder.path().display()),
+            DataFormat::Auto,
+        )
+        .unwrap();
         assert_eq!(file.measure().unwrap(), here, "{place}");
     }
 }
@@ -125,7 +145,10 @@ fn a_store_that_lists_gives_whole_folders() {
     let folder = data();
     let address = serve(folder.path(), true);
     for place in ["folder", "coco", "mnist", "hub"] {
-        let here = list(&folder.path().join(place), DataFormat::Auto).unwrap().measure().unwrap();
+        let here = list(&folder.path().join(place), DataFormat::Auto)
+            .unwrap()
+            .measure()
+            .unwrap();
         let copied = open_at(&format!("{address}/{place}"), DataFormat::Auto).unwrap();
         assert_eq!(copied.measure().unwrap(), here, "{place}");
     }
@@ -134,8 +157,12 @@ fn a_store_that_lists_gives_whole_folders() {
 #[test]
 fn a_copy_goes_with_the_data_that_were_read_from_it() {
     let folder = data();
-    let data = open_at(&format!("{}/csv/table.csv", serve(folder.path(), false)), DataFormat::Csv).unwrap();
-    let copy = data.copy.as_ref().unwrap().path().to_owned();
+    let data = open_at(
+        &format!("{}/csv/table.csv", serve(folder.path(), false)),
+        DataFormat::Csv,
+    )
+    .unwrap();
+    let copy = data._copy.as_ref().unwrap().path().to_owned();
     let clone = data.clone();
     drop(data);
     assert!(copy.is_file() && clone.measure().is_ok());
@@ -146,10 +173,23 @@ fn a_copy_goes_with_the_data_that_were_read_from_it() {
 #[test]
 fn what_an_address_lacks_is_said() {
     let folder = data();
-    write(folder.path(), &[("bad/t.csv", b"path,label\nno.pgm,a\n"), ("bad/up.csv", b"path,label\n../x.pgm,a\n")]);
+    write(
+        folder.path(),
+        &[
+            ("bad/t.csv", b"path,label\nno.pgm,a\n"),
+            ("bad/up.csv", b"path,label\n../x.pgm,a\n"),
+        ],
+    );
     let address = serve(folder.path(), false);
     for (place, said) in [
-        ("folder", vec!["cannot fetch", "/folder", "where a web server lists no files, give the address of a *.csv"]),
+        (
+            "folder",
+            vec![
+                "cannot fetch",
+                "/folder",
+                "where a web server lists no files, give the address of a *.csv",
+            ],
+        ),
         ("none.csv", vec!["cannot fetch", "none.csv"]),
         ("bad/t.csv", vec!["in the copy of http", "`no.pgm`, line 2"]),
         ("bad/up.csv", vec!["it names `../x.pgm`"]),
@@ -157,6 +197,7 @@ fn what_an_address_lacks_is_said() {
         let error = open_at(&format!("{address}/{place}"), DataFormat::Auto).unwrap_err();
         let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
         let text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
-        said.iter().for_each(|words| assert!(text.contains(words), "`{words}` is missing from: {text}"));
+        said.iter()
+            .for_each(|words| assert!(text.contains(words), "`{words}` is missing from: {text}"));
     }
 }

@@ -72,7 +72,13 @@ fn a_val_folder_is_held_out_whatever_the_seed_and_the_share() {
         assert_eq!(per_class(&test), HashMap::from([("a", 1), ("b", 2)]));
         assert_eq!(per_class(&train), HashMap::from([("a", 1), ("b", 1)]));
     }
-    let unreadable = Case::of(&[entries[0], entries[1], entries[2], entries[3], ("val/a/1.pgm", b"?")]);
+    let unreadable = Case::of(&[
+        entries[0],
+        entries[1],
+        entries[2],
+        entries[3],
+        ("val/a/1.pgm", b"?"),
+    ]);
     let skip = reading(serde_json::json!({ "on_unreadable": "skip" }));
     let error = unreadable.open(&skip, 0).unwrap_err();
     assert!(

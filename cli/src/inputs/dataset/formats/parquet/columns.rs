@@ -43,22 +43,41 @@ impl Columns {
     /// Finds them in a file.
     pub(super) fn find(path: &Path, metadata: &ParquetMetaData) -> Result<Self, Error> {
         let schema = metadata.file_metadata().schema_descr();
-        let leaves: Vec<String> = schema.columns().iter().map(|column| column.path().string()).collect();
+        let leaves: Vec<String> = schema
+            .columns()
+            .iter()
+            .map(|column| column.path().string())
+            .collect();
         let leaf = |name: &str| leaves.iter().position(|leaf| leaf == name);
         let features = features(metadata);
         let wrong = |expected: String, found: String| Err(Error::content(path, At::Whole, expected, found));
-        let all = || leaves.iter().map(|leaf| format!("`{leaf}`")).collect::<Vec<_>>().join(", ");
+        let all = || {
+            leaves
+                .iter()
+                .map(|leaf| format!("`{leaf}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
 
         let described = named_type(&features, "Image");
-        let candidates = described.iter().map(String::as_str).chain(IMAGES);
-        let found = candidates.map(|name| (leaf(&format!("{name}.bytes")).or_else(|| leaf(name)), name));
-        let Some((images, image)) = found.filter_map(|(leaf, name)| Some((leaf?, name))).next() else {
-            let expected = "a column `image` with the fields `bytes` and `path`, or of encoded images".to_owned();
+        let encoded = |name: &str| leaf(&format!("{name}.bytes")).or_else(|| leaf(name));
+        let mut candidates = described.iter().map(String::as_str).chain(IMAGES);
+        let Some((images, image)) = candidates.find_map(|name| Some((encoded(name)?, name))) else {
+            let expected =
+                "a column `image` with the fields `bytes` and `path`, or of encoded images".to_owned();
             return wrong(expected, format!("the columns {}", all()));
         };
-        let kind = |column: usize| (schema.column(column).physical_type(), schema.column(column).max_rep_level());
+        let kind = |column: usize| {
+            (
+                schema.column(column).physical_type(),
+                schema.column(column).max_rep_level(),
+            )
+        };
         if kind(images) != (Type::BYTE_ARRAY, 0) {
-            return wrong(format!("one encoded image a row in the column `{}`", leaves[images]), words(kind(images)));
+            return wrong(
+                format!("one encoded image a row in the column `{}`", leaves[images]),
+                words(kind(images)),
+            );
         }
         let paths = leaf(&format!("{image}.path")).filter(|&paths| kind(paths) == (Type::BYTE_ARRAY, 0));
 
@@ -84,12 +103,24 @@ impl Columns {
         for group in metadata.row_groups() {
             let chunk = group.column(images);
             bytes += u64::try_from(chunk.uncompressed_size()).unwrap_or_default();
-            if chunk.statistics().and_then(|statistics| statistics.null_count_opt()).is_some_and(|nulls| nulls > 0) {
+            if chunk
+                .statistics()
+                .and_then(|statistics| statistics.null_count_opt())
+                .is_some_and(|nulls| nulls > 0)
+            {
                 return Err(no_bytes(path, At::Whole));
             }
         }
-        let names = features.get(label_name).and_then(|feature| feature.get("names")).and_then(Value::as_array);
-        let names = names.map(|names| names.iter().map(|name| name.as_str().unwrap_or_default().to_owned()).collect());
+        let names = features
+            .get(label_name)
+            .and_then(|feature| feature.get("names"))
+            .and_then(Value::as_array);
+        let names = names.map(|names| {
+            names
+                .iter()
+                .map(|name| name.as_str().unwrap_or_default().to_owned())
+                .collect()
+        });
         Ok(Self {
             images,
             paths,
@@ -112,15 +143,24 @@ pub(super) fn no_bytes(path: &Path, at: At) -> Error {
 /// What the metadata say about columns, by name.
 fn features(metadata: &ParquetMetaData) -> Value {
     let pairs = metadata.file_metadata().key_value_metadata();
-    let text = pairs.into_iter().flatten().find(|pair| pair.key == FEATURES).and_then(|pair| pair.value.as_deref());
+    let text = pairs
+        .into_iter()
+        .flatten()
+        .find(|pair| pair.key == FEATURES)
+        .and_then(|pair| pair.value.as_deref());
     let described: Option<Value> = text.and_then(|text| serde_json::from_str(text).ok());
-    described.and_then(|mut described| Some(described.get_mut("info")?.get_mut("features")?.take())).unwrap_or_default()
+    described
+        .and_then(|mut described| Some(described.get_mut("info")?.get_mut("features")?.take()))
+        .unwrap_or_default()
 }
 
 /// Names of the columns that the metadata call a `kind`.
 fn named_type(features: &Value, kind: &str) -> Vec<String> {
     let columns = features.as_object().into_iter().flatten();
-    columns.filter(|(_, feature)| feature.get("_type").and_then(Value::as_str) == Some(kind)).map(|(name, _)| name.clone()).collect()
+    columns
+        .filter(|(_, feature)| feature.get("_type").and_then(Value::as_str) == Some(kind))
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 fn words((kind, repeated): (Type, i16)) -> String {
