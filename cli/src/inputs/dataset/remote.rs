@@ -120,6 +120,9 @@ fn make_folder(parent: &Path, url: &Url) -> Result<Copy, Error> {
         move |source| Error::Keep { url, path, source }
     };
     fs::create_dir_all(parent).map_err(refused(parent))?;
+    // Held until this copy has its own: nobody must take it for one that is left over.
+    let making = File::create(parent.join(LOCK)).map_err(refused(parent))?;
+    making.lock().map_err(refused(parent))?;
     for left in fs::read_dir(parent).into_iter().flatten().flatten() {
         let unused = File::open(left.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
         if unused {
