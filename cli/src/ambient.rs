@@ -16,6 +16,25 @@ pub(crate) fn cache_dir() -> Option<PathBuf> {
     Some(base.join("nettailor"))
 }
 
+/// Folder for what is needed now only.
+pub(crate) fn temporary_dir() -> PathBuf {
+    std::env::temp_dir().join("nettailor")
+}
+
+/// What the environment says about object stores: keys, regions, endpoints.
+#[allow(clippy::disallowed_methods, reason = "this module reads the environment")]
+pub(crate) fn object_store_settings() -> Vec<(String, String)> {
+    let about_stores = |name: &str| {
+        ["AWS_", "AZURE_", "GOOGLE_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+    };
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| about_stores(name))
+        .collect()
+}
+
 /// CPU cores that this process may use.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

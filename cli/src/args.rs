@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueHint};
 
-use crate::commands::{backbone, completions, jobs, registry, run, submit, validate, workers};
+use crate::commands::{backbone, completions, dataset, jobs, registry, run, submit, validate, workers};
 use crate::output::Format;
 
 const EXIT_CODES: &str = "\
@@ -90,6 +90,9 @@ pub(crate) enum Command {
     Submit(submit::Args),
     /// Check a tasks file, its images and its weights, without a coordinator
     Validate(validate::Args),
+    /// The images that a task would learn from, without a coordinator
+    #[command(subcommand)]
+    Dataset(dataset::Command),
     /// Print the JSON Schema of tasks files
     Schema,
     /// Tailoring jobs: one per task of a submitted file

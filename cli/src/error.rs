@@ -8,6 +8,7 @@ use nettailor_proto::convert;
 use nettailor_proto::exit::Exit;
 use nettailor_proto::status::{self, Code};
 
+use crate::inputs::dataset;
 use crate::{embedded, quantity, submission};
 
 /// Why a command did not do what was asked.
@@ -120,6 +121,15 @@ pub(crate) enum Error {
         #[source]
         source: crate::inputs::weights::Error,
     },
+    /// Data that cannot be read.
+    #[error(transparent)]
+    Data(#[from] dataset::Error),
+    /// Images that cannot be decoded; they have been named.
+    #[error("{} cannot be read", quantity::plural(*.images, "image"))]
+    Broken {
+        /// How many.
+        images: usize,
+    },
     /// A file that was asked for cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
@@ -156,7 +166,9 @@ impl Error {
             Self::Address { .. }
             | Self::NotConfirmed { asked: false, .. }
             | Self::Usage(_)
-            | Self::Import { .. } => Exit::Usage,
+            | Self::Import { .. }
+            | Self::Data(_)
+            | Self::Broken { .. } => Exit::Usage,
             Self::Unreachable { .. } | Self::Lost { .. } | Self::Answer { .. } => Exit::Unavailable,
             Self::Refused { source, .. } => source.code.into(),
             Self::Submission(error) => error.exit(),
@@ -195,6 +207,9 @@ impl Error {
             Self::NotConfirmed { asked: false, .. } => "there is no terminal to ask on: pass --yes".into(),
             Self::Import { .. } => {
                 "give the file as its publisher distributes it (.safetensors, .pth or .pt) and the matching --arch".into()
+            }
+            Self::Broken { .. } => {
+                "repair or remove them, or let training leave them out with `data: {on_unreadable: skip}`".into()
             }
             _ => return None,
         })

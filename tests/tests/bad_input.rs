@@ -78,6 +78,87 @@ fn missing_files_and_wrong_weights_are_refused_before_anything_runs() -> anyhow:
 }
 
 #[test]
+fn bad_data_of_every_format_are_refused_with_their_place() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let refused = |data: &str, said: &[&str]| -> anyhow::Result<()> {
+        let text = format!("version: 1\nbackbone: lite0\ntasks:\n  - {{name: a, data: {{{data}}}}}\n");
+        fs::write(folder.path().join("tasks.yaml"), text)?;
+        let output = process::run("nettailor-cli", folder.path(), &["validate", "tasks.yaml"])?;
+        assert_refused(&output, 2, said);
+        Ok(())
+    };
+    for folder_name in [
+        "nothing",
+        "coco/annotations",
+        "cifar",
+        "mnist",
+        "hub",
+        "both/train/a",
+    ] {
+        fs::create_dir_all(folder.path().join(folder_name))?;
+    }
+    let files: [(&str, &[u8]); 9] = [
+        ("table.csv", b"path,label\nno.png,a\n"),
+        ("coco/annotations/x_train.json", b"{\"images\": 1}"),
+        ("cifar/data_batch_1.bin", b"short"),
+        ("cifar/batches.meta.txt", b"0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n"),
+        ("mnist/train-images-idx3-ubyte", b"\0\0\x08\x01"),
+        ("mnist/train-labels-idx1-ubyte", b""),
+        ("hub/train.parquet", b"no parquet"),
+        ("both/train/a/1.png", b""),
+        ("both/manifest.csv", b""),
+    ];
+    for (name, content) in files {
+        fs::write(folder.path().join(name), content)?;
+    }
+    refused("path: nothing", &["nothing: no known format", "manifest.csv"])?;
+    refused("path: both", &["may be `folder` or `csv`"])?;
+    refused("path: both, format: tar", &["tasks.yaml:4:", "`decathlon`"])?;
+    refused("path: both, format: folder", &["found 1 class(es)", "at least 2"])?;
+    refused("path: table.csv", &["table.csv", "`no.png`, line 2"])?;
+    refused("path: coco", &["x_train.json", "JSON with `images`"])?;
+    refused("path: cifar", &["data_batch_1.bin, byte 5", "cut short"])?;
+    refused("path: mnist", &["train-images-idx3-ubyte, byte 0", "0x00000803"])?;
+    refused("path: hub", &["train.parquet", "a Parquet file"])?;
+    refused(
+        "path: 'ftp://host/data'",
+        &["ftp://host/data", "begins with file"],
+    )?;
+    Ok(())
+}
+
+#[test]
+fn inspecting_names_broken_images_and_draws_the_others() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    dataset::textures(&folder.path().join("textures"), 8, 1)?;
+    let inspect = [
+        "dataset",
+        "inspect",
+        "textures",
+        "--sheet",
+        "sheet.png",
+        "-o",
+        "json",
+    ];
+    let whole = process::run("nettailor-cli", folder.path(), &inspect)?;
+    assert_eq!(whole.code, Some(0), "{whole:?}");
+    let seen: serde_json::Value = serde_json::from_str(&whole.stdout)?;
+    assert_eq!(seen["splits"], serde_json::json!({ "test": 6, "train": 24 }));
+    assert_eq!(seen["sizes"]["median"], serde_json::json!([32, 32]));
+    assert!(fs::read(folder.path().join("sheet.png"))?.starts_with(b"\x89PNG"));
+
+    fs::write(
+        folder.path().join("textures/train/rows/broken.png"),
+        b"no picture",
+    )?;
+    let broken = process::run("nettailor-cli", folder.path(), &inspect)?;
+    assert_refused(&broken, 2, &["1 image cannot be read", "on_unreadable: skip"]);
+    let seen: serde_json::Value = serde_json::from_str(&broken.stdout)?;
+    assert_eq!(seen["broken"][0]["name"], "train/rows/broken.png");
+    Ok(())
+}
+
+#[test]
 fn an_absent_coordinator_and_a_taken_port_are_said() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let output = process::run(

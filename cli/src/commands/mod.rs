@@ -2,6 +2,7 @@
 
 pub(crate) mod backbone;
 pub(crate) mod completions;
+pub(crate) mod dataset;
 pub(crate) mod jobs;
 pub(crate) mod registry;
 pub(crate) mod run;
@@ -23,6 +24,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     match command {
         Command::Run(args) => run::run(args, &global, &console).await,
         Command::Validate(args) => validate::run(args, &console).await,
+        Command::Dataset(command) => dataset::run(command, &console).await,
         Command::Schema => schema::run(&console),
         Command::Completions(args) => completions::run(&args, &console),
         Command::Submit(args) => submit::run(args, &global, &console).await,

@@ -75,7 +75,7 @@ pub(crate) async fn run(args: Args, global: &Global, console: &Console) -> Resul
             "`run` has a state directory of its own: use --state DIR".to_owned(),
         ));
     }
-    let checked = submission::check(&args.file).await?;
+    let checked = submission::check(&args.file, console).await?;
     let mut embedded = Embedded::open(&args.state).await?;
     let result = work(&args, checked, &mut embedded, console).await;
     // A second Ctrl-C does not wait for an orderly end: dropping kills the trainers, and the state is kept all the same.

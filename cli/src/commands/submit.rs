@@ -39,7 +39,7 @@ pub(crate) async fn run(args: Args, global: &Global, console: &Console) -> Resul
         return Err(Error::Usage("--timeout needs --wait or --follow".to_owned()));
     }
     // Mistakes are told whether or not a coordinator answers.
-    let checked = submission::check(&args.file).await?;
+    let checked = submission::check(&args.file, console).await?;
     let backbone = checked.weights().map(|weights| weights.artifact);
     let client = Connection::open(global).await?.client;
     let jobs = submission::submit(&client, checked, console).await?;

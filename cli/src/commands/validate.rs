@@ -16,7 +16,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, console: &Console) -> Result<(), Error> {
-    let checked = submission::check(&args.file).await?;
+    let checked = submission::check(&args.file, console).await?;
     if let Some(line) = checked.source_line() {
         console.note(line);
     } else if checked.weights().is_none() {

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use nettailor_domain::archive::Folder;
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::TaskName;
 use nettailor_domain::stage::Artifact;
-use nettailor_domain::task::{DataInput, Search, SourceSettings};
+use nettailor_domain::task::{DataFormat, DataInput, DataSettings, Search, SourceSettings, TaskSpec};
 use nettailor_domain::taskfile::TasksFile;
 use serde::Serialize;
 
 use super::{Blob, Error, cache};
 use crate::ambient;
-use crate::inputs::dataset::{self, ImageFolder};
+use crate::inputs::dataset::{self, DataSet};
 use crate::inputs::weights;
-use crate::output::{Column, Row};
+use crate::output::{Column, Console, Row};
 use crate::quantity::{bytes, plural};
 
 /// A tasks file without mistakes.
@@ -24,8 +25,14 @@ pub(crate) struct Checked {
     text: String,
     file: TasksFile,
     weights: Option<Weights>,
-    /// By the path as written in the file.
-    folders: BTreeMap<String, ImageFolder>,
+    data: BTreeMap<Place, DataSet>,
+}
+
+/// Data as a task names them: path and format as written.
+type Place = (String, DataFormat);
+
+fn place(data: &DataSettings) -> Place {
+    (data.path.clone(), data.format)
 }
 
 /// A backbone's weights file.
@@ -43,13 +50,13 @@ pub(super) struct Named {
     pub(super) text: String,
     /// Each task with its data.
     pub(super) tasks: Vec<(TaskName, DataInput)>,
-    /// Every data set by the path as written in the file.
-    pub(super) data: BTreeMap<String, DataInput>,
+    /// What the backbone is pre-trained on.
+    pub(super) source: Option<DataInput>,
     pub(super) blobs: Vec<Blob>,
 }
 
-/// Reads the tasks file at `path`; looks into every folder and the weights file that it names.
-pub(super) fn check(path: &Path) -> Result<Checked, Error> {
+/// Reads the tasks file at `path`; looks into all data and the weights file that it names.
+pub(super) fn check(path: &Path, console: &Console) -> Result<Checked, Error> {
     let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
         path: path.to_owned(),
         source,
@@ -65,18 +72,22 @@ pub(super) fn check(path: &Path) -> Result<Checked, Error> {
         let read = Weights::of(&base.join(name), file.backbone.arch);
         read.map_err(|error| problems.push(chain(&error))).ok()
     });
-    let mut folders = BTreeMap::new();
+    let mut data = BTreeMap::new();
     let source = file.backbone.source.iter().map(|source| &source.data);
-    for data in source.chain(file.tasks.iter().map(|task| &task.data)) {
-        if !folders.contains_key(&data.path) {
-            let scanned = dataset::scan(&base.join(&data.path));
-            let folder = scanned.map_err(|error| problems.push(chain(&error))).ok();
-            folders.insert(data.path.clone(), folder);
+    for settings in source.chain(file.tasks.iter().map(|task| &task.data)) {
+        let place = place(settings);
+        if !data.contains_key(&place) {
+            let opened = dataset::open(base, &place.0, place.1, console);
+            let opened = opened.map_err(|error| problems.push(chain(&error))).ok();
+            for note in opened.iter().flat_map(|data| &data.notes) {
+                console.note(format_args!("{}: {note}", place.0));
+            }
+            data.insert(place, opened);
         }
     }
-    let folders = folders
+    let data = data
         .into_iter()
-        .filter_map(|(name, folder)| Some((name, folder?)))
+        .filter_map(|(place, opened)| Some((place, opened?)))
         .collect();
     if problems.is_empty() {
         Ok(Checked {
@@ -84,7 +95,7 @@ pub(super) fn check(path: &Path) -> Result<Checked, Error> {
             text,
             file,
             weights,
-            folders,
+            data,
         })
     } else {
         Err(invalid(problems))
@@ -124,14 +135,14 @@ impl Checked {
     /// What is done about the backbone before anything else, in a line.
     pub(crate) fn source_line(&self) -> Option<String> {
         let SourceSettings { data, training, .. } = self.source()?;
-        let folder = &self.folders[&data.path];
+        let images = &self.data[&place(data)];
         Some(format!(
             "{} is pre-trained on {} first: {} ({}), {} classes, {}",
             self.arch(),
             data.path,
-            plural(folder.images(), "image"),
-            bytes(folder.bytes),
-            folder.classes.len(),
+            plural(images.images(), "image"),
+            bytes(images.bytes),
+            images.classes.len(),
             plural(training.epochs, "epoch"),
         ))
     }
@@ -139,24 +150,20 @@ impl Checked {
     /// What was found, per task.
     pub(crate) fn summaries(&self) -> Vec<Summary> {
         let layers = self.arch().describe().layers();
-        let summary = |task: &nettailor_domain::task::TaskSpec| {
-            let folder = &self.folders[&task.data.path];
-            let images = |test: bool| {
-                let splits = folder
-                    .splits
-                    .iter()
-                    .filter(|split| (split.name == Some("test")) == test);
-                splits.map(dataset::SplitCounts::total).sum()
-            };
+        let summary = |task: &TaskSpec| {
+            let data = &self.data[&place(&task.data)];
+            let set_apart = |folder| Some(data.count(folder)).filter(|&count| count > 0);
             Summary {
                 task: task.name.to_string(),
                 backbone: self.arch().to_string(),
                 data: task.data.path.clone(),
-                classes: folder.classes.clone(),
-                images: images(false),
-                test_images: Some(images(true)).filter(|&count| count > 0),
-                bytes: folder.bytes,
-                ignored_files: folder.ignored,
+                format: data.format,
+                classes: data.classes.to_vec(),
+                images: data.count(Folder::Train) + data.count(Folder::Class),
+                val_images: set_apart(Folder::Val),
+                test_images: set_apart(Folder::Test),
+                bytes: data.bytes,
+                ignored_files: data.ignored,
                 image_size: task.data.image_size,
                 candidates: task.candidates.ladder(layers),
                 search: task.candidates.search,
@@ -170,10 +177,10 @@ impl Checked {
     pub(super) fn name_data(self) -> Result<Named, Error> {
         let mut artifacts = BTreeMap::new();
         let mut problems = Vec::new();
-        for (name, folder) in &self.folders {
-            match folder.measure() {
+        for (place, data) in &self.data {
+            match data.measure() {
                 Ok(artifact) => {
-                    artifacts.insert(name, artifact);
+                    artifacts.insert(place, artifact);
                 }
                 Err(error) => problems.push(chain(&error)),
             }
@@ -184,25 +191,28 @@ impl Checked {
                 problems,
             });
         }
-        let data = self.folders.iter().map(|(path, folder)| {
-            let input = DataInput {
-                archive: artifacts[path].digest,
-                classes: folder.classes.clone(),
-            };
-            (path.clone(), input)
-        });
-        let data: BTreeMap<String, DataInput> = data.collect();
-        let tasks = self.file.tasks.iter();
-        let tasks = tasks.map(|task| (task.name.clone(), data[&task.data.path].clone()));
-        let tasks = tasks.collect();
-        let blob = |(name, folder): (&String, &ImageFolder)| {
-            Blob::folder(format!("the images of {name}"), artifacts[name], folder.clone())
+        let input = |settings: &DataSettings| {
+            let place = place(settings);
+            DataInput {
+                archive: artifacts[&place].digest,
+                classes: self.data[&place].classes.to_vec(),
+            }
         };
-        let blobs = self.folders.iter().map(blob).collect();
+        let tasks = self.file.tasks.iter();
+        let tasks = tasks.map(|task| (task.name.clone(), input(&task.data))).collect();
+        let source = self.source().map(|source| input(&source.data));
+        let blob = |(place, data): (&Place, &DataSet)| {
+            Blob::data(
+                format!("the images of {}", place.0),
+                artifacts[place],
+                data.clone(),
+            )
+        };
+        let blobs = self.data.iter().map(blob).collect();
         Ok(Named {
             text: self.text,
             tasks,
-            data,
+            source,
             blobs,
         })
     }
@@ -247,11 +257,15 @@ impl Weights {
 pub(crate) struct Summary {
     pub(crate) task: String,
     pub(crate) backbone: String,
-    /// Folder of the images, as written.
+    /// Where the images are, as written.
     pub(crate) data: String,
+    /// How they lie there.
+    pub(crate) format: DataFormat,
     pub(crate) classes: Vec<String>,
-    /// Images outside `test`.
+    /// Images outside `val` and `test`.
     pub(crate) images: u64,
+    /// Images of `val`; null where a part of `images` will be held out.
+    pub(crate) val_images: Option<u64>,
     /// Images of `test`; null where a part of `images` will be set aside.
     pub(crate) test_images: Option<u64>,
     pub(crate) bytes: u64,
@@ -273,10 +287,8 @@ impl Row for Summary {
         Column::new("BACKBONE", |task| task.backbone.clone()),
         Column::number("CLASSES", |task| task.classes.len().to_string()),
         Column::number("IMAGES", |task| task.images.to_string()),
-        Column::number("TEST IMAGES", |task| {
-            task.test_images
-                .map_or_else(|| "a part".to_owned(), |count| count.to_string())
-        }),
+        Column::number("HELD OUT", |task| a_part(task.val_images)),
+        Column::number("TEST IMAGES", |task| a_part(task.test_images)),
         Column::number("SIZE", |task| bytes(task.bytes)),
         Column::number("INPUT", |task| format!("{0}x{0}", task.image_size)),
         Column::new("CANDIDATES", |task| {
@@ -292,10 +304,16 @@ impl Row for Summary {
             task.source.clone().unwrap_or_else(|| "-".to_owned())
         })
         .wide(),
+        Column::new("FORMAT", |task: &Self| task.format.as_str().to_owned()).wide(),
         Column::number("IGNORED FILES", |task: &Self| task.ignored_files.to_string()).wide(),
     ];
 
     fn name(&self) -> String {
         self.task.clone()
     }
+}
+
+/// A number of images of a split, or that the split will be a part of the training images.
+fn a_part(images: Option<u64>) -> String {
+    images.map_or_else(|| "a part".to_owned(), |count| count.to_string())
 }

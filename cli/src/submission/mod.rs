@@ -107,9 +107,9 @@ impl Error {
 }
 
 /// Checks the tasks file at `path` and everything it names.
-pub(crate) async fn check(path: &Path) -> Result<Checked, Error> {
-    let path = path.to_owned();
-    tokio::task::spawn_blocking(move || check::check(&path))
+pub(crate) async fn check(path: &Path, console: &Console) -> Result<Checked, Error> {
+    let (path, console) = (path.to_owned(), console.clone());
+    tokio::task::spawn_blocking(move || check::check(&path, &console))
         .await
         .map_err(Error::Broken)?
 }
@@ -124,6 +124,7 @@ pub(crate) async fn submit(
     if let Some(line) = checked.source_line() {
         console.note(line);
     }
+    let arch = checked.arch();
     let named = tokio::task::spawn_blocking(move || checked.name_data())
         .await
         .map_err(Error::Broken)??;
@@ -134,8 +135,8 @@ pub(crate) async fn submit(
             BackboneInput::Weights(digest)
         }
         Origin::Source(settings) => BackboneInput::Source {
-            data: named.data[&settings.data.path].clone(),
             settings,
+            data: named.source.ok_or(Error::NoBackbone { arch })?,
         },
     };
     upload::missing(client, blobs, console).await?;

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Error;
 use crate::client::Client;
-use crate::inputs::dataset::{self, ImageFolder};
+use crate::inputs::dataset::{self, DataSet};
 use crate::inputs::weights;
 use crate::output::Console;
 use crate::quantity::bytes;
@@ -32,17 +32,17 @@ pub(crate) struct Blob {
 
 #[derive(Debug)]
 enum Source {
-    Folder(ImageFolder),
+    Data(DataSet),
     Weights(PathBuf, BackboneName),
 }
 
 impl Blob {
-    /// The archive of an image folder.
-    pub(super) fn folder(what: String, artifact: Artifact, folder: ImageFolder) -> Self {
+    /// The archive of a data set.
+    pub(super) fn data(what: String, artifact: Artifact, data: DataSet) -> Self {
         Self {
             what,
             artifact,
-            source: Source::Folder(folder),
+            source: Source::Data(data),
         }
     }
 
@@ -123,7 +123,7 @@ impl Source {
     /// Writes the bytes and returns their digest.
     fn write(&self, out: impl Write) -> io::Result<Digest> {
         match self {
-            Self::Folder(folder) => folder.write(out).map_err(|error| match error {
+            Self::Data(data) => data.write(out).map_err(|error| match error {
                 dataset::Error::Write(source) => source,
                 other => io::Error::other(other),
             }),

@@ -7,12 +7,14 @@ mod backbone;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod frontier;
+mod inspection;
 mod job;
 mod model;
 mod worker;
 
 pub(crate) use backbone::BackboneView;
 pub(crate) use frontier::{FrontierView, PointView};
+pub(crate) use inspection::InspectionView;
 pub(crate) use job::{JobState, JobView, LogView, StageState, StageView};
 pub(crate) use model::ModelView;
 pub(crate) use worker::WorkerView;

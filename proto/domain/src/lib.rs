@@ -4,7 +4,7 @@
 //! - [`ids`] and [`units`]: what things are called and measured in.
 //! - [`backbone`]: the pre-trained networks we know, as lists of blocks; shapes and costs follow from them.
 //! - [`architecture`]: which blocks a task's network keeps: attention, expected complexity, pruning, selection.
-//! - [`task`]: what a user asks for; [`taskfile`]: how it is written down. [`stage`]: the work it turns into, and the key
+//! - [`archive`]: how a data set travels. [`task`]: what a user asks for; [`taskfile`]: how it is written down. [`stage`]: the work it turns into, and the key
 //!   that names each piece of work.
 //! - [`session`]: what a worker offers and is told to run. [`trainer`]: what its agent and a trainer process say to each other.
 //! - [`model`]: what the registry keeps, and how it is asked.
@@ -12,6 +12,7 @@
 //! Nothing here does I/O, reads a clock or draws a random number.
 
 pub mod architecture;
+pub mod archive;
 pub mod backbone;
 pub mod ids;
 pub mod model;

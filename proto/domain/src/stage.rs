@@ -59,7 +59,7 @@ pub struct StageSpec {
     pub backbone: Option<Digest>,
     /// The data set's archive.
     pub data: Digest,
-    /// How data are read. The path is not part of it: content names the data.
+    /// How data are read. Path and format are not part of it: content names the data.
     pub reading: DataSettings,
     /// Class names, in label order.
     pub classes: Vec<String>,

@@ -82,10 +82,11 @@ pub struct TaskSpec {
 }
 
 impl DataSettings {
-    /// What of them changes the images that reach the network: content names the data, not the path to them.
+    /// What of them changes the images that reach the network: content names the data, not where and how they lie.
     pub fn reading(&self) -> Self {
         Self {
             path: String::new(),
+            format: DataFormat::Auto,
             ..self.clone()
         }
     }
@@ -113,18 +114,21 @@ impl Precision {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataSettings {
-    /// Folder of images, relative to the tasks file: `train/<class>/*` and `test/<class>/*`, or `<class>/*` alone.
+    /// Folder or file, relative to the tasks file, or a URL: `file://`, `s3://`, `gs://`, `az://`, `http(s)://`.
     #[schemars(length(min = 1))]
     pub path: String,
+    /// How the images lie there.
+    #[serde(default)]
+    pub format: DataFormat,
     /// Side of the square network input, in pixels.
     #[serde(default = "defaults::image_size")]
     #[schemars(range(min = 16, max = 1024))]
     pub image_size: u32,
-    /// Share of the training images held out to choose the network by.
+    /// Share of the training images held out to choose the network by, where the data have no `val` split of their own.
     #[serde(default = "defaults::held_out")]
     #[schemars(range(min = 0.01, max = 0.9))]
     pub held_out: f64,
-    /// Share of the images set aside as the test split where the folder has no `test` folder.
+    /// Share of the training images set aside as the test split, where the data have no `test` split of their own.
     #[serde(default = "defaults::held_out")]
     #[schemars(range(min = 0.01, max = 0.9))]
     pub test: f64,
@@ -137,6 +141,56 @@ pub struct DataSettings {
     /// Input normalisation; the backbone's own by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub normalise: Option<Normalisation>,
+}
+
+/// How labelled images lie on a disk or in an object store. The trainer never sees it: data travel in one form.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DataFormat {
+    /// Whichever of the others is recognised there.
+    #[default]
+    Auto,
+    /// `train/<class>/*`, `val/<class>/*`, `test/<class>/*`, or `<class>/*` alone.
+    Folder,
+    /// Visual Decathlon: `annotations/<set>_train.json` and so on, in COCO's style.
+    Decathlon,
+    /// CIFAR-10, binary version.
+    Cifar10,
+    /// CIFAR-100, binary version (fine labels).
+    Cifar100,
+    /// MNIST and its kin: idx files, gzipped or not.
+    Mnist,
+    /// `train-*.parquet`, `test-*.parquet` with encoded images in a column.
+    Parquet,
+    /// A table with the columns `path`, `label` and perhaps `split`.
+    Csv,
+}
+
+impl DataFormat {
+    /// Every format but `auto`, in the order in which they are looked for.
+    pub const ALL: [Self; 7] = [
+        Self::Folder,
+        Self::Decathlon,
+        Self::Cifar10,
+        Self::Cifar100,
+        Self::Mnist,
+        Self::Parquet,
+        Self::Csv,
+    ];
+
+    /// As written in a tasks file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Folder => "folder",
+            Self::Decathlon => "decathlon",
+            Self::Cifar10 => "cifar10",
+            Self::Cifar100 => "cifar100",
+            Self::Mnist => "mnist",
+            Self::Parquet => "parquet",
+            Self::Csv => "csv",
+        }
+    }
 }
 
 /// What to do with images that cannot be read.
@@ -264,8 +318,8 @@ pub enum Hints {
 pub enum HintScale {
     /// Mean square of the difference, as in the paper.
     Absolute,
-    /// The same as a share of the variance of the teacher's channel over the batch: every node and channel weighs the same,
-    /// whatever the scale of its features.
+    /// The same as a share of the variance of the teacher's node over the batch: every node weighs the same, whatever
+    /// the scale of its features.
     Relative,
 }
 

@@ -36,6 +36,7 @@ pub(crate) fn task(job: &str, name: &str) -> Submission {
     };
     let data = DataSettings {
         path: "digits".into(),
+        format: Default::default(),
         image_size: 64,
         held_out: 0.2,
         test: 0.2,

@@ -3,10 +3,9 @@
 //! The order is fixed: rectangle, padded crop, mirror, colours. Which values are drawn depends on the generator alone.
 
 use nettailor_domain::task::AugmentSettings;
+use nettailor_images::{Rectangle, resize_part};
 use rand::Rng;
 use rand_pcg::Pcg64Mcg;
-
-use super::decode::{Rectangle, resize_part};
 
 /// Rectangles that are tried before the whole image is taken.
 const TRIES: usize = 10;

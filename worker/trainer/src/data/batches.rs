@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
+use nettailor_images::{Rectangle, resize_part};
 use rayon::prelude::*;
 
 use super::augment::augment;
-use super::decode::{Rectangle, resize_part};
 use super::random::{self, Purpose};
 use super::{Batch, Error, Shared, Split};
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use nettailor_domain::archive::Misplaced;
 use nettailor_domain::trainer::FailureClass;
 
 use super::{Split, Unreadable};
@@ -23,14 +24,8 @@ pub enum Error {
         source: io::Error,
     },
     /// An entry that is no image of a class.
-    #[error(
-        "data set archive: entry `{name}` is out of place; expected `train/<class>/<file>`, `test/<class>/<file>` or \
-         `<class>/<file>` throughout"
-    )]
-    Layout {
-        /// Name of the entry.
-        name: String,
-    },
+    #[error("data set archive: {0}, the same throughout")]
+    Layout(#[from] Misplaced),
     /// An image of a class that the job does not know.
     #[error("image `{name}` is of no known class; expected one of {}. Submit the tasks file anew", classes.join(", "))]
     UnknownClass {
@@ -53,7 +48,8 @@ pub enum Error {
     },
     /// A split that cannot be measured on.
     #[error(
-        "the {split} split is empty; add images (every class needs at least two, or three without a test folder)"
+        "the {split} split is empty; add images (a class needs one, one more without a val folder, and one more without a \
+         test folder)"
     )]
     EmptySplit {
         /// Which.
@@ -82,7 +78,7 @@ impl Error {
     /// Whether trying again can help.
     pub fn class(&self) -> FailureClass {
         match self {
-            Self::Layout { .. }
+            Self::Layout(_)
             | Self::UnknownClass { .. }
             | Self::Unreadable(_)
             | Self::EmptyClass { .. }

@@ -1,7 +1,7 @@
 //! Labelled images, from the archive they travel in to batches of bytes.
 //!
 //! Read in this order:
-//! - [`packed`]: images are decoded and resized once per node, into a memory-mapped file that every stage shares.
+//! - [`packed`]: images are decoded (`nettailor_images`) and resized once per node, into a memory-mapped file that every stage shares.
 //! - [`splits`]: which images train, which choose the network, which test it.
 //! - [`augment`]: random changes to training images.
 //! - [`batches`]: the order of an epoch, and the thread that prepares batches ahead of the network.
@@ -11,7 +11,6 @@
 
 mod augment;
 mod batches;
-mod decode;
 mod error;
 mod packed;
 mod random;
@@ -42,7 +41,7 @@ const CROP_MARGIN: (u32, u32) = (5, 4);
 pub enum Split {
     /// Trained on.
     Train,
-    /// Part of the training images, set aside to choose networks by.
+    /// Set aside to choose networks by: the archive's own, or a part of the training images.
     HeldOut,
     /// Measured once.
     Test,
@@ -102,8 +101,7 @@ struct Shared {
 }
 
 impl Dataset {
-    /// Opens the data set in `archive` (a tar with entries `train/<class>/<file>` and `test/<class>/<file>`, or
-    /// `<class>/<file>`), whose digest is `data`.
+    /// Opens the data set in `archive` (a tar as [`nettailor_domain::archive`] describes it), whose digest is `data`.
     ///
     /// The first opening on a node decodes the images into `cache_dir/packed/`, while others that want the same wait;
     /// later ones map that file. `classes` are the class names in label order. `report` is told in words what takes

@@ -1,17 +1,18 @@
 //! Which images train, which are held out, which test.
 
+use nettailor_domain::archive::Folder;
 use nettailor_domain::task::DataSettings;
 
-use super::packed::{Folder, Index};
+use super::packed::Index;
 use super::random::{self, Purpose};
 use super::{Error, Split};
 
 /// Indices of the training, held-out and test images, each ascending.
 ///
-/// A test folder is the test split, whatever the seed; without one, `reading.test` of every class is. Of what remains,
-/// `reading.held_out` of every class is held out. Within a class, the images with the least random numbers are taken,
-/// so that membership follows from the seed and the names. A class of two images gives none to the test split, a class
-/// of one keeps it for training.
+/// A test folder is the test split, whatever the seed; without one, `reading.test` of every class is. A val folder is
+/// held out, or, of what remains, `reading.held_out` of every class. Within a class, the images with the least random numbers are taken,
+/// so that membership follows from the seed and the names. A class gives its last images to training first,
+/// then to the held-out split.
 ///
 /// # Errors
 /// A class without training images, or a split without any.
@@ -24,15 +25,14 @@ pub(super) fn split(
 ) -> Result<[Vec<usize>; 3], Error> {
     let samples = &index.samples;
     let mut by_class: Vec<Vec<usize>> = vec![vec![]; classes.len()];
-    let mut test = Vec::new();
+    let (mut train, mut held_out, mut test) = (Vec::new(), Vec::new(), Vec::new());
     for (index, (sample, &label)) in samples.iter().zip(labels).enumerate() {
-        if sample.folder == Folder::Test {
-            test.push(index);
-        } else {
-            by_class[label].push(index);
+        match sample.folder {
+            Folder::Train | Folder::Class => by_class[label].push(index),
+            Folder::Val => held_out.push(index),
+            Folder::Test => test.push(index),
         }
     }
-    let (mut train, mut held_out) = (Vec::new(), Vec::new());
     for (mut members, class) in by_class.into_iter().zip(classes) {
         if members.is_empty() {
             return Err(Error::EmptyClass { class: class.clone() });
@@ -42,9 +42,12 @@ pub(super) fn split(
             draw(&mut members, share, kept, number)
         };
         if !index.test_folder {
-            test.extend(draw(Purpose::TestSplit, reading.test, 2));
+            let kept = if index.val_folder { 1 } else { 2 };
+            test.extend(draw(Purpose::TestSplit, reading.test, kept));
         }
-        held_out.extend(draw(Purpose::HeldOutSplit, reading.held_out, 1));
+        if !index.val_folder {
+            held_out.extend(draw(Purpose::HeldOutSplit, reading.held_out, 1));
+        }
         train.extend(members);
     }
     for (split, members) in [

@@ -56,22 +56,20 @@ impl<'a> StudentLoss<'a> {
         (value, excess, gradient)
     }
 
-    /// The difference to `target`, as it enters a hint: its product with the difference is the square that is averaged.
-    fn weighed(&self, difference: &Tensor, target: &Tensor) -> Result<Tensor, tch::TchError> {
-        match self.hint_scale {
-            HintScale::Absolute => Ok(difference.shallow_clone()),
-            HintScale::Relative => difference.f_div(&variance(target)?),
-        }
+    /// What a mean square of differences to `target` is multiplied by.
+    fn scale(&self, target: &Tensor) -> Result<f64, tch::TchError> {
+        Ok(match self.hint_scale {
+            HintScale::Absolute => 1.0,
+            // A node that is the same everywhere has nothing to teach.
+            HintScale::Relative => 1.0 / (target.f_var(false)?.f_double_value(&[])? + 1e-6),
+        })
     }
 
     /// The hint on the logits: T^2 KL(teacher || student) at temperature T, mean over the batch; or their distance.
     fn logits_hint(&self, logits: &Tensor, target: &Tensor) -> Result<Tensor, tch::TchError> {
         let Some(temperature) = self.temperature else {
-            let difference = logits.f_sub(target)?;
-            return self
-                .weighed(&difference, target)?
-                .f_mul(&difference)?
-                .f_mean(Kind::Float);
+            let distance = logits.f_mse_loss(target, tch::Reduction::Mean)?;
+            return distance.f_mul_scalar(self.scale(target)?);
         };
         let soft = |logits: &Tensor| logits.f_div_scalar(temperature)?.f_log_softmax(1, Kind::Float);
         let (ours, theirs) = (soft(logits)?, soft(target)?);
@@ -79,18 +77,6 @@ impl<'a> StudentLoss<'a> {
         let divergence = theirs.f_exp()?.f_mul(&theirs.f_sub(&ours)?)?.f_sum(Kind::Float)?;
         divergence.f_mul_scalar(temperature * temperature / logits.size()[0] as f64)
     }
-}
-
-/// Variance of a node `[n, channels, h, w]` or of logits `[n, classes]`, channel by channel over the batch. A channel that
-/// hardly varies counts as if it had a hundredth of the mean variance.
-fn variance(target: &Tensor) -> Result<Tensor, tch::TchError> {
-    let others: Vec<i64> = (0..target.dim() as i64).filter(|dim| *dim != 1).collect();
-    let deviation = target.f_sub(&target.f_mean_dim(others.as_slice(), true, Kind::Float)?)?;
-    let variance = deviation
-        .f_square()?
-        .f_mean_dim(others.as_slice(), true, Kind::Float)?;
-    let mean = variance.f_mean(Kind::Float)?.f_double_value(&[])?;
-    variance.f_add_scalar(0.01 * mean + f64::from(f32::MIN_POSITIVE))
 }
 
 /// Losses and gradients of one batch. `teacher` is the teacher's forward pass on the same images; without it there are no
@@ -156,12 +142,9 @@ pub fn gradients(
             });
         };
         let difference = x.f_sub(target)?;
-        let weighed = loss.weighed(&difference, target)?;
-        hint_sum += weighed
-            .f_mul(&difference)?
-            .f_mean(Kind::Float)?
-            .f_double_value(&[])?;
-        let hint = weighed.f_mul_scalar(2.0 * weight / x.numel() as f64)?;
+        let scale = loss.scale(target)?;
+        hint_sum += scale * difference.f_square()?.f_mean(Kind::Float)?.f_double_value(&[])?;
+        let hint = difference.f_mul_scalar(scale * 2.0 * weight / x.numel() as f64)?;
         Ok(Pull {
             task,
             hint: Some(hint),

@@ -126,15 +126,10 @@ impl Setting {
 
     /// Mean square of the difference, in the unit that the task asks for.
     fn distance(&self, ours: &Tensor, target: &Tensor) -> Tensor {
+        let distance = ours.mse_loss(target, Reduction::Mean);
         match self.settings.hint_scale {
-            HintScale::Absolute => ours.mse_loss(target, Reduction::Mean),
-            HintScale::Relative => {
-                let channels = target.transpose(0, 1).flatten(1, -1);
-                let variance = channels.var_dim(&[1i64][..], false, false);
-                let floor = variance.mean(Kind::Float) * 0.01;
-                let shape: Vec<i64> = [vec![1, -1], vec![1; target.dim() - 2]].concat();
-                ((ours - target).square() / (variance + floor).view(&shape[..])).mean(Kind::Float)
-            }
+            HintScale::Absolute => distance,
+            HintScale::Relative => distance / target.var(false),
         }
     }
 

@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
+use nettailor_domain::archive::Folder;
 use nettailor_domain::ids::Digest;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{Error, Unreadable};
 
 /// Raised when equal archives would be packed into other bytes.
-const PACKING_VERSION: u32 = 1;
+const PACKING_VERSION: u32 = 2;
 /// Folder under the node's cache.
 const FOLDER: &str = "packed";
 const IMAGES: &str = "images";
@@ -33,6 +34,8 @@ pub(in crate::data) struct Index {
     pub(in crate::data) samples: Vec<Sample>,
     /// Entries of the archive that are not among the images.
     pub(in crate::data) unreadable: Vec<Unreadable>,
+    /// Whether the archive has a val folder, be its images readable or not.
+    pub(in crate::data) val_folder: bool,
     /// Whether the archive has a test folder, be its images readable or not.
     pub(in crate::data) test_folder: bool,
 }
@@ -45,18 +48,6 @@ pub(in crate::data) struct Sample {
     /// Name of the class folder.
     pub(in crate::data) class: String,
     pub(in crate::data) folder: Folder,
-}
-
-/// Where in the archive an image lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(in crate::data) enum Folder {
-    /// `train/<class>/`.
-    Train,
-    /// `test/<class>/`.
-    Test,
-    /// `<class>/`, in an archive without split folders.
-    Class,
 }
 
 /// A packed file, mapped.

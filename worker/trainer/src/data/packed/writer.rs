@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::panic::catch_unwind;
 use std::path::Path;
 
+use nettailor_domain::archive::{EntryName, Folder, Misplaced};
 use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use super::{CHECKSUM, Folder, IMAGES, INDEX, Index, Sample, cache, image_bytes};
-use crate::data::{Error, Unreadable, decode};
+use super::{CHECKSUM, IMAGES, INDEX, Index, Sample, cache, image_bytes};
+use crate::data::{Error, Unreadable};
 
 /// Room for the header, which is written last, when the number of images is known. The format allows blanks after it.
 const HEADER: usize = 1024;
@@ -46,6 +46,7 @@ pub(super) fn pack(
     let mut index = Index {
         samples: vec![],
         unreadable: vec![],
+        val_folder: false,
         test_folder: false,
     };
     let mut reported = 0;
@@ -56,9 +57,10 @@ pub(super) fn pack(
         }
         let decoded: Vec<_> = batch
             .par_iter()
-            .map(|entry| try_decode(&entry.encoded, side))
+            .map(|entry| nettailor_images::square(&entry.encoded, side))
             .collect();
         for (Entry { sample, .. }, decoded) in batch.into_iter().zip(decoded) {
+            index.val_folder |= sample.folder == Folder::Val;
             index.test_folder |= sample.folder == Folder::Test;
             match decoded {
                 Ok(pixels) => {
@@ -84,20 +86,13 @@ pub(super) fn pack(
         .count();
     if flat > 0 && flat < index.samples.len() {
         let odd = index.samples.iter().find(|sample| sample.folder == Folder::Class);
-        return Err(Error::Layout {
-            name: odd.map(|sample| sample.name.clone()).unwrap_or_default(),
-        });
+        return Err(Misplaced(odd.map(|sample| sample.name.clone()).unwrap_or_default()).into());
     }
     report(&format!(
         "decoded {} images to {side} x {side} pixels",
         index.samples.len()
     ));
     writer.finish(&index, side).map_err(cache("write", target))
-}
-
-/// A decoder that panics on bytes nobody has thought of has met an unreadable image, too.
-fn try_decode(encoded: &[u8], side: u32) -> Result<Vec<u8>, String> {
-    catch_unwind(|| decode::square(encoded, side)).unwrap_or_else(|_| Err("the decoder failed".to_owned()))
 }
 
 /// The next entries of the archive; none at its end.
@@ -114,13 +109,11 @@ fn next_batch(entries: &mut tar::Entries<'_, impl Read>, archive: &Path) -> Resu
             continue;
         }
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let sample = entry
-            .header()
-            .entry_type()
-            .is_file()
-            .then(|| sample(&name))
-            .flatten();
-        let sample = sample.ok_or(Error::Layout { name })?;
+        if !entry.header().entry_type().is_file() {
+            return Err(Misplaced(name).into());
+        }
+        let EntryName { folder, class, .. } = name.parse()?;
+        let sample = Sample { name, class, folder };
         let mut encoded = Vec::new();
         entry.read_to_end(&mut encoded).map_err(unreadable)?;
         if encoded.len() as u64 != entry.size() {
@@ -133,20 +126,6 @@ fn next_batch(entries: &mut tar::Entries<'_, impl Read>, archive: &Path) -> Resu
         batch.push(Entry { sample, encoded });
     }
     Ok(batch)
-}
-
-fn sample(name: &str) -> Option<Sample> {
-    let (folder, class) = match *name.split('/').collect::<Vec<_>>() {
-        ["train", class, _] => (Folder::Train, class),
-        ["test", class, _] => (Folder::Test, class),
-        [class, _] => (Folder::Class, class),
-        _ => return None,
-    };
-    Some(Sample {
-        name: name.to_owned(),
-        class: class.to_owned(),
-        folder,
-    })
 }
 
 /// A safetensors file that is written from front to back, header last.

@@ -204,17 +204,17 @@ fn a_class_without_a_readable_image_is_named() {
 #[test]
 fn archives_that_are_none_leave_nothing_behind() {
     let image = pgm(7);
-    for misplaced in ["1.pgm", "train/a/deep/1.pgm", "val/a/1.pgm"] {
+    for misplaced in ["1.pgm", "train/a/deep/1.pgm", "dev/a/1.pgm"] {
         let error = Case::of(&[("train/a/1.pgm", &image), (misplaced, &image)])
             .open(&plain(), 0)
             .unwrap_err();
         assert!(
-            matches!(error, Error::Layout { ref name } if name == misplaced),
+            matches!(error, Error::Layout(ref found) if found.0 == misplaced),
             "{error}"
         );
     }
     let mixed = Case::of(&[("train/a/1.pgm", &image), ("a/1.pgm", &image)]).open(&plain(), 0);
-    assert!(matches!(mixed, Err(Error::Layout { name }) if name == "a/1.pgm"));
+    assert!(matches!(mixed, Err(Error::Layout(found)) if found.0 == "a/1.pgm"));
 
     let case = Case::new(2, 6, 2);
     let whole = fs::read(case.archive()).unwrap();

@@ -50,6 +50,62 @@ fn a_test_folder_is_the_test_split_whatever_the_seed() {
 }
 
 #[test]
+fn a_val_folder_is_held_out_whatever_the_seed_and_the_share() {
+    let images: Vec<Vec<u8>> = (0..9).map(pgm).collect();
+    let names = [
+        "train/a/1.pgm",
+        "train/a/2.pgm",
+        "train/b/1.pgm",
+        "train/b/2.pgm",
+        "train/b/3.pgm",
+        "val/a/1.pgm",
+        "val/a/2.pgm",
+    ];
+    let entries: Vec<(&str, &[u8])> = names.into_iter().zip(images.iter().map(Vec::as_slice)).collect();
+    let case = Case::of(&entries);
+    for seed in [1, 2] {
+        let reading = reading(serde_json::json!({ "held_out": 0.9, "test": 0.5 }));
+        let [train, held_out, test] = all(&case.open(&reading, seed).unwrap());
+        assert_eq!(held_out.len(), 2);
+        assert!(held_out.iter().all(|name| name.starts_with("val/")));
+        // Nothing need be kept back for the held-out split: a class of two can be tested.
+        assert_eq!(per_class(&test), HashMap::from([("a", 1), ("b", 2)]));
+        assert_eq!(per_class(&train), HashMap::from([("a", 1), ("b", 1)]));
+    }
+    let unreadable = Case::of(&[
+        entries[0],
+        entries[1],
+        entries[2],
+        entries[3],
+        ("val/a/1.pgm", b"?"),
+    ]);
+    let skip = reading(serde_json::json!({ "on_unreadable": "skip" }));
+    let error = unreadable.open(&skip, 0).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::EmptySplit {
+                split: Split::HeldOut
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn class_names_that_no_path_holds_are_read_back() {
+    let [x, y] = [1, 2].map(pgm);
+    let mut case = Case::of(&[
+        ("n%2Fa/1.pgm", &x),
+        ("n%2Fa/2.pgm", &y),
+        ("n%2Fa/3.pgm", &x),
+        ("b/1.pgm", &y),
+    ]);
+    case.classes[0] = "n/a".to_owned();
+    assert_eq!(case.open(&plain(), 0).unwrap().len(Split::Train), 2);
+}
+
+#[test]
 fn small_classes_train_first_and_test_last() {
     let images: Vec<Vec<u8>> = (0..6).map(pgm).collect();
     let names = ["a/1.pgm", "a/2.pgm", "a/3.pgm", "b/1.pgm", "c/1.pgm", "c/2.pgm"];

@@ -1,7 +1,17 @@
-//! From an encoded image to a square of red, green and blue bytes.
+//! What a readable image is: from encoded bytes to squares of red, green and blue bytes.
+//!
+//! - [`Picture`], [`square`]: decoding, the same for the trainer and for whoever looks at images before it.
+//! - [`resize_part`]: cutting and resizing what was decoded.
+//! - [`Canvas`]: pictures and words beside each other, as a PNG.
+//!
+//! No I/O.
+
+mod canvas;
 
 use std::io::Cursor;
+use std::panic::catch_unwind;
 
+pub use canvas::{Canvas, GLYPH};
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
@@ -9,20 +19,57 @@ use image::codecs::jpeg::JpegDecoder;
 use image::metadata::Orientation;
 use image::{ImageDecoder, ImageFormat, Rgb, RgbImage, Rgba};
 
-/// Decodes `bytes` in whatever format they are and returns `side` x `side` x 3 bytes: the largest centred square,
-/// resized. Cameras' orientation marks are obeyed, grey becomes three equal channels, and what is transparent shows
-/// white. The reason in words where the bytes are no image.
-pub(super) fn square(bytes: &[u8], side: u32) -> Result<Vec<u8>, String> {
-    let image = decode(bytes).map_err(|error| error.to_string())?;
-    let (width, height) = image.dimensions();
-    if width == 0 || height == 0 {
-        return Err(format!("the image is empty: {width} x {height} pixels"));
+/// File name endings (in any case) of the formats that are decoded: a hint for listing folders. What a file holds is
+/// told by its bytes.
+pub const EXTENSIONS: [&str; 10] = [
+    "png", "jpg", "jpeg", "pgm", "ppm", "pnm", "pbm", "bmp", "gif", "webp",
+];
+
+/// A decoded image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture(RgbImage);
+
+impl Picture {
+    /// Decodes `bytes` in whatever format they are. Cameras' orientation marks are obeyed, grey becomes three equal
+    /// channels, and what is transparent shows white.
+    ///
+    /// # Errors
+    /// The decoder's reason in words where the bytes are no image, or one without pixels. A decoder that panics on bytes
+    /// nobody has thought of has met an unreadable image, too.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let image = catch_unwind(|| decode(bytes).map_err(|error| error.to_string()))
+            .unwrap_or_else(|_| Err("the decoder failed".to_owned()))?;
+        let (width, height) = image.dimensions();
+        if width == 0 || height == 0 {
+            return Err(format!("the image is empty: {width} x {height} pixels"));
+        }
+        Ok(Self(image))
     }
-    let mut square = vec![0; 3 * side as usize * side as usize];
-    let options = options().fit_into_destination(Some((0.5, 0.5)));
-    resize(image.as_raw(), (width, height), &mut square, side, &options)
-        .map_err(|error| error.to_string())?;
-    Ok(square)
+
+    /// Width and height in pixels.
+    pub fn size(&self) -> (u32, u32) {
+        self.0.dimensions()
+    }
+
+    /// The largest centred square, resized: `side` x `side` x 3 bytes, rows from the top.
+    ///
+    /// # Errors
+    /// The reason in words where the image cannot be resized, say because `side` is 0.
+    pub fn square(&self, side: u32) -> Result<Vec<u8>, String> {
+        let mut square = vec![0; 3 * side as usize * side as usize];
+        let options = options().fit_into_destination(Some((0.5, 0.5)));
+        resize(self.0.as_raw(), self.size(), &mut square, side, &options)
+            .map_err(|error| error.to_string())?;
+        Ok(square)
+    }
+}
+
+/// [`Picture::decode`] and [`Picture::square`].
+///
+/// # Errors
+/// As they do.
+pub fn square(bytes: &[u8], side: u32) -> Result<Vec<u8>, String> {
+    Picture::decode(bytes)?.square(side)
 }
 
 /// Goes through the functions that the library has compiled already: its readers' types would bring every codec's code
@@ -55,18 +102,22 @@ fn orientation(bytes: &[u8]) -> Orientation {
 
 /// A rectangle in pixels; fractions are honoured.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Rectangle {
-    pub(super) left: f64,
-    pub(super) top: f64,
-    pub(super) width: f64,
-    pub(super) height: f64,
+pub struct Rectangle {
+    /// From the left edge.
+    pub left: f64,
+    /// From the top edge.
+    pub top: f64,
+    /// To the right.
+    pub width: f64,
+    /// Downwards.
+    pub height: f64,
 }
 
 /// Resizes a rectangle of a square image (`from` x `from` x 3 bytes) to fill `out` (`to` x `to` x 3 bytes).
 ///
 /// # Panics
 /// Where the rectangle reaches outside of the image, or the bytes do not match the sizes.
-pub(super) fn resize_part(pixels: &[u8], from: u32, part: Rectangle, out: &mut [u8], to: u32) {
+pub fn resize_part(pixels: &[u8], from: u32, part: Rectangle, out: &mut [u8], to: u32) {
     let options = options().crop(part.left, part.top, part.width, part.height);
     if let Err(error) = resize(pixels, (from, from), out, to, &options) {
         panic!("{part:?} of {from} px to {to} px: {error}");

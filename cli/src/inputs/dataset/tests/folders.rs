@@ -1,17 +1,16 @@
+//! Image folders, and the archive.
+
 use std::fs;
 use std::path::Path;
 
 use super::*;
 
-/// A folder of these files.
-fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, content) in files {
-        let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-    folder
+fn open(path: &Path) -> Result<DataSet, Error> {
+    list(path, DataFormat::Folder)
+}
+
+fn archive(path: &Path) -> (Vec<u8>, Digest) {
+    archived(&open(path).unwrap())
 }
 
 const SPLIT: [(&str, &[u8]); 6] = [
@@ -23,45 +22,19 @@ const SPLIT: [(&str, &[u8]); 6] = [
     ("train/b/.hidden.png", b"hidden"),
 ];
 
-fn entries(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let mut archive = tar::Archive::new(archive);
-    let read = |entry: io::Result<tar::Entry<'_, _>>| {
-        let mut entry = entry.unwrap();
-        let header = entry.header();
-        assert_eq!(
-            (
-                header.mtime().unwrap(),
-                header.uid().unwrap(),
-                header.mode().unwrap()
-            ),
-            (0, 0, 0o644)
-        );
-        let mut content = Vec::new();
-        io::Read::read_to_end(&mut entry, &mut content).unwrap();
-        (entry.path().unwrap().to_str().unwrap().to_owned(), content)
-    };
-    archive.entries().unwrap().map(read).collect()
-}
-
-fn archive(path: &Path) -> (Vec<u8>, Digest) {
-    let mut bytes = Vec::new();
-    let digest = scan(path).unwrap().write(&mut bytes).unwrap();
-    (bytes, digest)
-}
-
 #[test]
 fn the_archive_lists_images_by_name() {
     let folder = folder(&SPLIT);
-    let found = scan(folder.path()).unwrap();
-    assert_eq!(found.classes, ["a", "a-b", "b"]);
+    let found = open(folder.path()).unwrap();
+    assert_eq!(*found.classes, ["a", "a-b", "b"]);
     assert_eq!((found.bytes, found.ignored), (11, 1));
-    let counts = |name, images: [u64; 3]| SplitCounts {
-        name: Some(name),
+    let counts = |folder, images: [u64; 3]| SplitCounts {
+        folder,
         images: images.to_vec(),
     };
     assert_eq!(
         found.splits,
-        [counts("train", [1, 1, 1]), counts("test", [1, 0, 0])]
+        [counts(Folder::Train, [1, 1, 1]), counts(Folder::Test, [1, 0, 0])]
     );
     assert_eq!(found.splits[0].total(), 3);
 
@@ -82,11 +55,11 @@ fn the_archive_lists_images_by_name() {
 #[test]
 fn a_folder_of_classes_alone_is_one_split() {
     let folder = folder(&[("b/1.png", b"1"), ("a/2.png", b"2"), ("readme.md", b"")]);
-    let found = scan(folder.path()).unwrap();
+    let found = open(folder.path()).unwrap();
     assert_eq!(
         found.splits,
         [SplitCounts {
-            name: None,
+            folder: Folder::Class,
             images: vec![1, 1]
         }]
     );
@@ -143,14 +116,19 @@ fn long_names_and_many_files_travel() {
 
 #[test]
 fn what_is_wrong_is_named_with_its_path() {
-    let told = |files: &[(&str, &[u8])]| scan(folder(files).path()).unwrap_err().to_string();
-    let missing = scan(Path::new("/no/such/folder")).unwrap_err().to_string();
+    let told = |files: &[(&str, &[u8])]| open(folder(files).path()).unwrap_err().to_string();
+    let missing = list(Path::new("/no/such/folder"), DataFormat::Auto)
+        .unwrap_err()
+        .to_string();
     assert!(
-        missing.starts_with("/no/such/folder: there is no such folder; expected `train/<class>"),
+        missing.starts_with("/no/such/folder: there is no such file or folder"),
         "{missing}"
     );
-    assert!(told(&[]).contains("found 0 class folder(s)"));
-    assert!(told(&[("train/a/1.png", b"")]).contains("train: found 1 class folder(s), need at least 2"));
+    assert!(told(&[]).contains("found 0 class(es)"));
+    assert!(
+        told(&[("train/a/1.png", b"")])
+            .contains("train: found 1 class(es) with training images, need at least 2")
+    );
     let empty = told(&[("a/1.png", b""), ("b/1.txt", b"")]);
     assert!(empty.contains("b: no image in this class folder"), "{empty}");
     let unknown = told(&[
@@ -167,17 +145,46 @@ fn what_is_wrong_is_named_with_its_path() {
         ("train/b/1.png", b""),
         ("test/readme.txt", b""),
     ]);
-    assert!(untested.contains("test: found 0 class folder(s)"), "{untested}");
+    assert!(
+        untested
+            .contains("test: this is no data set in the format `folder`: expected a folder for each class"),
+        "{untested}"
+    );
 }
 
 #[test]
 fn a_file_that_vanishes_is_named() {
     let folder = folder(&SPLIT);
-    let found = scan(folder.path()).unwrap();
+    let found = open(folder.path()).unwrap();
     fs::remove_file(folder.path().join("train/b/2.png")).unwrap();
     let error = found.measure().unwrap_err().to_string();
     assert!(
         error.starts_with("cannot read ") && error.ends_with("train/b/2.png"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_val_folder_is_a_split_of_its_own_by_any_of_its_names() {
+    for name in ["val", "valid", "Validation"] {
+        let val = format!("{name}/b/2.png");
+        let folder = folder(&[("train/a/1.png", b"a"), ("train/b/1.png", b"b"), (&val, b"v")]);
+        let found = open(folder.path()).unwrap();
+        assert_eq!(
+            [Folder::Train, Folder::Val].map(|split| found.count(split)),
+            [2, 1]
+        );
+        assert!(entries(&archive(folder.path()).0).contains(&("val/b/2.png".to_owned(), b"v".to_vec())));
+    }
+    let twice = folder(&[
+        ("train/a/1.png", b""),
+        ("train/b/1.png", b""),
+        ("val/b/1.png", b""),
+        ("valid/b/1.png", b""),
+    ]);
+    let error = open(twice.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("expected one folder for the split `val`, found more than one"),
         "{error}"
     );
 }
