@@ -4,7 +4,7 @@
 Programs that are compared run as processes of their own and take turns within one round, so that whatever else the
 machine does meets all of them; a ratio is the median of the rounds' ratios.
 
-    train.py [--rounds N] [--threads N] [--only step|forward|input]
+    train.py [--rounds N] [--threads N] [--only convolution|step|forward|input]
 """
 
 import argparse
@@ -17,7 +17,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OURS = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/examples/bench_train"
-EAGER = [ROOT / ".bench/venv/bin/python", "-W", "ignore", ROOT / "scripts/bench/eager.py"]
+PYTHON = [ROOT / ".bench/venv/bin/python", "-W", "ignore"]
+EAGER = [*PYTHON, ROOT / "scripts/bench/eager.py"]
 BATCH = 32
 
 
@@ -59,6 +60,11 @@ def compare(programs, rounds, count):
         program.end()
     first = programs[0]
     return [statistics.median(a / b for a, b in zip(first.times, program.times)) for program in programs]
+
+
+def convolutions(_rounds, threads):
+    print(f"\nconvolutions of this machine, {threads} threads", flush=True)
+    subprocess.run([*PYTHON, ROOT / "scripts/bench/convolutions.py", str(threads)], check=True)
 
 
 def steps(rounds, threads):
@@ -116,10 +122,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", choices=("step", "forward", "input"))
+    parser.add_argument("--only", choices=("convolution", "step", "forward", "input"))
     arguments = parser.parse_args()
     machine()
-    for name, part in (("step", steps), ("forward", forwards), ("input", inputs)):
+    parts = (("convolution", convolutions), ("step", steps), ("forward", forwards), ("input", inputs))
+    for name, part in parts:
         if arguments.only in (None, name):
             part(arguments.rounds, arguments.threads)
 

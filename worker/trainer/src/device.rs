@@ -2,12 +2,12 @@
 
 use std::cell::RefCell;
 
-use nettailor_domain::backbone::{Block, Normalisation};
+use nettailor_domain::backbone::{ConvBn, Normalisation};
 use nettailor_domain::task::Precision;
 use tch::{Device, Kind, Tensor};
 
-/// Largest side of a feature map that dense convolutions read faster in plain order: oneDNN's kernels for channels-last
-/// maps work along a row, and these rows are shorter than its tiles. Measured on AVX-512 with 3x3 kernels: at side 2
+/// Largest side of a feature map that dense convolutions make faster in plain order, the way there and back included:
+/// oneDNN's kernels for channels-last maps work along a row, and these rows are shorter than its tiles. Measured on AVX-512 with 3x3 kernels: at side 2
 /// plain order takes half the time, at 4 two thirds, at 7 nine tenths, above 7 more.
 const SMALL_SIDE: u32 = 4;
 
@@ -41,9 +41,9 @@ impl Layout {
         Self { precision, ..self }
     }
 
-    /// The order for a layer with this universal block, whose node has side `side`.
-    pub fn of_layer(self, block: &Block, side: u32) -> Self {
-        let dense = block.body.iter().any(|unit| unit.kernel > 1 && unit.groups == 1);
+    /// The order in which this convolution is computed if its output has side `side`.
+    pub fn of_convolution(self, spec: &ConvBn, side: u32) -> Self {
+        let dense = spec.kernel > 1 && spec.groups == 1;
         let plain = self.device == Device::Cpu && dense && side <= SMALL_SIDE;
         Self {
             channels_last: self.channels_last && !plain,

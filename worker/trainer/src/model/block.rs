@@ -37,24 +37,18 @@ enum Shortcut {
 }
 
 impl Block {
-    /// A part of the backbone, whose feature maps lie as `layout` says.
-    pub fn new(
-        builder: &mut Builder<'_>,
-        spec: &BlockSpec,
-        epsilon: f64,
-        layout: Layout,
-    ) -> Result<Self, Error> {
-        let body = spec
-            .body
-            .iter()
-            .map(|unit| Unit::new(builder, unit, epsilon, layout))
-            .collect::<Result<_, _>>()?;
+    /// A part of the backbone, for inputs of side `side`.
+    pub fn new(builder: &mut Builder<'_>, spec: &BlockSpec, epsilon: f64, side: u32) -> Result<Self, Error> {
+        let mut inner = side;
+        let mut body = Vec::with_capacity(spec.body.len());
+        for unit in &spec.body {
+            body.push(Unit::new(builder, unit, epsilon, inner)?);
+            inner = unit.output_side(inner);
+        }
         let shortcut = match &spec.shortcut {
             ShortcutSpec::None => Shortcut::None,
             ShortcutSpec::Identity => Shortcut::Identity,
-            ShortcutSpec::Projection(unit) => {
-                Shortcut::Projection(Unit::new(builder, unit, epsilon, layout)?)
-            }
+            ShortcutSpec::Projection(unit) => Shortcut::Projection(Unit::new(builder, unit, epsilon, side)?),
             ShortcutSpec::PoolPad => Shortcut::PoolPad {
                 window: i64::from(spec.stride),
                 channels: i64::from(spec.out_channels) - i64::from(spec.in_channels),
@@ -64,7 +58,7 @@ impl Block {
             body,
             shortcut,
             activation: spec.activation,
-            layout,
+            layout: builder.layout(),
             factor: None,
         })
     }
@@ -74,20 +68,20 @@ impl Block {
     pub fn fold(&mut self, factor: f64) -> Result<(), Error> {
         let last = self.body.len() - 1;
         for (index, unit) in self.body.iter_mut().enumerate() {
-            unit.fold(if index == last { factor } else { 1.0 }, self.layout)?;
+            unit.fold(if index == last { factor } else { 1.0 })?;
         }
         if let Shortcut::Projection(unit) = &mut self.shortcut {
-            unit.fold(factor, self.layout)?;
+            unit.fold(factor)?;
         }
         if factor != 1.0 {
-            self.factor = Some(Tensor::f_from_slice(&[factor as f32])?.f_to_device(self.layout.device)?);
+            let factor = Tensor::f_from_slice(&[factor as f32])?.f_to_device(self.layout.device)?;
+            self.factor = Some(factor.f_to_kind(self.layout.kind())?);
         }
         Ok(())
     }
 
     /// Node l-1 to the block's share of node l, before attention and activation.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, Error> {
-        let x = &self.layout.ordered(x)?;
         let mut y = self.body[0].forward(x, mode.universal)?;
         for unit in &self.body[1..] {
             y = unit.forward(&y, mode.universal)?;
@@ -143,7 +137,6 @@ impl Proxy {
         shape: &ProxyShape,
         (source, target): (usize, usize),
         epsilon: f64,
-        layout: Layout,
     ) -> Result<Self, Error> {
         let prefix = format!("proxies.{target}.{source}");
         let mut step = |suffix: &str, c_in: u32, c_out: u32| -> Result<Step, Error> {
@@ -171,7 +164,7 @@ impl Proxy {
         };
         Ok(Self {
             steps,
-            layout,
+            layout: builder.layout(),
             side: i64::from(shape.target.side),
         })
     }
@@ -189,7 +182,7 @@ impl Proxy {
     /// The pooled source times `scale` (the block's attention) through the layer; linear at the end.
     pub fn forward(&self, pooled: &Tensor, mode: Mode, scale: Option<&Tensor>) -> Result<Tensor, Error> {
         let last = self.steps.len() - 1;
-        let mut y = self.layout.ordered(pooled)?;
+        let mut y = pooled.shallow_clone();
         for (index, step) in self.steps.iter().enumerate() {
             let scale = if index == last { scale } else { None };
             y = step.forward(&y, mode.task, scale)?;

@@ -57,16 +57,15 @@ impl Layer {
             .collect();
         let first = builder.position();
         let spec = &backbone.blocks[number - 1];
-        let side = backbone.node_shapes(input)[number].side;
-        let layout = builder.layout().of_layer(spec, side);
+        let side = backbone.node_shapes(input)[number - 1].side;
         let main = (plan.blocks[0].kept())
-            .then(|| builder.block(|builder| Block::new(builder, spec, backbone.bn_eps, layout)))
+            .then(|| builder.block(|builder| Block::new(builder, spec, backbone.bn_eps, side)))
             .transpose()?;
         let start = builder.position();
         let skips = shapes
             .into_iter()
             .map(|(position, source, shape)| {
-                let proxy = Proxy::new(builder, &shape, (source, number), backbone.bn_eps, layout)?;
+                let proxy = Proxy::new(builder, &shape, (source, number), backbone.bn_eps)?;
                 Ok(Skip {
                     source,
                     position,

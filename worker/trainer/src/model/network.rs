@@ -84,14 +84,16 @@ impl Network {
         let mut owner = Builder::new(weights, &recipe);
         let builder = &mut owner;
         let epsilon = backbone.bn_eps;
-        let stem = Unit::new(builder, &backbone.stem, epsilon, recipe.layout)?;
+        let stem = Unit::new(builder, &backbone.stem, epsilon, recipe.input)?;
         let layers = (architecture.layers.iter().zip(1..))
             .map(|(plan, number)| Layer::new(builder, &backbone, plan, number, recipe.input))
             .collect::<Result<Vec<_>, _>>()?;
+        let shapes = backbone.node_shapes(recipe.input);
+        let last = shapes[backbone.layers()];
         let head = backbone
             .head
             .as_ref()
-            .map(|unit| Unit::new(builder, unit, epsilon, recipe.layout))
+            .map(|unit| Unit::new(builder, unit, epsilon, last.side))
             .transpose()?;
         let start = builder.position();
         let end_norm = if backbone.end_bn {
@@ -131,12 +133,12 @@ impl Network {
     /// The form in which a finished network computes under [`Mode::EVALUATE`]: batch norms and attention folded into the
     /// convolutions, removed blocks absent. Outputs are equal to rounding. It must not be trained any more.
     pub fn deployed(mut self) -> Result<Self, Error> {
-        self.stem.fold(1.0, self.layout)?;
+        self.stem.fold(1.0)?;
         for (layer, attention) in self.layers.iter_mut().zip(self.architecture.attention()) {
             layer.fold(&attention)?;
         }
         if let Some(head) = &mut self.head {
-            head.fold(1.0, self.layout)?;
+            head.fold(1.0)?;
         }
         self.deployed = true;
         Ok(self)

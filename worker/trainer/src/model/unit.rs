@@ -167,20 +167,21 @@ pub struct Unit {
     norm: Norm,
     /// Weight and bias of the one convolution that does the work of both under running statistics.
     folded: Option<(Tensor, Tensor)>,
+    /// Of the feature maps that come and go.
+    layout: Layout,
+    /// Of the convolution.
+    inner: Layout,
 }
 
 impl Unit {
-    /// A part of the backbone.
-    pub fn new(
-        builder: &mut Builder<'_>,
-        spec: &ConvBn,
-        epsilon: f64,
-        layout: Layout,
-    ) -> Result<Self, Error> {
+    /// A part of the backbone, for inputs of side `side` (others are computed as well, if not always as fast).
+    pub fn new(builder: &mut Builder<'_>, spec: &ConvBn, epsilon: f64, side: u32) -> Result<Self, Error> {
         let [weight, norm @ ..] = spec.tensors();
         let fan_out = spec.out_channels / spec.groups * spec.kernel * spec.kernel;
         let init = Init::Normal((2.0 / fan_out as f32).sqrt());
-        let weight = builder.universal_kernel(&weight, init, layout)?;
+        let layout = builder.layout();
+        let inner = layout.of_convolution(spec, spec.output_side(side));
+        let weight = builder.universal_kernel(&weight, init, inner)?;
         let converts = !weight.requires_grad() && layout.kind() != weight.kind();
         let converted = converts.then(|| weight.f_to_kind(layout.kind())).transpose()?;
         let norm = Norm::universal(builder, &norm, epsilon)?;
@@ -190,14 +191,16 @@ impl Unit {
             converted,
             norm,
             folded: None,
+            layout,
+            inner,
         })
     }
 
     /// Folds the batch norm into the convolution for passes under running statistics, and `factor` (not negative) with
     /// it: the output is multiplied by it. Only for networks that do not train any more: later changes of the tensors
     /// would go unseen.
-    pub fn fold(&mut self, factor: f64, layout: Layout) -> Result<(), Error> {
-        self.folded = Some(self.norm.folded(&self.weight, factor, layout)?);
+    pub fn fold(&mut self, factor: f64) -> Result<(), Error> {
+        self.folded = Some(self.norm.folded(&self.weight, factor, self.layout)?);
         Ok(())
     }
 
@@ -227,7 +230,12 @@ impl Unit {
         };
         // Within the graph where the weight is trained; nothing happens where it has this precision.
         let weight = extended.as_ref().unwrap_or(weight).f_to_kind(x.f_kind()?)?;
-        Ok(x.f_conv2d(&weight, bias, [stride, stride], [after, after], [1, 1], groups)?)
+        let convolve =
+            |x: &Tensor| x.f_conv2d(&weight, bias, [stride, stride], [after, after], [1, 1], groups);
+        if self.inner == self.layout {
+            return Ok(convolve(x)?);
+        }
+        Ok(self.layout.ordered(&convolve(&self.inner.ordered(x)?)?)?)
     }
 
     /// Zeros before and after each side, for an input of side `side`.

@@ -61,6 +61,12 @@ impl Sgd {
 
     /// Moves each tensor against its gradient. A tensor without one stays where it is, without decay.
     pub fn step(&mut self, gradients: &[Option<Tensor>], learning_rate: f64) -> Result<(), tch::TchError> {
+        let Some(first) = self.tensors.first() else {
+            return Ok(());
+        };
+        // Factors as tensors: so each update is one pass over memory that is there already.
+        let factor = |value: f64| Tensor::f_from_slice(&[value as f32])?.f_to_device(first.device());
+        let (decay, rate) = (factor(self.settings.weight_decay)?, factor(-learning_rate)?);
         tch::no_grad(|| {
             for ((tensor, velocity), gradient) in
                 self.tensors.iter_mut().zip(&mut self.velocity).zip(gradients)
@@ -71,8 +77,10 @@ impl Sgd {
                     // A copy: the gradient belongs to the caller.
                     None => gradient.f_detach_copy()?,
                 };
-                push = axpy(push, tensor, self.settings.weight_decay)?;
-                let _moved = tensor.f_sub_(&push.f_mul_scalar(learning_rate)?)?;
+                if self.settings.weight_decay != 0.0 {
+                    push = push.f_addcmul_(tensor, &decay)?;
+                }
+                let _moved = tensor.f_addcmul_(&push, &rate)?;
                 *velocity = Some(push);
             }
             Ok(())
@@ -82,15 +90,6 @@ impl Sgd {
     /// Each tensor's velocity, in order; `None` before its first step.
     pub fn velocity(&self) -> &[Option<Tensor>] {
         &self.velocity
-    }
-}
-
-/// y + factor * x, in place.
-fn axpy(mut y: Tensor, x: &Tensor, factor: f64) -> Result<Tensor, tch::TchError> {
-    if factor == 0.0 {
-        Ok(y)
-    } else {
-        y.f_add_(&x.f_mul_scalar(factor)?)
     }
 }
 

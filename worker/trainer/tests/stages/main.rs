@@ -339,6 +339,40 @@ fn a_task_from_teacher_to_select() {
 }
 
 #[test]
+fn a_teacher_and_a_student_learn_in_bf16() {
+    let bench = Bench::new();
+    let work = StageWork::Teacher {
+        training: training(15, 0.01),
+    };
+    let mut assignment = bench.assignment("teacher", work, vec![]);
+    assignment.spec.precision = Precision::Bf16;
+    let (finished, teacher) = bench.finish(&assignment);
+    let StageOutcome::Teacher { held_out } = finished.outcome else {
+        panic!("{:?}", finished.outcome)
+    };
+    assert!(
+        held_out.fraction() > 0.7,
+        "three colours can be learnt: {held_out}"
+    );
+    let stored = std::fs::read(&teacher.weights).unwrap();
+    for (name, view) in SafeTensors::deserialize(&stored).unwrap().tensors() {
+        assert_eq!(view.dtype(), safetensors::Dtype::F32, "{name}");
+    }
+
+    let work = StageWork::Student {
+        max_skip: 2,
+        student: student(),
+    };
+    let mut assignment = bench.assignment("student", work, vec![teacher]);
+    assignment.spec.precision = Precision::Bf16;
+    let (finished, _) = bench.finish(&assignment);
+    let StageOutcome::Student { held_out, .. } = finished.outcome else {
+        panic!("{:?}", finished.outcome)
+    };
+    assert!(held_out.fraction() > 0.5, "chance is a third: {held_out}");
+}
+
+#[test]
 fn what_is_wrong_is_said_and_classed() {
     let bench = Bench::new();
     let work = StageWork::Teacher {
