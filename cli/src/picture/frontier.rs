@@ -149,7 +149,7 @@ impl Plot {
 
     /// A line through the candidates that no other beats in both respects.
     fn front(&self, view: &FrontierView) -> Polyline {
-        let beaten = |point: &&PointView| {
+        let unbeaten = |point: &&PointView| {
             !view.points.iter().any(|other| {
                 let (flops, right) = (other.active_flops, other.held_out.correct);
                 let no_worse = flops <= point.active_flops && right >= point.held_out.correct;
@@ -159,7 +159,7 @@ impl Plot {
         let mut front: Vec<(f64, f64)> = view
             .points
             .iter()
-            .filter(beaten)
+            .filter(unbeaten)
             .map(|point| self.place(point))
             .collect();
         front.sort_by(|a, b| a.0.total_cmp(&b.0));
