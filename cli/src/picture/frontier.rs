@@ -139,7 +139,7 @@ impl Plot {
             Group::new()
                 .set("class", "level")
                 .add(line(LEFT, RIGHT, y, colour, 1.6).set("stroke-dasharray", "7 4"))
-                .add(text(words, RIGHT + 10.0, y + below, 12.0, colour, "start"))
+                .add(text(words, RIGHT + 26.0, y + below, 12.0, colour, "start"))
         };
         // The teacher is never below the threshold.
         Group::new()
@@ -149,7 +149,7 @@ impl Plot {
 
     /// A line through the candidates that no other beats in both respects.
     fn front(&self, view: &FrontierView) -> Polyline {
-        let beaten = |point: &&PointView| {
+        let unbeaten = |point: &&PointView| {
             !view.points.iter().any(|other| {
                 let (flops, right) = (other.active_flops, other.held_out.correct);
                 let no_worse = flops <= point.active_flops && right >= point.held_out.correct;
@@ -159,7 +159,7 @@ impl Plot {
         let mut front: Vec<(f64, f64)> = view
             .points
             .iter()
-            .filter(beaten)
+            .filter(unbeaten)
             .map(|point| self.place(point))
             .collect();
         front.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -235,11 +235,16 @@ impl Mark {
 fn label(point: &PointView, x: f64, y: f64, above: bool) -> svg::node::element::Text {
     let away = if above { -16.0 } else { 26.0 };
     let words = format!("k = {}", point.k);
-    if point.chosen {
+    let label = if point.chosen {
         bold(text(words, x, y + away, 13.0, INK, "middle"))
     } else {
         text(words, x, y + away, 12.0, QUIET, "middle")
-    }
+    };
+    // Lines end before the letters.
+    label
+        .set("stroke", PAPER)
+        .set("stroke-width", 4)
+        .set("paint-order", "stroke")
 }
 
 /// What the marks mean.
