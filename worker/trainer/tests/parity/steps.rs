@@ -125,7 +125,6 @@ fn three_steps() {
         let gang = Solo::new();
         let mut learner = learner(&case, &complexity, &gang);
         let teacher = case.teacher();
-        let teacher = case.teacher();
         let taught = run(&teacher, &case, Mode::EVALUATE);
         let mut ledger = case.ledger("steps");
         check_counters(&case, &mut ledger, learner.network());
