@@ -1,6 +1,6 @@
 //! Reading a tasks file and everything it names, and telling every mistake at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use nettailor_domain::archive::Folder;
@@ -74,21 +74,18 @@ pub(super) fn check(path: &Path, console: &Console) -> Result<Checked, Error> {
     });
     let mut data = BTreeMap::new();
     let source = file.backbone.source.iter().map(|source| &source.data);
-    for settings in source.chain(file.tasks.iter().map(|task| &task.data)) {
-        let place = place(settings);
-        if !data.contains_key(&place) {
-            let opened = dataset::open(base, &place.0, place.1, console);
-            let opened = opened.map_err(|error| problems.push(chain(&error))).ok();
-            for note in opened.iter().flat_map(|data| &data.notes) {
-                console.note(format_args!("{}: {note}", place.0));
+    let all = source.chain(file.tasks.iter().map(|task| &task.data));
+    for place in all.map(place).collect::<BTreeSet<_>>() {
+        match dataset::open(base, &place.0, place.1, console) {
+            Ok(opened) => {
+                for note in &opened.notes {
+                    console.note(format_args!("{}: {note}", place.0));
+                }
+                data.insert(place, opened);
             }
-            data.insert(place, opened);
+            Err(error) => problems.push(chain(&error)),
         }
     }
-    let data = data
-        .into_iter()
-        .filter_map(|(place, opened)| Some((place, opened?)))
-        .collect();
     if problems.is_empty() {
         Ok(Checked {
             path: path.to_owned(),

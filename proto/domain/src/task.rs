@@ -490,6 +490,7 @@ pub struct DataInput {
 /// Where a backbone's weights come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "one for each job")]
 pub enum BackboneInput {
     /// Digest of a weights file (safetensors under the publisher's names).
     Weights(Digest),

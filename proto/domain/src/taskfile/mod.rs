@@ -50,6 +50,10 @@ pub struct TasksFile {
 /// `backbone` as it may be written.
 #[derive(Deserialize)]
 #[serde(untagged)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one for each file, and gone when it is read"
+)]
 enum BackboneForm {
     Name(crate::backbone::BackboneName),
     Full(BackboneSpec),
