@@ -98,6 +98,27 @@ async fn a_backbone_of_ones_own_serves_every_task_that_names_it() -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_runs_of_the_same_file_make_the_same_model_to_the_last_bit() -> anyhow::Result<()> {
+    let mut digests = Vec::new();
+    // In which order the candidates are trained, and by whom, must not matter.
+    for workers in [&["one"][..], &["one", "two"]] {
+        let mut cluster = Cluster::start()?;
+        for worker in workers {
+            cluster.start_worker(worker)?;
+        }
+        let file = textures_task(&cluster, "textures", "")?;
+        let id = cluster.submit(&file)?.remove(0);
+        let job = watch::until_final(&cluster.address(), &id).await?;
+        assert_eq!(job.state(), JobState::Succeeded, "{job:?}");
+        let model = cluster.cli_json(&["registry", "get", "textures"])?;
+        digests.push((model["digest"].clone(), model["weights"]["digest"].clone()));
+    }
+    assert!(digests[0].0.is_string() && digests[0].1.is_string(), "{digests:?}");
+    assert_eq!(digests[0], digests[1]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_job_stops_its_trainer_and_frees_the_worker() -> anyhow::Result<()> {
     let mut cluster = Cluster::start()?;
     cluster.start_worker("one")?;
