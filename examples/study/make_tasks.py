@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the study's tasks file: every data set, seed and variant is a task named <set>-<variant>-<seed>.
 
-    ours             the defaults, candidates by successive halving
+    ours             the defaults with relative hints, candidates by successive halving
     ours-exhaustive  the same student, every candidate trained to the end; seed 0 only
     paper            the formula, weights and rates of the paper, every second k
     features         feature extraction: the frozen backbone under a new classifier
@@ -48,18 +48,19 @@ class Variant(NamedTuple):
     max_skip: int | None = None
     student: tuple[str, str] = ("", "")
     candidates: tuple[str, str] = ("search: halving", "")
-    # Whole trainings of one candidate that the search is worth, for the estimate.
-    trainings: float = 3.5
+    # Whole trainings of one candidate that the search is worth, for the estimate: halving does a quarter of the ladder.
+    trainings: float = MAIN_BLOCKS / 8
 
 
-EVERY_SECOND = MAIN_BLOCKS / 2 + 1
+EVERY_SECOND = MAIN_BLOCKS / 2
+OURS = "hint_scale: relative"
 VARIANTS = [
-    Variant("ours"),
-    Variant("ours-exhaustive", candidates=("search: exhaustive", ""), trainings=EVERY_SECOND),
+    Variant("ours", student=(OURS, "")),
+    Variant("ours-exhaustive", student=(OURS, ""), candidates=("search: exhaustive", ""), trainings=EVERY_SECOND),
     Variant(
         "paper",
         student=(
-            "complexity: paper, gamma1: 0.3, gamma2: 10, gamma1_ramp: 0, score_learning_rate: 1.0",
+            "complexity: paper, gamma1: 0.3, gamma2: 10, gamma1_ramp: 0, score_learning_rate: 1.0, hint_scale: absolute",
             "learning_rate: 0.1",
         ),
         candidates=("search: exhaustive", "learning_rate: 0.01"),
