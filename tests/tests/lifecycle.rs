@@ -113,7 +113,10 @@ async fn two_runs_of_the_same_file_make_the_same_model_to_the_last_bit() -> anyh
         let model = cluster.cli_json(&["registry", "get", "textures"])?;
         digests.push((model["digest"].clone(), model["weights"]["digest"].clone()));
     }
-    assert!(digests[0].0.is_string() && digests[0].1.is_string(), "{digests:?}");
+    assert!(
+        digests[0].0.is_string() && digests[0].1.is_string(),
+        "{digests:?}"
+    );
     assert_eq!(digests[0], digests[1]);
     Ok(())
 }

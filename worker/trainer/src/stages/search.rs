@@ -6,11 +6,12 @@
 //! those nearest to the threshold go on, also such as were passed over before.
 
 use nettailor_domain::architecture::select;
-use nettailor_domain::stage::{FrontierPoint, StageOutcome, Tailored};
+use nettailor_domain::stage::{FrontierPoint, Infeasible, StageOutcome, Tailored};
 use nettailor_domain::task::{CandidateSettings, StudentSettings, TrainingSettings};
 use nettailor_domain::units::Accuracy;
 
 use super::{Error, Stage, candidate, student};
+use crate::model::Network;
 use crate::step::{Cohort, StudentLearner};
 
 /// Rounds: share of the candidates that train, share of the epochs that they train for. For n candidates and e epochs:
@@ -39,63 +40,19 @@ pub(super) fn run(
 ) -> Result<StageOutcome, Error> {
     let teacher_held_out = stage.teacher_held_out()?;
     let losses = candidate::settled(losses);
-    let (mut runners, mut infeasible) = (Vec::new(), Vec::new());
-    for &k in ladder {
-        match candidate::pruned(stage, k, settings, &losses)? {
-            Err(reason) => infeasible.push(reason),
-            Ok(network) => {
-                let point = stage.point(&network, k, &losses, Accuracy { correct: 0, total: 0 }, 0);
-                let before = network.variables.frozen_digest()?;
-                let training = &settings.training;
-                let learner =
-                    student::learner(network, &losses, training, &candidate::no_complexity, stage.gang)?;
-                runners.push(Runner {
-                    learner,
-                    point,
-                    before,
-                });
-            }
-        }
-    }
+    let (mut runners, infeasible) = line_up(stage, ladder, settings, &losses)?;
     if runners.is_empty() {
         return Err(Error::NothingLeft { infeasible });
     }
     let teacher = student::taught(stage, &losses)?;
     let threshold = teacher_held_out.fraction() - tolerance;
-    let mut epoch = 0;
-    for (number, (share, length)) in ROUNDS.into_iter().enumerate() {
-        let points: Vec<FrontierPoint> = runners.iter().map(|runner| runner.point).collect();
-        let places = (share * runners.len() as f64).ceil() as usize;
-        let going = next(&points, threshold, places);
-        if going.is_empty() {
-            break;
-        }
-        let round = TrainingSettings {
-            epochs: ((length * f64::from(settings.training.epochs)).round() as u32).max(1),
-            ..settings.training.clone()
-        };
-        eprintln!(
-            "round {} of {}: k = {:?} for {} epochs",
-            number + 1,
-            ROUNDS.len(),
-            going.iter().map(|index| points[*index].k).collect::<Vec<_>>(),
-            round.epochs
-        );
-        let members: Vec<&mut StudentLearner<'_>> = runners
-            .iter_mut()
-            .enumerate()
-            .filter(|(index, _)| going.contains(index))
-            .map(|(_, runner)| &mut runner.learner)
-            .collect();
-        let mut cohort = Cohort::new(teacher.as_ref(), members);
-        let held_out = stage.train_from(epoch, &mut cohort, &round)?;
-        epoch += round.epochs;
-        for (index, held_out) in going.into_iter().zip(held_out) {
-            let point = &mut runners[index].point;
-            point.held_out = held_out;
-            point.epochs += round.epochs;
-        }
-    }
+    race(
+        stage,
+        &mut runners,
+        teacher.as_ref(),
+        threshold,
+        &settings.training,
+    )?;
     let frontier: Vec<FrontierPoint> = runners.iter().map(|runner| runner.point).collect();
     let scores: Vec<_> = frontier.iter().map(FrontierPoint::score).collect();
     let selection = select(&scores, teacher_held_out, tolerance).ok_or(Error::NoSelection)?;
@@ -116,6 +73,73 @@ pub(super) fn run(
             architecture: network.architecture,
         },
     })
+}
+
+/// Every feasible candidate of the ladder before the first round, and the others.
+fn line_up<'a>(
+    stage: &mut Stage<'a>,
+    ladder: &[usize],
+    settings: &CandidateSettings,
+    losses: &StudentSettings,
+) -> Result<(Vec<Runner<'a>>, Vec<Infeasible>), Error> {
+    let (mut runners, mut infeasible) = (Vec::new(), Vec::new());
+    for &k in ladder {
+        let network = match candidate::pruned(stage, k, settings, losses)? {
+            Ok(network) => network,
+            Err(reason) => {
+                infeasible.push(reason);
+                continue;
+            }
+        };
+        let unmeasured = Accuracy { correct: 0, total: 0 };
+        let point = stage.point(&network, k, losses, unmeasured, 0);
+        let before = network.variables.frozen_digest()?;
+        let (training, no_complexity) = (&settings.training, &candidate::no_complexity);
+        runners.push(Runner {
+            learner: student::learner(network, losses, training, no_complexity, stage.gang)?,
+            point,
+            before,
+        });
+    }
+    Ok((runners, infeasible))
+}
+
+/// All rounds, as far as anybody has something to win.
+fn race(
+    stage: &mut Stage<'_>,
+    runners: &mut [Runner<'_>],
+    teacher: Option<&Network>,
+    threshold: f64,
+    training: &TrainingSettings,
+) -> Result<(), Error> {
+    let mut epoch = 0;
+    for (number, (share, length)) in (1..).zip(ROUNDS) {
+        let points: Vec<FrontierPoint> = runners.iter().map(|runner| runner.point).collect();
+        let places = (share * runners.len() as f64).ceil() as usize;
+        let going = next(&points, threshold, places);
+        if going.is_empty() {
+            break;
+        }
+        let round = TrainingSettings {
+            epochs: ((length * f64::from(training.epochs)).round() as u32).max(1),
+            ..training.clone()
+        };
+        let ks: Vec<usize> = going.iter().map(|index| points[*index].k).collect();
+        let (rounds, epochs) = (ROUNDS.len(), round.epochs);
+        eprintln!("round {number} of {rounds}: k = {ks:?} for {epochs} epochs");
+        let members = runners.iter_mut().enumerate();
+        let members = members.filter(|(index, _)| going.contains(index));
+        let members = members.map(|(_, runner)| &mut runner.learner).collect();
+        let mut cohort = Cohort::new(teacher, members);
+        let held_out = stage.train_from(epoch, &mut cohort, &round)?;
+        epoch += epochs;
+        for (index, held_out) in going.into_iter().zip(held_out) {
+            let point = &mut runners[index].point;
+            point.held_out = held_out;
+            point.epochs += epochs;
+        }
+    }
+    Ok(())
 }
 
 /// Which candidates train next: of those leaner than the leanest that qualifies, at most `places` with the highest
