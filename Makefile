@@ -43,7 +43,7 @@ study-data: data ## make the study's images (200 MB to download, Debian packages
 	@$(STUDY_PYTHON) -m examples.study.make_data
 
 # A run like any other: after an interruption the same command goes on.
-study: study-data build ## the study of docs/results/method.md: four hours on two cores
+study: study-data build ## writes docs/results/method.md: some hours on two cores
 	python3 -m examples.study.make_tasks
 	target/release/nettailor-cli run examples/study/tasks.yaml --workers 2 --state $(STUDY)
 	target/release/nettailor-cli registry report --local $(STUDY) --output json >$(STUDY)/report.json

@@ -73,7 +73,7 @@ pub struct TaskSpec {
     /// Pruned networks to try.
     #[serde(default)]
     pub candidates: CandidateSettings,
-    /// In what precision feature maps are computed, in every stage. `bf16` halves their memory, and is faster on machines
+    /// In what precision feature maps are computed, in every stage but `source`. `bf16` halves their memory, and is faster on machines
     /// with matrix units for it (AMX, tensor cores); where only AVX-512 has it, it is slower.
     #[serde(default, skip_serializing_if = "Precision::is_default")]
     pub precision: Precision,

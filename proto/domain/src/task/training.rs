@@ -145,7 +145,7 @@ pub struct CandidateSettings {
 pub enum Search {
     /// Every candidate is retrained to the end, each in a stage of its own: as many workers as there are candidates help.
     Exhaustive,
-    /// One stage trains all candidates on the same batches and stops those that cannot win, at about a fifth of the epochs.
+    /// One stage trains all candidates on the same batches and stops those that cannot win, at about a quarter of the epochs.
     Halving,
 }
 

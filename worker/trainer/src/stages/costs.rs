@@ -1,5 +1,5 @@
 //! What a student's blocks cost, in the unit that its task asks for. Latencies are measured once for every backbone, skip,
-//! input, batch, device and number of threads, and kept in the node's cache.
+//! input, batch, precision, device and number of threads, and kept in the node's cache.
 
 use std::path::{Path, PathBuf};
 
@@ -45,10 +45,8 @@ impl Stage<'_> {
     fn latencies(&mut self, network: &Network, batch: u32) -> Result<Measured, Error> {
         let (input, threads) = (self.assignment.spec.reading.image_size, self.assignment.threads);
         let (arch, max_skip) = (self.backbone.name, network.architecture.max_skip);
-        let key = format!(
-            "{arch} {max_skip} {input} {batch} {:?} {threads}",
-            self.layout.device
-        );
+        let (classes, layout) = (self.assignment.spec.classes.len(), self.layout);
+        let key = format!("1 {arch} {max_skip} {classes} {input} {batch} {layout:?} {threads}");
         let name = format!("{}.json", Digest::of(key.as_bytes()));
         let path = self.assignment.cache_dir.join(FOLDER).join(name);
         if let Some(measured) = read(&path) {

@@ -1,13 +1,13 @@
 //! Stage `search`: the leanest candidate that is accurate enough, at a quarter of the ladder's epochs.
 //!
 //! All candidates start from the same student and learn in rounds, from the same batches under one forward pass of the
-//! teacher. A round's learning rate falls to its end, so that accuracies after it mean something. After each round the
+//! teacher. A round's learning rate falls to 0 along half a cosine, so that accuracies after it mean something. After each round the
 //! leanest candidate that qualifies is settled: it and everything costlier needs no more training. Of the leaner ones
 //! those nearest to the threshold go on, also such as were passed over before.
 
 use nettailor_domain::architecture::select;
 use nettailor_domain::stage::{FrontierPoint, Infeasible, StageOutcome, Tailored};
-use nettailor_domain::task::{CandidateSettings, StudentSettings, TrainingSettings};
+use nettailor_domain::task::{CandidateSettings, Schedule, StudentSettings, TrainingSettings};
 use nettailor_domain::units::Accuracy;
 
 use super::{Error, Stage, candidate, student};
@@ -116,12 +116,19 @@ fn race(
     for (number, (share, length)) in (1..).zip(ROUNDS) {
         let points: Vec<FrontierPoint> = runners.iter().map(|runner| runner.point).collect();
         let places = (share * runners.len() as f64).ceil() as usize;
-        let going = next(&points, threshold, places);
+        let going = next(&points, threshold, places, training.epochs);
         if going.is_empty() {
             break;
         }
+        // Epochs are whole: of a few, a round takes at least one, and nobody more than was asked for.
+        let most = going
+            .iter()
+            .map(|index| training.epochs - points[*index].epochs)
+            .min();
+        let epochs = ((length * f64::from(training.epochs)).round() as u32).max(1);
         let round = TrainingSettings {
-            epochs: ((length * f64::from(training.epochs)).round() as u32).max(1),
+            epochs: epochs.min(most.unwrap_or(0)),
+            schedule: Schedule::Cosine,
             ..training.clone()
         };
         let ks: Vec<usize> = going.iter().map(|index| points[*index].k).collect();
@@ -142,20 +149,22 @@ fn race(
     Ok(())
 }
 
-/// Which candidates train next: of those leaner than the leanest that qualifies, at most `places` with the highest
-/// accuracy, those that never trained first. Ascending.
-fn next(points: &[FrontierPoint], threshold: f64, places: usize) -> Vec<usize> {
+/// Which candidates train next: of those leaner than the leanest that qualifies that have epochs left of `most`, at most
+/// `places` with the highest accuracy, those that were never measured first. Ascending.
+fn next(points: &[FrontierPoint], threshold: f64, places: usize, most: u32) -> Vec<usize> {
     let cost = |point: &FrontierPoint| (point.counts.active_flops, point.counts.active_params);
+    let measured = |point: &FrontierPoint| point.held_out.total > 0;
     let qualifies =
-        |point: &&FrontierPoint| point.epochs > 0 && point.held_out.fraction() >= threshold - 1e-12;
+        |point: &&FrontierPoint| measured(point) && point.held_out.fraction() >= threshold - 1e-12;
     let settled = points.iter().filter(qualifies).map(cost).min();
     let mut open: Vec<usize> = (0..points.len())
         .filter(|index| settled.is_none_or(|settled| cost(&points[*index]) < settled))
+        .filter(|index| !measured(&points[*index]) || points[*index].epochs < most)
         .collect();
     open.sort_by(|a, b| {
         let (a, b) = (&points[*a], &points[*b]);
-        (a.epochs > 0)
-            .cmp(&(b.epochs > 0))
+        measured(a)
+            .cmp(&measured(b))
             .then(b.held_out.fraction().total_cmp(&a.held_out.fraction()))
     });
     open.truncate(places);
@@ -191,27 +200,40 @@ mod tests {
 
     #[test]
     fn everybody_starts() {
-        assert_eq!(next(&points(&[(0, 0); 4]), 0.9, 4), [0, 1, 2, 3]);
+        let mut points = points(&[(0, 0); 4]);
+        points.iter_mut().for_each(|point| point.held_out.total = 0);
+        assert_eq!(next(&points, 0.9, 4, 8), [0, 1, 2, 3]);
+        // Also where nothing is to be trained: they are measured as they are.
+        assert_eq!(next(&points, 0.9, 4, 0), [0, 1, 2, 3]);
     }
 
     #[test]
     fn without_one_that_qualifies_the_most_accurate_go_on() {
         let points = points(&[(80, 1), (85, 1), (70, 1), (60, 1)]);
-        assert_eq!(next(&points, 0.9, 2), [0, 1]);
-        assert_eq!(next(&points, 0.9, 1), [1]);
+        assert_eq!(next(&points, 0.9, 2, 8), [0, 1]);
+        assert_eq!(next(&points, 0.9, 1, 8), [1]);
     }
 
     #[test]
     fn one_that_qualifies_settles_everything_costlier_and_brings_leaner_ones_back() {
         // The two leanest were passed over after one epoch.
         let points = points(&[(80, 2), (92, 2), (70, 1), (75, 1)]);
-        assert_eq!(next(&points, 0.9, 1), [3]);
-        assert_eq!(next(&points, 0.9, 4), [2, 3]);
+        assert_eq!(next(&points, 0.9, 1, 8), [3]);
+        assert_eq!(next(&points, 0.9, 4, 8), [2, 3]);
     }
 
     #[test]
     fn the_race_is_over_when_the_leanest_qualifies() {
-        assert_eq!(next(&points(&[(80, 2), (70, 2), (90, 2)]), 0.9, 3), [0usize; 0]);
+        assert_eq!(
+            next(&points(&[(80, 2), (70, 2), (90, 2)]), 0.9, 3, 8),
+            [0usize; 0]
+        );
+    }
+
+    #[test]
+    fn nobody_gets_more_epochs_than_were_asked_for() {
+        assert_eq!(next(&points(&[(80, 8), (70, 7)]), 0.9, 2, 8), [1]);
+        assert_eq!(next(&points(&[(80, 0), (70, 0)]), 0.9, 2, 0), [0usize; 0]);
     }
 
     #[test]

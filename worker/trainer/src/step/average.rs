@@ -3,7 +3,9 @@
 use nettailor_domain::architecture::Architecture;
 use tch::Tensor;
 
-/// The averages of a learner's tensors and scores. Early on it forgets faster, so that the initial values fade.
+use crate::model::{Network, Role};
+
+/// The averages of a network's tensors and scores. Early on it forgets faster, so that the initial values fade.
 #[derive(Debug)]
 pub(super) struct Averages {
     decay: f64,
@@ -14,22 +16,24 @@ pub(super) struct Averages {
 }
 
 impl Averages {
-    /// Of `tensors` and of `architecture`'s scores, with this decay per step; none for a decay of 0.
-    pub(super) fn new(
-        decay: f64,
-        tensors: &[Tensor],
-        architecture: &Architecture,
-    ) -> Result<Option<Self>, tch::TchError> {
+    /// Of everything that training moves in `network`, running statistics and scores included, with this decay per step;
+    /// none for a decay of 0.
+    pub(super) fn new(decay: f64, network: &Network) -> Result<Option<Self>, tch::TchError> {
         if decay == 0.0 {
             return Ok(None);
         }
         let pair =
             |tensor: &Tensor| Ok::<_, tch::TchError>((tensor.shallow_clone(), tensor.f_detach_copy()?));
+        let moving = network
+            .variables
+            .iter()
+            .filter(|variable| variable.role != Role::Frozen)
+            .map(|variable| &variable.tensor);
         Ok(Some(Self {
             decay,
             steps: 0,
-            tensors: tensors.iter().map(pair).collect::<Result<_, _>>()?,
-            scores: scores(architecture),
+            tensors: moving.map(pair).collect::<Result<_, _>>()?,
+            scores: scores(&network.architecture),
         }))
     }
 

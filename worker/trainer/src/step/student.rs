@@ -30,6 +30,9 @@ pub struct StudentLoss<'a> {
     pub budget: Option<f64>,
 }
 
+/// Of a teacher's node, below which its hint counts nothing.
+const LEAST_VARIANCE: f64 = 1e-6;
+
 impl<'a> StudentLoss<'a> {
     /// As a task asks for it, with gamma1 at its full height.
     pub fn new(student: &StudentSettings, label_smoothing: f64, complexity: &'a Complexity<'a>) -> Self {
@@ -60,8 +63,11 @@ impl<'a> StudentLoss<'a> {
     fn scale(&self, target: &Tensor) -> Result<f64, tch::TchError> {
         Ok(match self.hint_scale {
             HintScale::Absolute => 1.0,
-            // A node that is the same everywhere has nothing to teach.
-            HintScale::Relative => 1.0 / (target.f_var(false)?.f_double_value(&[])? + 1e-6),
+            HintScale::Relative => match target.f_var(false)?.f_double_value(&[])? {
+                // A node that is the same everywhere has nothing to teach.
+                variance if variance < LEAST_VARIANCE => 0.0,
+                variance => 1.0 / variance,
+            },
         })
     }
 
@@ -212,7 +218,7 @@ impl<'a> StudentLearner<'a> {
             .iter()
             .map(|index| network.variables.get(*index).tensor.shallow_clone())
             .collect();
-        let averages = Averages::new(settings.ema, &tensors, &network.architecture)?;
+        let averages = Averages::new(settings.ema, &network)?;
         let sgd = Sgd::new(settings.sgd, tensors);
         let scores = ScoreSgd::new(settings.sgd.momentum, &network.architecture);
         Ok(Self {

@@ -31,7 +31,7 @@ impl<'a> TeacherLearner<'a> {
             .into_iter()
             .map(|index| network.variables.get(index).tensor.shallow_clone())
             .collect();
-        let averages = Averages::new(settings.ema, &trained, &network.architecture)?;
+        let averages = Averages::new(settings.ema, &network)?;
         let sgd = Sgd::new(settings.sgd, trained.iter().map(Tensor::shallow_clone).collect());
         Ok(Self {
             network,
