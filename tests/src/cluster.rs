@@ -157,8 +157,8 @@ defaults:
   data: {{path: textures, image_size: 32}}
   teacher: {{epochs: 4, batch_size: 8}}
   student: {{training: {{epochs: 4, batch_size: 8}}}}
-  # So few steps hardly move the attention: every proxy stays, and each k leaves a network.
-  candidates: {{k: [2, 6], proxy_threshold: 0.001, training: {{epochs: 2, batch_size: 8}}}}
+  # So few steps teach the attention little: every proxy stays, so that each k leaves a network.
+  candidates: {{k: [6, 10], proxy_threshold: 0.0, training: {{epochs: 2, batch_size: 8}}}}
   tolerance_points: 20.0
 tasks:
   - {task}
