@@ -303,15 +303,12 @@ impl Fetch {
     async fn named<'a>(&self, parent: &Key, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
         let mut keys = HashMap::new();
         for name in names {
-            let plain = name.split('/').filter(|part| *part != ".");
-            if name.starts_with('/') || plain.clone().any(|part| part.is_empty() || part == "..") {
-                return Err(Error::Address {
-                    url: self.url.to_string(),
-                    problem: format!("it names `{name}`; expected names of files below it"),
-                });
-            }
-            let key = plain.fold(parent.clone(), |key, part| key.join(part));
-            keys.insert(name.to_owned(), key);
+            let name = manifest::normalised(name).ok_or_else(|| Error::Address {
+                url: self.url.to_string(),
+                problem: format!("it names `{name}`; expected names of files below it"),
+            })?;
+            let key = name.split('/').fold(parent.clone(), |key, part| key.join(part));
+            keys.insert(name, key);
         }
         self.objects(keys.into_iter().map(|(name, key)| (key, name)).collect())
             .await

@@ -155,6 +155,31 @@ fn a_store_that_lists_gives_whole_folders() {
 }
 
 #[test]
+fn a_copied_table_names_no_files_of_this_machine() {
+    let folder = data();
+    let image = folder.path().join("csv/x/1.pgm").display().to_string();
+    write(
+        folder.path(),
+        &[
+            ("names/1.pgm", &pgm(1)),
+            (
+                "names/manifest.csv",
+                format!("path,label\n1.pgm,a\n{image},b\n").as_bytes(),
+            ),
+        ],
+    );
+    let error = open_at(&format!("{}/names", serve(folder.path(), true)), DataFormat::Auto).unwrap_err();
+    let text = format!("{error}: {}", std::error::Error::source(&error).unwrap());
+    for words in [
+        "in the copy of http",
+        "manifest.csv, line 3",
+        &format!("found `{image}`"),
+    ] {
+        assert!(text.contains(words), "`{words}` is missing from: {text}");
+    }
+}
+
+#[test]
 fn a_copy_goes_with_the_data_that_were_read_from_it() {
     let folder = data();
     let data = open_at(
@@ -178,6 +203,7 @@ fn what_an_address_lacks_is_said() {
         &[
             ("bad/t.csv", b"path,label\nno.pgm,a\n"),
             ("bad/up.csv", b"path,label\n../x.pgm,a\n"),
+            ("bad/root.csv", b"path,label\n/x.pgm,a\n"),
         ],
     );
     let address = serve(folder.path(), false);
@@ -193,6 +219,7 @@ fn what_an_address_lacks_is_said() {
         ("none.csv", vec!["cannot fetch", "none.csv"]),
         ("bad/t.csv", vec!["in the copy of http", "`no.pgm`, line 2"]),
         ("bad/up.csv", vec!["it names `../x.pgm`"]),
+        ("bad/root.csv", vec!["it names `/x.pgm`"]),
     ] {
         let error = open_at(&format!("{address}/{place}"), DataFormat::Auto).unwrap_err();
         let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
