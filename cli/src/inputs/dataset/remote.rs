@@ -163,6 +163,15 @@ fn refused(url: &Url, hint: Option<&str>, source: object_store::Error) -> Error 
     }
 }
 
+/// An object to copy.
+struct Wanted {
+    key: Key,
+    /// Of the copy, relative to its folder.
+    name: String,
+    /// As the store lists it, in bytes. None where only a name is known: then there may be no object.
+    size: Option<u64>,
+}
+
 /// One copy in the making.
 struct Fetch {
     store: Arc<dyn ObjectStore>,
@@ -247,7 +256,11 @@ impl Fetch {
                         .prefix_match(&self.root)?
                         .map(|part| part.as_ref().to_owned())
                         .collect();
-                    (!below.is_empty()).then(|| (object.location.clone(), below.join("/")))
+                    (!below.is_empty()).then(|| Wanted {
+                        key: object.location.clone(),
+                        name: below.join("/"),
+                        size: Some(object.size),
+                    })
                 });
                 self.objects(keys.collect()).await?;
                 Ok(self.folder.clone())
@@ -310,17 +323,38 @@ impl Fetch {
             let key = name.split('/').fold(parent.clone(), |key, part| key.join(part));
             keys.insert(name, key);
         }
-        self.objects(keys.into_iter().map(|(name, key)| (key, name)).collect())
+        let wanted = |(name, key)| Wanted {
+            key,
+            name,
+            size: None,
+        };
+        self.objects(keys.into_iter().map(wanted).collect()).await
+    }
+
+    async fn objects(&self, wanted: Vec<Wanted>) -> Result<(), Error> {
+        let fetched = stream::iter(wanted).map(|wanted| self.object(wanted));
+        fetched
+            .buffer_unordered(PARALLEL)
+            .try_for_each(|()| async { Ok(()) })
             .await
     }
 
-    async fn objects(&self, keys: Vec<(Key, String)>) -> Result<(), Error> {
-        let fetched = stream::iter(keys)
-            .map(|(key, name)| async move { self.stream(&key, &self.folder.join(name)).await });
-        fetched
-            .buffer_unordered(PARALLEL)
-            .try_for_each(|_| async { Ok(()) })
-            .await
+    /// Copies an object. One that the store lists must be there, with as many bytes as listed.
+    async fn object(&self, wanted: Wanted) -> Result<(), Error> {
+        let got = self.stream(&wanted.key, &self.folder.join(&wanted.name)).await?;
+        let found = match (wanted.size, got) {
+            (None, _) => return Ok(()),
+            // What object stores keep in place of a folder is listed with a slash at its end, and not found without.
+            (Some(0), None) => return Ok(()),
+            (Some(listed), Some(got)) if listed == got => return Ok(()),
+            (Some(_), None) => "is not there".to_owned(),
+            (Some(listed), Some(got)) => format!("has {got} bytes instead of {listed}"),
+        };
+        Err(Error::Fetch {
+            url: self.url.to_string(),
+            hint: Some("try again once nobody writes there".to_owned()),
+            source: format!("{} is listed and {found}", wanted.key).into(),
+        })
     }
 
     /// Copies an object that must be there; returns its bytes as well.
@@ -340,34 +374,36 @@ impl Fetch {
     }
 
     async fn try_get(&self, key: &Key, here: &Path) -> Result<Option<Vec<u8>>, Error> {
-        if !self.stream(key, here).await? {
+        if self.stream(key, here).await?.is_none() {
             return Ok(None);
         }
         fs::read(here).map(Some).map_err(Error::read(here))
     }
 
-    /// Copies an object; whether there is one.
-    async fn stream(&self, key: &Key, here: &Path) -> Result<bool, Error> {
+    /// Copies an object, if there is one; returns its size in bytes.
+    async fn stream(&self, key: &Key, here: &Path) -> Result<Option<u64>, Error> {
         let keep = |source| Error::Keep {
             url: self.url.to_string(),
             path: here.to_owned(),
             source,
         };
         let got = match self.store.get(key).await {
-            Err(object_store::Error::NotFound { .. }) => return Ok(false),
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
             got => got.map_err(|source| refused(&self.url, None, source))?,
         };
         let parent = here.parent().unwrap_or(Path::new(""));
         tokio::fs::create_dir_all(parent).await.map_err(keep)?;
         let mut file = tokio::fs::File::create(here).await.map_err(keep)?;
         let mut chunks = got.into_stream();
+        let mut size = 0;
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|source| refused(&self.url, None, source))?;
             file.write_all(&chunk).await.map_err(keep)?;
+            size += chunk.len() as u64;
         }
         file.flush().await.map_err(keep)?;
         self.bar.inc(1);
-        Ok(true)
+        Ok(Some(size))
     }
 }
 

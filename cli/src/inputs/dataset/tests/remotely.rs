@@ -6,6 +6,11 @@ use std::net::{TcpListener, TcpStream};
 use super::*;
 use crate::output::Format;
 
+/// Part of the names of files that are listed and cannot be fetched.
+const GHOST: &str = "ghost-";
+/// A file that is listed with a byte too many.
+const GROWN: &str = "grown";
+
 /// Serves the files of `folder` for as long as the test runs; lists them (WebDAV) where `lists`. Returns its address.
 fn serve(folder: &Path, lists: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -33,6 +38,7 @@ fn answer(mut stream: TcpStream, folder: &Path, lists: bool) -> io::Result<()> {
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let path = folder.join(path.trim_start_matches('/'));
     let (status, body) = match method {
+        "GET" if path.display().to_string().contains(GHOST) => ("404 Not Found", vec![]),
         "GET" => fs::read(path).map_or(("404 Not Found", vec![]), |body| ("200 OK", body)),
         "PROPFIND" if lists => ("207 Multi-Status", listing(folder, &path).into_bytes()),
         _ => ("405 Method Not Allowed", vec![]),
@@ -58,7 +64,7 @@ fn listing(root: &Path, folder: &Path) -> String {
             }
             let (href, size) = (
                 path.strip_prefix(root).unwrap().display(),
-                fs::metadata(&path).unwrap().len(),
+                fs::metadata(&path).unwrap().len() + u64::from(path.ends_with(GROWN)),
             );
             responses += &format!(
                 "<D:response><D:href>/{href}</D:href><D:propstat><D:prop>\
@@ -152,6 +158,37 @@ fn a_store_that_lists_gives_whole_folders() {
         let copied = open_at(&format!("{address}/{place}"), DataFormat::Auto).unwrap();
         assert_eq!(copied.measure().unwrap(), here, "{place}");
     }
+}
+
+#[test]
+fn what_is_listed_must_arrive_whole() {
+    for (name, content, said) in [
+        (
+            "ghost-image",
+            b"x".as_slice(),
+            "ghost-image is listed and is not there",
+        ),
+        (GROWN, b"xyz", "grown is listed and has 3 bytes instead of 4"),
+    ] {
+        let folder = data();
+        write(folder.path(), &[(&format!("folder/{name}"), content)]);
+        let error = open_at(
+            &format!("{}/folder", serve(folder.path(), true)),
+            DataFormat::Auto,
+        )
+        .unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains(said), "{error}: {cause}");
+    }
+    // What stands for a folder is empty, and nothing lies under its name without the slash.
+    let folder = data();
+    write(folder.path(), &[("folder/ghost-folder", b"")]);
+    let copied = open_at(
+        &format!("{}/folder", serve(folder.path(), true)),
+        DataFormat::Auto,
+    )
+    .unwrap();
+    assert_eq!(copied.images(), 3);
 }
 
 #[test]
