@@ -209,7 +209,7 @@ impl Fetch {
             DataFormat::Decathlon => self.annotations(name, &parent).await,
             DataFormat::Mnist => {
                 let set = name.split_once("train-images").map_or("", |(set, _)| set);
-                self.known(&parent, &mnist_files(set)).await?;
+                self.known(&parent, &mnist::files(set)).await?;
                 Ok(self.folder.join(name))
             }
             _ => {
@@ -289,7 +289,7 @@ impl Fetch {
         let candidates = [
             (DataFormat::Cifar10, cifar(&cifar::TEN)),
             (DataFormat::Cifar100, cifar(&cifar::HUNDRED)),
-            (DataFormat::Mnist, mnist_files("")),
+            (DataFormat::Mnist, mnist::files("")),
         ];
         let mut found = false;
         for (candidate, names) in candidates {
@@ -410,19 +410,6 @@ impl Fetch {
 fn parent(key: &Key) -> Key {
     let parts: Vec<_> = key.parts().collect();
     parts[..parts.len().saturating_sub(1)].iter().cloned().collect()
-}
-
-fn mnist_files(set: &str) -> Vec<String> {
-    let parts = [
-        ("train-images", 3),
-        ("train-labels", 1),
-        ("t10k-images", 3),
-        ("t10k-labels", 1),
-    ];
-    parts
-        .iter()
-        .flat_map(|(part, dimensions)| mnist::names(&format!("{set}{part}"), *dimensions))
-        .collect()
 }
 
 #[cfg(test)]

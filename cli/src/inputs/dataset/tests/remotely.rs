@@ -110,6 +110,12 @@ fn data() -> tempfile::TempDir {
         ("coco/s/3.pgm", &images[2]),
         ("mnist/train-images-idx3-ubyte", &idx(&[2, 1, 1], &[1, 2])),
         ("mnist/train-labels-idx1-ubyte", &idx(&[2], &[0, 1])),
+        ("mnist/t10k-images-idx3-ubyte", &idx(&[1, 1, 1], &[3])),
+        ("mnist/t10k-labels-idx1-ubyte", &idx(&[1], &[1])),
+        ("kin/x-train-images-idx3-ubyte", &idx(&[2, 1, 1], &[1, 2])),
+        ("kin/x-train-labels-idx1-ubyte", &idx(&[2], &[0, 1])),
+        ("kin/x-test-images.idx3-ubyte", &idx(&[1, 1, 1], &[3])),
+        ("kin/x-test-labels.idx1-ubyte", &idx(&[1], &[1])),
     ]);
     let rows: [Row<'_>; 2] = [(Some(&images[0]), None, 0), (Some(&images[1]), None, 1)];
     parquet_file(
@@ -129,6 +135,7 @@ fn what_an_address_holds_is_what_lies_there() {
         "coco/annotations/s_train.json",
         "mnist",
         "mnist/train-images-idx3-ubyte",
+        "kin/x-train-images-idx3-ubyte",
         "hub/train-0.parquet",
     ] {
         let here = list(&folder.path().join(place), DataFormat::Auto)
@@ -137,6 +144,8 @@ fn what_an_address_holds_is_what_lies_there() {
             .unwrap();
         let copied = open_at(&format!("{address}/{place}"), DataFormat::Auto).unwrap();
         assert_eq!(copied.measure().unwrap(), here, "{place}");
+        let tested = u64::from(copied.format == DataFormat::Mnist);
+        assert_eq!(copied.count(Folder::Test), tested, "{place}");
         let file = open_at(
             &format!("file://{}/{place}", folder.path().display()),
             DataFormat::Auto,
