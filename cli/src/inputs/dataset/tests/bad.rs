@@ -186,6 +186,39 @@ fn annotations_are_checked_by_key() {
 }
 
 #[test]
+fn a_category_is_the_same_in_every_split() {
+    let split = |categories: &str, said: &str| {
+        let val = format!(
+            r#"{{"images": [{{"id": 1, "file_name": "c.pgm"}}], "categories": [{categories}],
+                "annotations": [{{"image_id": 1, "category_id": 3}}]}}"#
+        );
+        let (image, train) = (pgm(1), coco(&[("a.pgm", 3), ("b.pgm", 7)]));
+        let files = [
+            ("annotations/x_train.json", train.as_slice()),
+            ("annotations/x_val.json", val.as_bytes()),
+            ("a.pgm", &image),
+            ("b.pgm", &image),
+            ("c.pgm", &image),
+        ];
+        refused(
+            &files,
+            "",
+            DataFormat::Auto,
+            &["x_val.json, categories[1]: expected what category", said],
+        );
+    };
+    let dog = r#"{"id": 7, "name": "dog"}"#;
+    split(
+        &format!(r#"{dog}, {{"id": 3, "name": "dog"}}"#),
+        "category 3 is in the training annotations: `cat`, found `dog`",
+    );
+    split(
+        &format!(r#"{dog}, {{"id": 4, "name": "cow"}}"#),
+        "category 4 is in the training annotations: no such category, found `cow`",
+    );
+}
+
+#[test]
 fn idx_files_are_checked_by_byte() {
     let (good_images, good_labels) = (idx(&[2, 1, 1], &[1, 2]), idx(&[2], &[0, 1]));
     let mnist = |images: &[u8], labels: &[u8], said: &[&str]| {
