@@ -200,7 +200,8 @@ impl Fetch {
         match format {
             DataFormat::Csv => {
                 let here = self.folder.join(name);
-                let text = self.get(&self.root, &here).await?;
+                self.get(&self.root, &here).await?;
+                let text = fs::read(&here).map_err(Error::read(&here))?;
                 let rows = manifest::rows(&here, &text)?;
                 self.named(&parent, rows.iter().map(|row| row.path.as_str()))
                     .await?;
@@ -224,18 +225,21 @@ impl Fetch {
         let folder = self.folder.join(decathlon::ANNOTATIONS);
         let root = parent(annotations);
         let set = decathlon::set_of(name).unwrap_or_default();
-        let mut texts = vec![(folder.join(name), self.get(&self.root, &folder.join(name)).await?)];
+        let mut files = vec![folder.join(name)];
+        self.get(&self.root, &files[0]).await?;
         for (_, names) in decathlon::companions(set) {
             for name in names {
                 let here = folder.join(&name);
-                if let Some(text) = self.try_get(&annotations.clone().join(name), &here).await? {
-                    texts.push((here, text));
+                let got = self.stream(&annotations.clone().join(name), &here).await?;
+                if got.is_some() {
+                    files.push(here);
                     break;
                 }
             }
         }
-        for (path, text) in &texts {
-            let listed = decathlon::Annotations::parse(path, text)?;
+        for path in &files {
+            let text = fs::read(path).map_err(Error::read(path))?;
+            let listed = decathlon::Annotations::parse(path, &text)?;
             self.named(&root, listed.files()).await?;
         }
         Ok(folder.join(name))
@@ -305,7 +309,7 @@ impl Fetch {
         let mut found = false;
         for name in names {
             let got = self
-                .try_get(&parent.clone().join(name.as_str()), &self.folder.join(name))
+                .stream(&parent.clone().join(name.as_str()), &self.folder.join(name))
                 .await?;
             found |= got.is_some();
         }
@@ -357,27 +361,17 @@ impl Fetch {
         })
     }
 
-    /// Copies an object that must be there; returns its bytes as well.
-    async fn get(&self, key: &Key, here: &Path) -> Result<Vec<u8>, Error> {
-        match self.try_get(key, here).await? {
-            Some(bytes) => Ok(bytes),
-            None => {
-                let source = format!("there is no {key}").into();
-                let path = key.to_string();
-                Err(refused(
-                    &self.url,
-                    None,
-                    object_store::Error::NotFound { path, source },
-                ))
-            }
+    /// Copies an object that must be there.
+    async fn get(&self, key: &Key, here: &Path) -> Result<(), Error> {
+        if self.stream(key, here).await?.is_some() {
+            return Ok(());
         }
-    }
-
-    async fn try_get(&self, key: &Key, here: &Path) -> Result<Option<Vec<u8>>, Error> {
-        if self.stream(key, here).await?.is_none() {
-            return Ok(None);
-        }
-        fs::read(here).map(Some).map_err(Error::read(here))
+        let (path, source) = (key.to_string(), format!("there is no {key}").into());
+        Err(refused(
+            &self.url,
+            None,
+            object_store::Error::NotFound { path, source },
+        ))
     }
 
     /// Copies an object, if there is one; returns its size in bytes.
