@@ -50,9 +50,9 @@ study: study-data build ## writes docs/results/method.md: some hours on two core
 	$(STUDY_PYTHON) -m examples.study.report <$(STUDY)/report.json
 
 # The same libtorch as ours, with Python around it: what the training step is compared with.
-.bench/torch-2.11.0:
-	python3 -m venv .bench/venv
-	.bench/venv/bin/python -m pip install --quiet --no-cache-dir torch==2.11.0
+.bench/torch-2.11.0: | toolchain
+	python3 -m venv --without-pip --clear .bench/venv
+	python3 -m pip --python .bench/venv/bin/python install --quiet --no-cache-dir torch==2.11.0
 	touch $@
 
 bench-train: toolchain .bench/torch-2.11.0 ## speed of training and of tailored networks (downloads 3 GB once)

@@ -163,6 +163,15 @@ fn refused(url: &Url, hint: Option<&str>, source: object_store::Error) -> Error 
     }
 }
 
+/// An object to copy.
+struct Wanted {
+    key: Key,
+    /// Of the copy, relative to its folder.
+    name: String,
+    /// As the store lists it, in bytes. None where only a name is known: then there may be no object.
+    size: Option<u64>,
+}
+
 /// One copy in the making.
 struct Fetch {
     store: Arc<dyn ObjectStore>,
@@ -191,7 +200,8 @@ impl Fetch {
         match format {
             DataFormat::Csv => {
                 let here = self.folder.join(name);
-                let text = self.get(&self.root, &here).await?;
+                self.get(&self.root, &here).await?;
+                let text = fs::read(&here).map_err(Error::read(&here))?;
                 let rows = manifest::rows(&here, &text)?;
                 self.named(&parent, rows.iter().map(|row| row.path.as_str()))
                     .await?;
@@ -200,7 +210,7 @@ impl Fetch {
             DataFormat::Decathlon => self.annotations(name, &parent).await,
             DataFormat::Mnist => {
                 let set = name.split_once("train-images").map_or("", |(set, _)| set);
-                self.known(&parent, &mnist_files(set)).await?;
+                self.known(&parent, &mnist::files(set)).await?;
                 Ok(self.folder.join(name))
             }
             _ => {
@@ -215,18 +225,21 @@ impl Fetch {
         let folder = self.folder.join(decathlon::ANNOTATIONS);
         let root = parent(annotations);
         let set = decathlon::set_of(name).unwrap_or_default();
-        let mut texts = vec![(folder.join(name), self.get(&self.root, &folder.join(name)).await?)];
+        let mut files = vec![folder.join(name)];
+        self.get(&self.root, &files[0]).await?;
         for (_, names) in decathlon::companions(set) {
             for name in names {
                 let here = folder.join(&name);
-                if let Some(text) = self.try_get(&annotations.clone().join(name), &here).await? {
-                    texts.push((here, text));
+                let got = self.stream(&annotations.clone().join(name), &here).await?;
+                if got.is_some() {
+                    files.push(here);
                     break;
                 }
             }
         }
-        for (path, text) in &texts {
-            let listed = decathlon::Annotations::parse(path, text)?;
+        for path in &files {
+            let text = fs::read(path).map_err(Error::read(path))?;
+            let listed = decathlon::Annotations::parse(path, &text)?;
             self.named(&root, listed.files()).await?;
         }
         Ok(folder.join(name))
@@ -247,7 +260,11 @@ impl Fetch {
                         .prefix_match(&self.root)?
                         .map(|part| part.as_ref().to_owned())
                         .collect();
-                    (!below.is_empty()).then(|| (object.location.clone(), below.join("/")))
+                    (!below.is_empty()).then(|| Wanted {
+                        key: object.location.clone(),
+                        name: below.join("/"),
+                        size: Some(object.size),
+                    })
                 });
                 self.objects(keys.collect()).await?;
                 Ok(self.folder.clone())
@@ -276,7 +293,7 @@ impl Fetch {
         let candidates = [
             (DataFormat::Cifar10, cifar(&cifar::TEN)),
             (DataFormat::Cifar100, cifar(&cifar::HUNDRED)),
-            (DataFormat::Mnist, mnist_files("")),
+            (DataFormat::Mnist, mnist::files("")),
         ];
         let mut found = false;
         for (candidate, names) in candidates {
@@ -292,7 +309,7 @@ impl Fetch {
         let mut found = false;
         for name in names {
             let got = self
-                .try_get(&parent.clone().join(name.as_str()), &self.folder.join(name))
+                .stream(&parent.clone().join(name.as_str()), &self.folder.join(name))
                 .await?;
             found |= got.is_some();
         }
@@ -303,93 +320,90 @@ impl Fetch {
     async fn named<'a>(&self, parent: &Key, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
         let mut keys = HashMap::new();
         for name in names {
-            let plain = name.split('/').filter(|part| *part != ".");
-            if name.starts_with('/') || plain.clone().any(|part| part.is_empty() || part == "..") {
-                return Err(Error::Address {
-                    url: self.url.to_string(),
-                    problem: format!("it names `{name}`; expected names of files below it"),
-                });
-            }
-            let key = plain.fold(parent.clone(), |key, part| key.join(part));
-            keys.insert(name.to_owned(), key);
+            let name = manifest::normalised(name).ok_or_else(|| Error::Address {
+                url: self.url.to_string(),
+                problem: format!("it names `{name}`; expected names of files below it"),
+            })?;
+            let key = name.split('/').fold(parent.clone(), |key, part| key.join(part));
+            keys.insert(name, key);
         }
-        self.objects(keys.into_iter().map(|(name, key)| (key, name)).collect())
-            .await
+        let wanted = |(name, key)| Wanted {
+            key,
+            name,
+            size: None,
+        };
+        self.objects(keys.into_iter().map(wanted).collect()).await
     }
 
-    async fn objects(&self, keys: Vec<(Key, String)>) -> Result<(), Error> {
-        let fetched = stream::iter(keys)
-            .map(|(key, name)| async move { self.stream(&key, &self.folder.join(name)).await });
+    async fn objects(&self, wanted: Vec<Wanted>) -> Result<(), Error> {
+        let fetched = stream::iter(wanted).map(|wanted| self.object(wanted));
         fetched
             .buffer_unordered(PARALLEL)
-            .try_for_each(|_| async { Ok(()) })
+            .try_for_each(|()| async { Ok(()) })
             .await
     }
 
-    /// Copies an object that must be there; returns its bytes as well.
-    async fn get(&self, key: &Key, here: &Path) -> Result<Vec<u8>, Error> {
-        match self.try_get(key, here).await? {
-            Some(bytes) => Ok(bytes),
-            None => {
-                let source = format!("there is no {key}").into();
-                let path = key.to_string();
-                Err(refused(
-                    &self.url,
-                    None,
-                    object_store::Error::NotFound { path, source },
-                ))
-            }
-        }
+    /// Copies an object. One that the store lists must be there, with as many bytes as listed.
+    async fn object(&self, wanted: Wanted) -> Result<(), Error> {
+        let got = self.stream(&wanted.key, &self.folder.join(&wanted.name)).await?;
+        let found = match (wanted.size, got) {
+            (None, _) => return Ok(()),
+            // What object stores keep in place of a folder is listed with a slash at its end, and not found without.
+            (Some(0), None) => return Ok(()),
+            (Some(listed), Some(got)) if listed == got => return Ok(()),
+            (Some(_), None) => "is not there".to_owned(),
+            (Some(listed), Some(got)) => format!("has {got} bytes instead of {listed}"),
+        };
+        Err(Error::Fetch {
+            url: self.url.to_string(),
+            hint: Some("try again once nobody writes there".to_owned()),
+            source: format!("{} is listed and {found}", wanted.key).into(),
+        })
     }
 
-    async fn try_get(&self, key: &Key, here: &Path) -> Result<Option<Vec<u8>>, Error> {
-        if !self.stream(key, here).await? {
-            return Ok(None);
+    /// Copies an object that must be there.
+    async fn get(&self, key: &Key, here: &Path) -> Result<(), Error> {
+        if self.stream(key, here).await?.is_some() {
+            return Ok(());
         }
-        fs::read(here).map(Some).map_err(Error::read(here))
+        let (path, source) = (key.to_string(), format!("there is no {key}").into());
+        Err(refused(
+            &self.url,
+            None,
+            object_store::Error::NotFound { path, source },
+        ))
     }
 
-    /// Copies an object; whether there is one.
-    async fn stream(&self, key: &Key, here: &Path) -> Result<bool, Error> {
+    /// Copies an object, if there is one; returns its size in bytes.
+    async fn stream(&self, key: &Key, here: &Path) -> Result<Option<u64>, Error> {
         let keep = |source| Error::Keep {
             url: self.url.to_string(),
             path: here.to_owned(),
             source,
         };
         let got = match self.store.get(key).await {
-            Err(object_store::Error::NotFound { .. }) => return Ok(false),
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
             got => got.map_err(|source| refused(&self.url, None, source))?,
         };
         let parent = here.parent().unwrap_or(Path::new(""));
         tokio::fs::create_dir_all(parent).await.map_err(keep)?;
         let mut file = tokio::fs::File::create(here).await.map_err(keep)?;
         let mut chunks = got.into_stream();
+        let mut size = 0;
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|source| refused(&self.url, None, source))?;
             file.write_all(&chunk).await.map_err(keep)?;
+            size += chunk.len() as u64;
         }
         file.flush().await.map_err(keep)?;
         self.bar.inc(1);
-        Ok(true)
+        Ok(Some(size))
     }
 }
 
 fn parent(key: &Key) -> Key {
     let parts: Vec<_> = key.parts().collect();
     parts[..parts.len().saturating_sub(1)].iter().cloned().collect()
-}
-
-fn mnist_files(set: &str) -> Vec<String> {
-    let parts = [
-        ("train-images", 3),
-        ("train-labels", 1),
-        ("t10k-images", 3),
-        ("t10k-labels", 1),
-    ];
-    parts
-        .iter()
-        .flat_map(|(part, dimensions)| mnist::names(&format!("{set}{part}"), *dimensions))
-        .collect()
 }
 
 #[cfg(test)]

@@ -199,8 +199,23 @@ impl Listed {
         Ok(listed)
     }
 
+    /// A category's number must mean the same in every file.
+    fn same_categories(&self, path: &Path, categories: &[Category]) -> Result<(), Error> {
+        for (number, Category { id, name }) in categories.iter().enumerate() {
+            let trained = self.label_of.get(id).map(|&label| &self.classes[label]);
+            if trained != Some(name) {
+                let trained = trained.map_or("no such category".to_owned(), |trained| format!("`{trained}`"));
+                let expected = format!("what category {id} is in the training annotations: {trained}");
+                let at = At::Key(format!("categories[{number}]"));
+                return Err(Error::content(path, at, expected, format!("`{name}`")));
+            }
+        }
+        Ok(())
+    }
+
     /// Takes in the images of a split.
     fn split(&mut self, folder: Folder, path: &Path, split: &Annotations) -> Result<(), Error> {
+        self.same_categories(path, &split.categories)?;
         let known: BTreeSet<i64> = split.images.iter().map(|image| image.id).collect();
         let mut categories: HashMap<i64, i64> = HashMap::new();
         for (number, annotation) in split.annotations.iter().enumerate() {

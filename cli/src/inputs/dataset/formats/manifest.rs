@@ -128,11 +128,19 @@ fn unreadable(path: &Path, error: &csv::Error) -> Error {
     Error::content(path, at, expected, found)
 }
 
+/// The name of a file below the folder that names are relative to, without empty and `.` parts. None where it is
+/// absolute or has a part `..`: data that came from elsewhere must not reach other files of this machine.
+pub(in super::super) fn normalised(name: &str) -> Option<String> {
+    let parts: Vec<&str> = name.split('/').filter(|part| !["", "."].contains(part)).collect();
+    let inside = !name.starts_with('/') && !parts.is_empty() && !parts.contains(&"..");
+    inside.then(|| parts.join("/"))
+}
+
 /// Image files that another file names, each once.
 pub(super) struct Named {
     /// The file that names them.
     path: PathBuf,
-    /// As written, in order, with the places where that is.
+    /// Normalised, in order, with the places where they are named.
     files: Vec<(String, At)>,
     places: HashMap<String, usize>,
 }
@@ -147,9 +155,14 @@ impl Named {
         }
     }
 
-    /// Takes in a file that is named at a place of `path`; returns its name in the archive.
+    /// Takes in a file that is named at a place of `path`; returns its name in the archive. Refuses names that lead out
+    /// of the folder that they are relative to, and names that came before.
     pub(super) fn add(&mut self, path: &Path, at: At, file: &str) -> Result<String, Error> {
-        let name = file.strip_prefix("./").unwrap_or(file).to_owned();
+        let Some(name) = normalised(file) else {
+            let expected =
+                "a relative name without `..`; move the image below the folder that names start at";
+            return Err(Error::content(path, at, expected, format!("`{file}`")));
+        };
         if let Some(&before) = self.places.get(&name) {
             let expected = "an image that is not listed before";
             let found = format!("`{name}`{} again", self.files[before].1);

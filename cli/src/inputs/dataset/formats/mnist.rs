@@ -17,6 +17,9 @@ use super::raster::{self, Pixels, RecordFile, Records};
 /// Type code of unsigned bytes.
 const BYTES: u8 = 0x08;
 
+/// What names of the test split's files begin with.
+const TEST: [&str; 2] = ["t10k", "test"];
+
 /// The four files of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Files {
@@ -38,8 +41,22 @@ pub(in super::super) fn sets(folder: &Path) -> Vec<String> {
     sets.into_iter().collect()
 }
 
+/// Every name that a file of the data set may have, which has `set` before it.
+pub(in super::super) fn files(set: &str) -> Vec<String> {
+    let splits = ["train"].into_iter().chain(TEST);
+    let parts = splits.flat_map(|split| {
+        [
+            (format!("{set}{split}-images"), 3),
+            (format!("{set}{split}-labels"), 1),
+        ]
+    });
+    parts
+        .flat_map(|(part, dimensions)| names(&part, dimensions))
+        .collect()
+}
+
 /// Names under which a part of a data set is looked for.
-pub(in super::super) fn names(part: &str, dimensions: u8) -> Vec<String> {
+fn names(part: &str, dimensions: u8) -> Vec<String> {
     let forms = [
         format!("{part}-idx{dimensions}-ubyte"),
         format!("{part}.idx{dimensions}-ubyte"),
@@ -160,7 +177,7 @@ fn find(path: &Path) -> Result<Files, Error> {
             ))
         })
     };
-    let test = ["t10k", "test"]
+    let test = TEST
         .into_iter()
         .find_map(|test| Some((test, file(&format!("{test}-images"), 3)?)));
     Ok(Files {

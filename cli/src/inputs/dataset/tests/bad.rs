@@ -99,6 +99,20 @@ fn tables_are_checked_by_line() {
         &["line 3", "`1.pgm`, line 2 again"],
     );
     table(
+        b"path,label\n1.pgm,a\n.//./1.pgm,b\n",
+        &["line 3", "`1.pgm`, line 2 again"],
+    );
+    for outside in ["/etc/hostname", "../1.pgm", "x/../../1.pgm", "//1.pgm", "./"] {
+        table(
+            format!("path,label\n1.pgm,a\n{outside},b\n").as_bytes(),
+            &[
+                "t.csv, line 3",
+                "a relative name without `..`",
+                &format!("found `{outside}`"),
+            ],
+        );
+    }
+    table(
         b"path,label\n1.pgm,a\n3.pgm,b\n",
         &["1 of the images", "`3.pgm`, line 3", "relative to"],
     );
@@ -132,6 +146,16 @@ fn annotations_are_checked_by_key() {
         &coco(&[("a.pgm", 3), ("a.pgm", 7)]),
         &["images[1]", "`a.pgm`, images[0] again"],
     );
+    for outside in ["/etc/hostname", "../a.pgm"] {
+        annotated(
+            &coco(&[("a.pgm", 3), (outside, 7)]),
+            &[
+                "x_train.json, images[1]",
+                "relative name",
+                &format!("found `{outside}`"),
+            ],
+        );
+    }
     annotated(&coco(&[("a.pgm", 4)]), &["annotations[0].category_id", "found 4"]);
     let categories = r#""categories": [{"id": 3, "name": "cat"}]"#;
     let images = r#""images": [{"id": 1, "file_name": "a.pgm"}]"#;
@@ -158,6 +182,39 @@ fn annotations_are_checked_by_key() {
     annotated(
         same.as_bytes(),
         &["a name of its own for every class", "`a` twice"],
+    );
+}
+
+#[test]
+fn a_category_is_the_same_in_every_split() {
+    let split = |categories: &str, said: &str| {
+        let val = format!(
+            r#"{{"images": [{{"id": 1, "file_name": "c.pgm"}}], "categories": [{categories}],
+                "annotations": [{{"image_id": 1, "category_id": 3}}]}}"#
+        );
+        let (image, train) = (pgm(1), coco(&[("a.pgm", 3), ("b.pgm", 7)]));
+        let files = [
+            ("annotations/x_train.json", train.as_slice()),
+            ("annotations/x_val.json", val.as_bytes()),
+            ("a.pgm", &image),
+            ("b.pgm", &image),
+            ("c.pgm", &image),
+        ];
+        refused(
+            &files,
+            "",
+            DataFormat::Auto,
+            &["x_val.json, categories[1]: expected what category", said],
+        );
+    };
+    let dog = r#"{"id": 7, "name": "dog"}"#;
+    split(
+        &format!(r#"{dog}, {{"id": 3, "name": "dog"}}"#),
+        "category 3 is in the training annotations: `cat`, found `dog`",
+    );
+    split(
+        &format!(r#"{dog}, {{"id": 4, "name": "cow"}}"#),
+        "category 4 is in the training annotations: no such category, found `cow`",
     );
 }
 

@@ -239,7 +239,7 @@ fn tables_may_lack_splits_and_hold_odd_names() {
     let folder = folder(&[
         (
             "t.csv",
-            b"\xef\xbb\xbfLabel, path ,note\n n/a ,./x/1.pgm,\"a, b\"\nb,1.pgm,\n",
+            b"\xef\xbb\xbfLabel, path ,note\n n/a ,./x/.//1.pgm,\"a, b\"\nb,1.pgm,\n",
         ),
         ("x/1.pgm", &image),
         ("1.pgm", &image),

@@ -6,6 +6,11 @@ use std::net::{TcpListener, TcpStream};
 use super::*;
 use crate::output::Format;
 
+/// Part of the names of files that are listed and cannot be fetched.
+const GHOST: &str = "ghost-";
+/// A file that is listed with a byte too many.
+const GROWN: &str = "grown";
+
 /// Serves the files of `folder` for as long as the test runs; lists them (WebDAV) where `lists`. Returns its address.
 fn serve(folder: &Path, lists: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -33,6 +38,7 @@ fn answer(mut stream: TcpStream, folder: &Path, lists: bool) -> io::Result<()> {
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let path = folder.join(path.trim_start_matches('/'));
     let (status, body) = match method {
+        "GET" if path.display().to_string().contains(GHOST) => ("404 Not Found", vec![]),
         "GET" => fs::read(path).map_or(("404 Not Found", vec![]), |body| ("200 OK", body)),
         "PROPFIND" if lists => ("207 Multi-Status", listing(folder, &path).into_bytes()),
         _ => ("405 Method Not Allowed", vec![]),
@@ -58,7 +64,7 @@ fn listing(root: &Path, folder: &Path) -> String {
             }
             let (href, size) = (
                 path.strip_prefix(root).unwrap().display(),
-                fs::metadata(&path).unwrap().len(),
+                fs::metadata(&path).unwrap().len() + u64::from(path.ends_with(GROWN)),
             );
             responses += &format!(
                 "<D:response><D:href>/{href}</D:href><D:propstat><D:prop>\
@@ -104,6 +110,12 @@ fn data() -> tempfile::TempDir {
         ("coco/s/3.pgm", &images[2]),
         ("mnist/train-images-idx3-ubyte", &idx(&[2, 1, 1], &[1, 2])),
         ("mnist/train-labels-idx1-ubyte", &idx(&[2], &[0, 1])),
+        ("mnist/t10k-images-idx3-ubyte", &idx(&[1, 1, 1], &[3])),
+        ("mnist/t10k-labels-idx1-ubyte", &idx(&[1], &[1])),
+        ("kin/x-train-images-idx3-ubyte", &idx(&[2, 1, 1], &[1, 2])),
+        ("kin/x-train-labels-idx1-ubyte", &idx(&[2], &[0, 1])),
+        ("kin/x-test-images.idx3-ubyte", &idx(&[1, 1, 1], &[3])),
+        ("kin/x-test-labels.idx1-ubyte", &idx(&[1], &[1])),
     ]);
     let rows: [Row<'_>; 2] = [(Some(&images[0]), None, 0), (Some(&images[1]), None, 1)];
     parquet_file(
@@ -123,6 +135,7 @@ fn what_an_address_holds_is_what_lies_there() {
         "coco/annotations/s_train.json",
         "mnist",
         "mnist/train-images-idx3-ubyte",
+        "kin/x-train-images-idx3-ubyte",
         "hub/train-0.parquet",
     ] {
         let here = list(&folder.path().join(place), DataFormat::Auto)
@@ -131,6 +144,8 @@ fn what_an_address_holds_is_what_lies_there() {
             .unwrap();
         let copied = open_at(&format!("{address}/{place}"), DataFormat::Auto).unwrap();
         assert_eq!(copied.measure().unwrap(), here, "{place}");
+        let tested = u64::from(copied.format == DataFormat::Mnist);
+        assert_eq!(copied.count(Folder::Test), tested, "{place}");
         let file = open_at(
             &format!("file://{}/{place}", folder.path().display()),
             DataFormat::Auto,
@@ -151,6 +166,62 @@ fn a_store_that_lists_gives_whole_folders() {
             .unwrap();
         let copied = open_at(&format!("{address}/{place}"), DataFormat::Auto).unwrap();
         assert_eq!(copied.measure().unwrap(), here, "{place}");
+    }
+}
+
+#[test]
+fn what_is_listed_must_arrive_whole() {
+    for (name, content, said) in [
+        (
+            "ghost-image",
+            b"x".as_slice(),
+            "ghost-image is listed and is not there",
+        ),
+        (GROWN, b"xyz", "grown is listed and has 3 bytes instead of 4"),
+    ] {
+        let folder = data();
+        write(folder.path(), &[(&format!("folder/{name}"), content)]);
+        let error = open_at(
+            &format!("{}/folder", serve(folder.path(), true)),
+            DataFormat::Auto,
+        )
+        .unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains(said), "{error}: {cause}");
+    }
+    // What stands for a folder is empty, and nothing lies under its name without the slash.
+    let folder = data();
+    write(folder.path(), &[("folder/ghost-folder", b"")]);
+    let copied = open_at(
+        &format!("{}/folder", serve(folder.path(), true)),
+        DataFormat::Auto,
+    )
+    .unwrap();
+    assert_eq!(copied.images(), 3);
+}
+
+#[test]
+fn a_copied_table_names_no_files_of_this_machine() {
+    let folder = data();
+    let image = folder.path().join("csv/x/1.pgm").display().to_string();
+    write(
+        folder.path(),
+        &[
+            ("names/1.pgm", &pgm(1)),
+            (
+                "names/manifest.csv",
+                format!("path,label\n1.pgm,a\n{image},b\n").as_bytes(),
+            ),
+        ],
+    );
+    let error = open_at(&format!("{}/names", serve(folder.path(), true)), DataFormat::Auto).unwrap_err();
+    let text = format!("{error}: {}", std::error::Error::source(&error).unwrap());
+    for words in [
+        "in the copy of http",
+        "manifest.csv, line 3",
+        &format!("found `{image}`"),
+    ] {
+        assert!(text.contains(words), "`{words}` is missing from: {text}");
     }
 }
 
@@ -178,6 +249,7 @@ fn what_an_address_lacks_is_said() {
         &[
             ("bad/t.csv", b"path,label\nno.pgm,a\n"),
             ("bad/up.csv", b"path,label\n../x.pgm,a\n"),
+            ("bad/root.csv", b"path,label\n/x.pgm,a\n"),
         ],
     );
     let address = serve(folder.path(), false);
@@ -193,6 +265,7 @@ fn what_an_address_lacks_is_said() {
         ("none.csv", vec!["cannot fetch", "none.csv"]),
         ("bad/t.csv", vec!["in the copy of http", "`no.pgm`, line 2"]),
         ("bad/up.csv", vec!["it names `../x.pgm`"]),
+        ("bad/root.csv", vec!["it names `/x.pgm`"]),
     ] {
         let error = open_at(&format!("{address}/{place}"), DataFormat::Auto).unwrap_err();
         let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
