@@ -46,7 +46,7 @@ study-data: data ## make the study's images (200 MB to download, Debian packages
 study: study-data build ## writes docs/results/method.md: some hours on two cores
 	python3 -m examples.study.make_tasks
 	target/release/nettailor-cli run examples/study/tasks.yaml --workers 2 --state $(STUDY)
-	target/release/nettailor-cli registry report --local $(STUDY) --output json >$(STUDY)/report.json
+	target/release/nettailor-cli registry report --local=$(STUDY) --output json >$(STUDY)/report.json
 	$(STUDY_PYTHON) -m examples.study.report <$(STUDY)/report.json
 
 # The same libtorch as ours, with Python around it: what the training step is compared with.
