@@ -5,7 +5,9 @@ use std::cmp::Reverse;
 use nettailor_domain::architecture::{CandidateScore, Selection, select};
 use nettailor_domain::ids::{StageKey, WorkerId};
 use nettailor_domain::session::Order;
-use nettailor_domain::stage::{Artifact, Infeasible, StageKind, StageOutcome, StageResult, StageWork};
+use nettailor_domain::stage::{
+    Artifact, Infeasible, NothingLeft, StageKind, StageOutcome, StageResult, StageWork,
+};
 use nettailor_domain::trainer::{Failure, FailureClass};
 
 use crate::effect::Effect;
@@ -176,10 +178,7 @@ impl Scheduler {
         };
         chosen.map(Some).ok_or_else(|| Failure {
             class: FailureClass::Input,
-            message: format!(
-                "no candidate leaves a network ({}): ask for smaller candidates.k or a lower proxy_threshold",
-                self.infeasible(key).join("; ")
-            ),
+            message: NothingLeft(self.infeasible(key)).to_string(),
         })
     }
 
@@ -198,10 +197,10 @@ impl Scheduler {
         Some((selection, keys[winner]))
     }
 
-    /// Why a select stage's candidates leave no network, as far as they do not.
-    fn infeasible(&self, key: StageKey) -> Vec<String> {
-        let reason = |result: &StageResult| match &result.outcome {
-            StageOutcome::Infeasible(Infeasible { k, reason }) => Some(format!("k = {k}: {reason}")),
+    /// A select stage's candidates that leave no network.
+    fn infeasible(&self, key: StageKey) -> Vec<Infeasible> {
+        let found = |result: &StageResult| match &result.outcome {
+            StageOutcome::Infeasible(infeasible) => Some(infeasible.clone()),
             StageOutcome::Source { .. }
             | StageOutcome::Teacher { .. }
             | StageOutcome::Student { .. }
@@ -210,7 +209,7 @@ impl Scheduler {
             | StageOutcome::Select { .. } => None,
         };
         self.parents(key)
-            .filter_map(|(_, result)| reason(result))
+            .filter_map(|(_, result)| found(result))
             .collect()
     }
 }

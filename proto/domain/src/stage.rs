@@ -290,6 +290,21 @@ pub struct Infeasible {
     pub reason: String,
 }
 
+/// Every number of main blocks that was asked for is infeasible.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no candidate leaves a network ({}): ask for smaller candidates.k or a lower proxy_threshold",
+    reasons(.0)
+)]
+pub struct NothingLeft(pub Vec<Infeasible>);
+
+fn reasons(infeasible: &[Infeasible]) -> String {
+    let reasons = infeasible
+        .iter()
+        .map(|rung| format!("k = {}: {}", rung.k, rung.reason));
+    reasons.collect::<Vec<_>>().join("; ")
+}
+
 /// Milliseconds of a forward pass on the worker's device and threads, medians.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Latency {

@@ -30,8 +30,8 @@ impl fmt::Display for Accuracy {
     }
 }
 
-/// What a part of a network costs for one image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// What a part of a network costs for one image. Less is fewer operations, then fewer parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Cost {
     /// Multiply-accumulates; batch norm counts 2 per output element.
     pub flops: u64,

@@ -16,7 +16,7 @@ use crate::backbone::{Backbone, BackboneName};
 pub use complexity::{BlockCosts, ComplexityForm, CostVector, Gradient};
 pub use counts::Counts;
 pub use prune::Infeasible;
-pub use select::{CandidateScore, Selection, select};
+pub use select::{CandidateScore, Selection, reaches, select};
 
 /// Score of a main block before training.
 pub const MAIN_SCORE: f32 = 2.0;

@@ -33,8 +33,8 @@ impl Selection {
     }
 }
 
-/// One rounding error of slack, so that "exactly 0.5 points below" qualifies.
-fn reaches(held_out: Accuracy, threshold: f64) -> bool {
+/// Whether a candidate of this accuracy qualifies. One rounding error of slack, so that "exactly 0.5 points below" does.
+pub fn reaches(held_out: Accuracy, threshold: f64) -> bool {
     held_out.fraction() >= threshold - 1e-12
 }
 
@@ -44,8 +44,8 @@ pub fn select(candidates: &[CandidateScore], teacher: Accuracy, tolerance: f64) 
     let threshold = teacher.fraction() - tolerance;
     let accuracy = |c: &CandidateScore| c.held_out.fraction();
     let leaner = |a: &&CandidateScore, b: &&CandidateScore| {
-        (a.cost.flops, a.cost.params)
-            .cmp(&(b.cost.flops, b.cost.params))
+        a.cost
+            .cmp(&b.cost)
             .then(accuracy(b).total_cmp(&accuracy(a)))
             .then(b.k.cmp(&a.k))
     };

@@ -109,6 +109,25 @@ fn assert_gradient(
     }
 }
 
+/// Fails unless the reference's complexity of `student` and its gradient are the published ones, in double and in single
+/// precision.
+fn assert_reference(
+    student: &Architecture,
+    costs: &BlockCosts,
+    values: [f64; 2],
+    gradients: [&GoldenGradient; 2],
+    what: &str,
+) {
+    let (value, gradient) = reference(student, costs);
+    let single = format!("{what} in single precision");
+    for (published, tolerance, what) in [(values[0], 1e-6, what), (values[1], 1e-5, &single)] {
+        assert_close(value, published, tolerance, &format!("{what}: value"));
+    }
+    for (published, tolerance, what) in [(gradients[0], 1e-7, what), (gradients[1], 1e-6, &single)] {
+        assert_gradient(student, &gradient, published, tolerance, what);
+    }
+}
+
 #[test]
 fn the_published_formula_gives_the_published_values_and_gradients() {
     for subject in SUBJECTS {
@@ -121,22 +140,9 @@ fn the_published_formula_gives_the_published_values_and_gradients() {
                 1e-7,
                 &format!("{what}: attention"),
             );
-            let (value, gradient) = reference(&student, &subject.paper_costs(&student));
-            assert_close(value, case.value_f64, 1e-6, &format!("{what}: value"));
-            assert_close(
-                value,
-                case.value_f32,
-                1e-5,
-                &format!("{what}: value in single precision"),
-            );
-            assert_gradient(&student, &gradient, &case.grad_f64, 1e-7, &what);
-            assert_gradient(
-                &student,
-                &gradient,
-                &case.grad_f32,
-                1e-6,
-                &format!("{what} in single precision"),
-            );
+            let costs = subject.paper_costs(&student);
+            let values = [case.value_f64, case.value_f32];
+            assert_reference(&student, &costs, values, [&case.grad_f64, &case.grad_f32], &what);
         }
     }
 }
@@ -157,22 +163,9 @@ fn pruned_networks_have_the_published_complexity() {
                 1e-6,
                 &format!("{what}: attention"),
             );
-            let (value, gradient) = reference(&student, &subject.paper_costs(&student));
-            assert_close(value, case.complexity_f64, 1e-6, &format!("{what}: value"));
-            assert_close(
-                value,
-                case.complexity_f32,
-                1e-5,
-                &format!("{what}: value in single precision"),
-            );
-            assert_gradient(&student, &gradient, &case.grad_f64, 1e-7, &what);
-            assert_gradient(
-                &student,
-                &gradient,
-                &case.grad_f32,
-                1e-6,
-                &format!("{what} in single precision"),
-            );
+            let costs = subject.paper_costs(&student);
+            let values = [case.complexity_f64, case.complexity_f32];
+            assert_reference(&student, &costs, values, [&case.grad_f64, &case.grad_f32], &what);
         }
     }
 }

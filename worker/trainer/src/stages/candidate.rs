@@ -7,7 +7,6 @@ use nettailor_domain::units::Accuracy;
 
 use super::{Error, Stage, student};
 use crate::model::Network;
-use crate::step::Cohort;
 
 pub(super) fn run(
     stage: &mut Stage<'_>,
@@ -20,13 +19,7 @@ pub(super) fn run(
         Err(infeasible) => return Ok(StageOutcome::Infeasible(infeasible)),
     };
     let losses = settled(losses);
-    let teacher = student::taught(stage, &losses)?;
-    let mut learner = student::learner(network, &losses, &settings.training, &no_complexity, stage.gang)?;
-    let before = learner.network().variables.frozen_digest()?;
-    let mut cohort = Cohort::new(teacher.as_ref(), vec![&mut learner]);
-    let held_out = stage.train(&mut cohort, &settings.training)?[0];
-    let network = learner.into_network();
-    student::keep(stage, &network, before)?;
+    let (network, held_out) = student::train(stage, network, &losses, &settings.training, &no_complexity)?;
     let epochs = settings.training.epochs;
     Ok(StageOutcome::Candidate(Tailored {
         point: stage.point(&network, k, &losses, held_out, epochs),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use nettailor_domain::stage::Infeasible;
+use nettailor_domain::stage::NothingLeft;
 use nettailor_domain::trainer::{Failure, FailureClass};
 use tch::TchError;
 
@@ -45,14 +45,8 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Every rung of a search's ladder is infeasible.
-    #[error(
-        "no candidate leaves a network ({}): ask for smaller candidates.k or a lower proxy_threshold",
-        reasons(infeasible)
-    )]
-    NothingLeft {
-        /// The rungs.
-        infeasible: Vec<Infeasible>,
-    },
+    #[error(transparent)]
+    NothingLeft(#[from] NothingLeft),
     /// The shared weights are not what they were.
     #[error("the frozen backbone changed during training; the result is discarded")]
     BackboneChanged,
@@ -73,7 +67,7 @@ impl Error {
             Self::Cache { .. } => FailureClass::Resources,
             Self::Weights(weights::Error::Format { .. } | weights::Error::Type { .. }) => FailureClass::Input,
             Self::Model(model::Error::Mismatch { .. }) => FailureClass::Input,
-            Self::Step(step::Error::Diverged { .. }) | Self::NothingLeft { .. } => FailureClass::Input,
+            Self::Step(step::Error::Diverged { .. }) | Self::NothingLeft(_) => FailureClass::Input,
             Self::Step(step::Error::Gang(_)) => FailureClass::Lost,
             Self::Torch(error)
             | Self::Weights(weights::Error::Torch(error))
@@ -106,13 +100,6 @@ impl Error {
             message,
         }
     }
-}
-
-fn reasons(infeasible: &[Infeasible]) -> String {
-    let reasons = infeasible
-        .iter()
-        .map(|rung| format!("k = {}: {}", rung.k, rung.reason));
-    reasons.collect::<Vec<_>>().join("; ")
 }
 
 /// libtorch reports a lack of memory in words only.

@@ -5,8 +5,8 @@
 //! leanest candidate that qualifies is settled: it and everything costlier needs no more training. Of the leaner ones
 //! those nearest to the threshold go on, also such as were passed over before.
 
-use nettailor_domain::architecture::select;
-use nettailor_domain::stage::{FrontierPoint, Infeasible, StageOutcome, Tailored};
+use nettailor_domain::architecture::{reaches, select};
+use nettailor_domain::stage::{FrontierPoint, Infeasible, NothingLeft, StageOutcome, Tailored};
 use nettailor_domain::task::{CandidateSettings, Schedule, StudentSettings, TrainingSettings};
 use nettailor_domain::units::Accuracy;
 
@@ -42,7 +42,7 @@ pub(super) fn run(
     let losses = candidate::settled(losses);
     let (mut runners, infeasible) = line_up(stage, ladder, settings, &losses)?;
     if runners.is_empty() {
-        return Err(Error::NothingLeft { infeasible });
+        return Err(NothingLeft(infeasible).into());
     }
     let teacher = student::taught(stage, &losses)?;
     let threshold = teacher_held_out.fraction() - tolerance;
@@ -152,10 +152,9 @@ fn race(
 /// Which candidates train next: of those leaner than the leanest that qualifies that have epochs left of `most`, at most
 /// `places` with the highest accuracy, those that were never measured first. Ascending.
 fn next(points: &[FrontierPoint], threshold: f64, places: usize, most: u32) -> Vec<usize> {
-    let cost = |point: &FrontierPoint| (point.counts.active_flops, point.counts.active_params);
+    let cost = |point: &FrontierPoint| point.score().cost;
     let measured = |point: &FrontierPoint| point.held_out.total > 0;
-    let qualifies =
-        |point: &&FrontierPoint| measured(point) && point.held_out.fraction() >= threshold - 1e-12;
+    let qualifies = |point: &&FrontierPoint| measured(point) && reaches(point.held_out, threshold);
     let settled = points.iter().filter(qualifies).map(cost).min();
     let mut open: Vec<usize> = (0..points.len())
         .filter(|index| settled.is_none_or(|settled| cost(&points[*index]) < settled))

@@ -4,6 +4,7 @@ use nettailor_collective::Collective;
 use nettailor_domain::architecture::Architecture;
 use nettailor_domain::stage::StageOutcome;
 use nettailor_domain::task::{BnMode, StudentSettings, TrainingSettings};
+use nettailor_domain::units::Accuracy;
 
 use super::{Error, Stage};
 use crate::model::{Mode, Network, Origin, Role, Statistics};
@@ -22,13 +23,7 @@ pub(super) fn run(
     let costs = stage.block_costs(&network, student)?;
     let form = student.complexity;
     let complexity = move |architecture: &Architecture| architecture.expected_complexity(form, &costs);
-    let teacher = taught(stage, student)?;
-    let mut learner = learner(network, student, &student.training, &complexity, stage.gang)?;
-    let before = learner.network().variables.frozen_digest()?;
-    let mut cohort = Cohort::new(teacher.as_ref(), vec![&mut learner]);
-    let held_out = stage.train(&mut cohort, &student.training)?[0];
-    let network = learner.into_network();
-    keep(stage, &network, before)?;
+    let (network, held_out) = train(stage, network, student, &student.training, &complexity)?;
     let (expected_complexity, _) = complexity(&network.architecture);
     Ok(StageOutcome::Student {
         architecture: network.architecture,
@@ -51,6 +46,25 @@ pub(super) fn mode(student: &StudentSettings) -> Mode {
 /// The teacher, if the student's loss has hints.
 pub(super) fn taught(stage: &Stage<'_>, student: &StudentSettings) -> Result<Option<Network>, Error> {
     (student.gamma2 != 0.0).then(|| stage.teacher()).transpose()
+}
+
+/// Trains one student or candidate to the end, and leaves its own tensors.
+pub(super) fn train(
+    stage: &mut Stage<'_>,
+    network: Network,
+    student: &StudentSettings,
+    training: &TrainingSettings,
+    complexity: &Complexity<'_>,
+) -> Result<(Network, Accuracy), Error> {
+    let teacher = taught(stage, student)?;
+    let before = network.variables.frozen_digest()?;
+    let gang: &dyn Collective = stage.gang;
+    let mut learner = learner(network, student, training, complexity, gang)?;
+    let mut cohort = Cohort::new(teacher.as_ref(), vec![&mut learner]);
+    let held_out = stage.train(&mut cohort, training)?[0];
+    let network = learner.into_network();
+    keep(stage, &network, before)?;
+    Ok((network, held_out))
 }
 
 /// Trains `network` under `student`'s losses with `training`'s optimiser.
