@@ -1,12 +1,13 @@
 //! Networks, built from the domain's description of a backbone and a task's architecture.
 //!
-//! One mechanism serves all backbones: [`unit`] is a convolution with batch norm, [`block`] chains units into universal
+//! One mechanism serves all backbones: [`unit`] is a convolution with batch norm ([`depthwise`]: another form of some), [`block`] chains units into universal
 //! blocks and makes proxies, [`layer`] merges blocks into a node, [`network`] is the whole. [`variables`] names the tensors,
 //! [`latency`] times blocks.
 //! The forward code is shared by teacher and student, by training and evaluation; what differs is the [`unit::Mode`] and
 //! where the autograd graph is cut (see [`crate::step`]).
 
 pub mod block;
+mod depthwise;
 mod init;
 pub mod latency;
 pub mod layer;

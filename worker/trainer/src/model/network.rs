@@ -115,7 +115,7 @@ impl Network {
         let end = start..builder.position();
         let variables = owner.finish()?;
         let layout = recipe.layout;
-        Ok(Self {
+        let mut network = Self {
             backbone,
             architecture,
             layers,
@@ -127,18 +127,28 @@ impl Network {
             head,
             end_norm,
             classifier,
-        })
+        };
+        // Nothing of them will ever change: half of a student's batch norms less, in training too.
+        if recipe.universal == Role::Frozen && recipe.bn_mode == BnMode::Frozen {
+            network.fold_universal()?;
+        }
+        Ok(network)
+    }
+
+    /// Folds the batch norms of everything universal into its convolutions.
+    fn fold_universal(&mut self) -> Result<(), Error> {
+        self.stem.fold(1.0)?;
+        let mut mains = self.layers.iter_mut().filter_map(|layer| layer.main.as_mut());
+        mains.try_for_each(|main| main.fold(1.0))?;
+        self.head.iter_mut().try_for_each(|head| head.fold(1.0))
     }
 
     /// The form in which a finished network computes under [`Mode::EVALUATE`]: batch norms and attention folded into the
     /// convolutions, removed blocks absent. Outputs are equal to rounding. It must not be trained any more.
     pub fn deployed(mut self) -> Result<Self, Error> {
-        self.stem.fold(1.0)?;
+        self.fold_universal()?;
         for (layer, attention) in self.layers.iter_mut().zip(self.architecture.attention()) {
             layer.fold(&attention)?;
-        }
-        if let Some(head) = &mut self.head {
-            head.fold(1.0)?;
         }
         self.deployed = true;
         Ok(self)

@@ -3,6 +3,7 @@
 use nettailor_domain::backbone::{Activation, ConvBn, Padding, TensorSpec};
 use tch::Tensor;
 
+use super::depthwise::Depthwise;
 use super::variables::{Builder, Role};
 use super::{Error, Init};
 use crate::device::Layout;
@@ -171,6 +172,8 @@ pub struct Unit {
     layout: Layout,
     /// Of the convolution.
     inner: Layout,
+    /// The convolution in another form, for inputs of the usual side where that is faster.
+    depthwise: Option<Depthwise>,
 }
 
 impl Unit {
@@ -185,6 +188,9 @@ impl Unit {
         let converts = !weight.requires_grad() && layout.kind() != weight.kind();
         let converted = converts.then(|| weight.f_to_kind(layout.kind())).transpose()?;
         let norm = Norm::universal(builder, &norm, epsilon)?;
+        let sides = [side, spec.output_side(side)].map(i64::from);
+        let sides = [sides[0], sides[1], padding(spec, sides[0]).0];
+        let depthwise = Depthwise::new(spec, sides, weight.requires_grad(), layout)?;
         Ok(Self {
             spec: spec.clone(),
             weight,
@@ -193,6 +199,7 @@ impl Unit {
             folded: None,
             layout,
             inner,
+            depthwise,
         })
     }
 
@@ -218,8 +225,16 @@ impl Unit {
     }
 
     fn convolve(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, Error> {
+        if let Some(depthwise) = self.depthwise.as_ref().filter(|depthwise| depthwise.fits(x)) {
+            let y = depthwise.forward(x, &weight.f_to_kind(x.f_kind()?)?)?;
+            let y = match bias {
+                Some(bias) => y.f_add(&bias.f_view([1, -1, 1, 1])?)?,
+                None => y,
+            };
+            return Ok(self.layout.ordered(&y)?);
+        }
         let [stride, groups] = [self.spec.stride, self.spec.groups].map(i64::from);
-        let (before, after) = self.padding(x.size()[2]);
+        let (before, after) = padding(&self.spec, x.size()[2]);
         let extra = after - before;
         // An uneven padding is an even one under a kernel that begins with zeros: extending the small kernel costs
         // nothing, padding the large input is a copy of it.
@@ -237,17 +252,17 @@ impl Unit {
         }
         Ok(self.layout.ordered(&convolve(&self.inner.ordered(x)?)?)?)
     }
+}
 
-    /// Zeros before and after each side, for an input of side `side`.
-    fn padding(&self, side: i64) -> (i64, i64) {
-        match self.spec.padding {
-            Padding::Symmetric(padding) => (i64::from(padding), i64::from(padding)),
-            Padding::Same => {
-                let [stride, kernel] = [self.spec.stride, self.spec.kernel].map(i64::from);
-                let output = (side + stride - 1) / stride;
-                let total = ((output - 1) * stride + kernel - side).max(0);
-                (total / 2, total - total / 2)
-            }
+/// Zeros before and after each side, for an input of side `side`.
+fn padding(spec: &ConvBn, side: i64) -> (i64, i64) {
+    match spec.padding {
+        Padding::Symmetric(padding) => (i64::from(padding), i64::from(padding)),
+        Padding::Same => {
+            let [stride, kernel] = [spec.stride, spec.kernel].map(i64::from);
+            let output = (side + stride - 1) / stride;
+            let total = ((output - 1) * stride + kernel - side).max(0);
+            (total / 2, total - total / 2)
         }
     }
 }
