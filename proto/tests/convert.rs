@@ -255,7 +255,7 @@ fn model() -> ModelRecord {
                 k,
                 counts: architecture().counts(10, 64),
                 held_out: accuracy(90),
-                epochs: 7,
+                epochs: 7.5,
             })
             .to_vec(),
         latency: ModelLatency {

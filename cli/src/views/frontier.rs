@@ -39,8 +39,8 @@ pub(crate) struct PointView {
     /// Would be stored for this task alone.
     pub(crate) task_params: u64,
     pub(crate) held_out: AccuracyView,
-    /// Epochs it was retrained for.
-    pub(crate) epochs: u32,
+    /// Epochs it was retrained for, not always a whole number.
+    pub(crate) epochs: f64,
     /// Whether it reached the threshold.
     pub(crate) qualifies: bool,
     /// Whether it was trained less than the others.
@@ -68,7 +68,11 @@ impl FrontierView {
 
 /// The candidates of `model`, by ascending k.
 pub(super) fn points(model: &ModelRecord) -> Vec<PointView> {
-    let longest = model.frontier.iter().map(|point| point.epochs).max();
+    let longest = model
+        .frontier
+        .iter()
+        .map(|point| point.epochs)
+        .fold(0.0, f64::max);
     let view = |point: &FrontierPoint| {
         let chosen = point.k == model.selection.k;
         PointView {
@@ -82,7 +86,7 @@ pub(super) fn points(model: &ModelRecord) -> Vec<PointView> {
             held_out: point.held_out.into(),
             epochs: point.epochs,
             qualifies: model.selection.is_reached_by(point.held_out),
-            stopped_early: Some(point.epochs) < longest,
+            stopped_early: point.epochs < longest,
             chosen,
         }
     };
@@ -120,7 +124,9 @@ impl Row for PointView {
                 .blocks_kept
                 .map_or_else(|| "-".to_owned(), |blocks| blocks.to_string())
         }),
-        Column::number("EPOCHS", |point| point.epochs.to_string()),
+        Column::number("EPOCHS", |point| {
+            ((point.epochs * 100.0).round() / 100.0).to_string()
+        }),
         Column::new("", |point| point.verdict().to_owned()),
     ];
 

@@ -286,7 +286,7 @@ fn outcomes() -> HashMap<String, StageOutcome> {
             k,
             counts: architecture.counts(2, 32),
             held_out,
-            epochs: 3,
+            epochs: 3.0,
         };
         Tailored { point, architecture }
     };

@@ -182,7 +182,7 @@ fn tailored(order: &Order, k: usize) -> Tailored {
         k,
         counts: architecture.counts(2, order.spec.reading.image_size),
         held_out: accuracy(979),
-        epochs: 3,
+        epochs: 3.0,
     };
     Tailored { point, architecture }
 }

@@ -267,8 +267,8 @@ pub struct FrontierPoint {
     pub counts: Counts,
     /// Accuracy on the held-out split, when it was last measured.
     pub held_out: Accuracy,
-    /// Epochs it was retrained for; fewer than asked for where a search stopped it.
-    pub epochs: u32,
+    /// Epochs it was retrained for, not always a whole number; fewer than asked for where a search stopped it.
+    pub epochs: f64,
 }
 
 /// A retrained candidate that may be published.

@@ -41,7 +41,7 @@ fn model() -> ModelRecord {
             k: 6,
             counts,
             held_out: accuracy(97),
-            epochs: 3,
+            epochs: 3.0,
         }],
         latency: ModelLatency {
             network: latency,
@@ -82,7 +82,7 @@ fn a_digest_knows_everything_that_was_learned() {
         |model| model.classes.reverse(),
         |model| model.selection.threshold += 1e-9,
         |model| model.accuracy.test.correct -= 1,
-        |model| model.frontier[0].epochs += 1,
+        |model| model.frontier[0].epochs += 1.0,
         |model| model.frontier[0].held_out.correct -= 1,
         |model| model.weights.digest = Digest::of(b"other"),
         |model| model.teacher.digest = Digest::of(b"other"),

@@ -33,7 +33,7 @@ fn the_choice_is_the_searchs_own() {
     {
         tailored.point = frontier[0];
         (selection.k, selection.qualified) = (2, false);
-        frontier[1].epochs = 0;
+        frontier[1].epochs = 0.0;
     }
     let select = only(&world.finish_with("w", 1, search.attempt, found.clone()));
     let selection = select.selection.expect("a choice");

@@ -169,7 +169,7 @@ pub(crate) fn tailored(k: usize) -> Tailored {
             k,
             counts,
             held_out: right(979),
-            epochs: 1,
+            epochs: 1.0,
         },
         architecture: Architecture::new(&ARCH.describe(), 3),
     }

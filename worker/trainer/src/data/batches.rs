@@ -31,11 +31,12 @@ pub struct Batches {
 }
 
 impl Batches {
-    pub(super) fn train(shared: Arc<Shared>, epoch: u32, batch_size: usize) -> Self {
+    pub(super) fn train(shared: Arc<Shared>, epoch: u32, batch_size: usize, first: usize) -> Self {
         let order = order(&shared, epoch);
         let full = order.len() / batch_size;
         let kept = if full > 0 { full * batch_size } else { order.len() };
-        let plan = order[..kept].chunks(batch_size).map(<[usize]>::to_vec).collect();
+        let batches = order[..kept].chunks(batch_size).skip(first);
+        let plan = batches.map(<[usize]>::to_vec).collect();
         Self::start(shared, plan, Some(epoch))
     }
 

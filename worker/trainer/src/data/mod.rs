@@ -204,7 +204,12 @@ impl Dataset {
     /// The training images of an epoch (counted from any number, 0 say), shuffled and augmented. A `batch_size` of 0
     /// counts as 1. Batches are prepared on a thread of their own, which ends when the iterator is dropped.
     pub fn train_batches(&self, epoch: u32, batch_size: usize) -> Batches {
-        Batches::train(self.shared.clone(), epoch, batch_size.max(1))
+        self.train_batches_from(epoch, batch_size, 0)
+    }
+
+    /// The same without an epoch's `first` batches, which are not prepared either.
+    pub fn train_batches_from(&self, epoch: u32, batch_size: usize, first: usize) -> Batches {
+        Batches::train(self.shared.clone(), epoch, batch_size.max(1), first)
     }
 
     /// All images of a split in the archive's order, unchanged but for their size; the last batch may be smaller.

@@ -20,7 +20,7 @@ pub(super) fn run(
     };
     let losses = settled(losses);
     let (network, held_out) = student::train(stage, network, &losses, &settings.training, &no_complexity)?;
-    let epochs = settings.training.epochs;
+    let epochs = f64::from(settings.training.epochs);
     Ok(StageOutcome::Candidate(Tailored {
         point: stage.point(&network, k, &losses, held_out, epochs),
         architecture: network.architecture,
@@ -77,7 +77,7 @@ impl Stage<'_> {
         k: usize,
         losses: &StudentSettings,
         held_out: Accuracy,
-        epochs: u32,
+        epochs: f64,
     ) -> FrontierPoint {
         let spec = &self.assignment.spec;
         let (classes, input) = (spec.classes.len() as u32, spec.reading.image_size);

@@ -1,4 +1,4 @@
-//! Stage `search`: the leanest candidate that is accurate enough, at a quarter of the ladder's epochs.
+//! Stage `search`: the leanest candidate that is accurate enough, at a quarter of the ladder's training.
 //!
 //! All candidates start from the same student and learn in rounds, from the same batches under one forward pass of the
 //! teacher. A round's learning rate falls to 0 along half a cosine, so that accuracies after it mean something. After each round the
@@ -29,6 +29,8 @@ struct Runner<'a> {
     learner: StudentLearner<'a>,
     point: FrontierPoint,
     before: blake3::Hash,
+    /// Steps that it was trained for.
+    steps: u64,
 }
 
 pub(super) fn run(
@@ -61,6 +63,7 @@ pub(super) fn run(
         learner,
         point,
         before,
+        steps: _,
     } = winner.ok_or(Error::NoSelection)?;
     let network = learner.into_network();
     student::keep(stage, &network, before)?;
@@ -92,13 +95,14 @@ fn line_up<'a>(
             }
         };
         let unmeasured = Accuracy { correct: 0, total: 0 };
-        let point = stage.point(&network, k, losses, unmeasured, 0);
+        let point = stage.point(&network, k, losses, unmeasured, 0.0);
         let before = network.variables.frozen_digest()?;
         let (training, no_complexity) = (&settings.training, &candidate::no_complexity);
         runners.push(Runner {
             learner: student::learner(network, losses, training, no_complexity, stage.gang)?,
             point,
             before,
+            steps: 0,
         });
     }
     Ok((runners, infeasible))
@@ -112,38 +116,40 @@ fn race(
     threshold: f64,
     training: &TrainingSettings,
 ) -> Result<(), Error> {
-    let mut epoch = 0;
+    let per_epoch = stage.epoch_steps(training);
+    let all = per_epoch * u64::from(training.epochs);
+    let most = f64::from(training.epochs);
+    let mut before = 0;
     for (number, (share, length)) in (1..).zip(ROUNDS) {
         let points: Vec<FrontierPoint> = runners.iter().map(|runner| runner.point).collect();
         let places = (share * runners.len() as f64).ceil() as usize;
-        let going = next(&points, threshold, places, training.epochs);
+        let going = next(&points, threshold, places, most);
         if going.is_empty() {
             break;
         }
-        // Epochs are whole: of a few, a round takes at least one, and nobody more than was asked for.
-        let most = going
-            .iter()
-            .map(|index| training.epochs - points[*index].epochs)
-            .min();
-        let epochs = ((length * f64::from(training.epochs)).round() as u32).max(1);
+        // A round takes a step at least, and nobody more than was asked for.
+        let left = going.iter().map(|index| all - runners[*index].steps).min();
+        let steps = ((length * all as f64).round() as u64)
+            .max(1)
+            .min(left.unwrap_or(0));
         let round = TrainingSettings {
-            epochs: epochs.min(most.unwrap_or(0)),
             schedule: Schedule::Cosine,
             ..training.clone()
         };
         let ks: Vec<usize> = going.iter().map(|index| points[*index].k).collect();
-        let (rounds, epochs) = (ROUNDS.len(), round.epochs);
-        eprintln!("round {number} of {rounds}: k = {ks:?} for {epochs} epochs");
+        let rounds = ROUNDS.len();
+        eprintln!("round {number} of {rounds}: k = {ks:?} for {steps} steps");
         let members = runners.iter_mut().enumerate();
         let members = members.filter(|(index, _)| going.contains(index));
         let members = members.map(|(_, runner)| &mut runner.learner).collect();
         let mut cohort = Cohort::new(teacher, members);
-        let held_out = stage.train_from(epoch, &mut cohort, &round)?;
-        epoch += epochs;
+        let held_out = stage.train_part(before, steps, &mut cohort, &round)?;
+        before += steps;
         for (index, held_out) in going.into_iter().zip(held_out) {
-            let point = &mut runners[index].point;
-            point.held_out = held_out;
-            point.epochs += epochs;
+            let runner = &mut runners[index];
+            runner.steps += steps;
+            runner.point.held_out = held_out;
+            runner.point.epochs = runner.steps as f64 / per_epoch as f64;
         }
     }
     Ok(())
@@ -151,7 +157,7 @@ fn race(
 
 /// Which candidates train next: of those leaner than the leanest that qualifies that have epochs left of `most`, at most
 /// `places` with the highest accuracy, those that were never measured first. Ascending.
-fn next(points: &[FrontierPoint], threshold: f64, places: usize, most: u32) -> Vec<usize> {
+fn next(points: &[FrontierPoint], threshold: f64, places: usize, most: f64) -> Vec<usize> {
     let cost = |point: &FrontierPoint| point.score().cost;
     let measured = |point: &FrontierPoint| point.held_out.total > 0;
     let qualifies = |point: &&FrontierPoint| measured(point) && reaches(point.held_out, threshold);
@@ -178,12 +184,12 @@ mod tests {
     use nettailor_domain::units::Cost;
 
     /// Candidates of falling cost, each with its accuracy in percent and the epochs it was trained for.
-    fn points(trained: &[(u64, u32)]) -> Vec<FrontierPoint> {
+    fn points(trained: &[(u64, i32)]) -> Vec<FrontierPoint> {
         let backbone = Cost {
             flops: 100,
             params: 100,
         };
-        let point = |(k, &(correct, epochs)): (usize, &(u64, u32))| FrontierPoint {
+        let point = |(k, &(correct, epochs)): (usize, &(u64, i32))| FrontierPoint {
             k,
             counts: Counts {
                 task_params: 1,
@@ -192,7 +198,7 @@ mod tests {
                 backbone,
             },
             held_out: Accuracy { correct, total: 100 },
-            epochs,
+            epochs: f64::from(epochs),
         };
         trained.iter().enumerate().map(point).collect()
     }
@@ -201,38 +207,38 @@ mod tests {
     fn everybody_starts() {
         let mut points = points(&[(0, 0); 4]);
         points.iter_mut().for_each(|point| point.held_out.total = 0);
-        assert_eq!(next(&points, 0.9, 4, 8), [0, 1, 2, 3]);
+        assert_eq!(next(&points, 0.9, 4, 8.0), [0, 1, 2, 3]);
         // Also where nothing is to be trained: they are measured as they are.
-        assert_eq!(next(&points, 0.9, 4, 0), [0, 1, 2, 3]);
+        assert_eq!(next(&points, 0.9, 4, 0.0), [0, 1, 2, 3]);
     }
 
     #[test]
     fn without_one_that_qualifies_the_most_accurate_go_on() {
         let points = points(&[(80, 1), (85, 1), (70, 1), (60, 1)]);
-        assert_eq!(next(&points, 0.9, 2, 8), [0, 1]);
-        assert_eq!(next(&points, 0.9, 1, 8), [1]);
+        assert_eq!(next(&points, 0.9, 2, 8.0), [0, 1]);
+        assert_eq!(next(&points, 0.9, 1, 8.0), [1]);
     }
 
     #[test]
     fn one_that_qualifies_settles_everything_costlier_and_brings_leaner_ones_back() {
         // The two leanest were passed over after one epoch.
         let points = points(&[(80, 2), (92, 2), (70, 1), (75, 1)]);
-        assert_eq!(next(&points, 0.9, 1, 8), [3]);
-        assert_eq!(next(&points, 0.9, 4, 8), [2, 3]);
+        assert_eq!(next(&points, 0.9, 1, 8.0), [3]);
+        assert_eq!(next(&points, 0.9, 4, 8.0), [2, 3]);
     }
 
     #[test]
     fn the_race_is_over_when_the_leanest_qualifies() {
         assert_eq!(
-            next(&points(&[(80, 2), (70, 2), (90, 2)]), 0.9, 3, 8),
+            next(&points(&[(80, 2), (70, 2), (90, 2)]), 0.9, 3, 8.0),
             [0usize; 0]
         );
     }
 
     #[test]
     fn nobody_gets_more_epochs_than_were_asked_for() {
-        assert_eq!(next(&points(&[(80, 8), (70, 7)]), 0.9, 2, 8), [1]);
-        assert_eq!(next(&points(&[(80, 0), (70, 0)]), 0.9, 2, 0), [0usize; 0]);
+        assert_eq!(next(&points(&[(80, 8), (70, 7)]), 0.9, 2, 8.0), [1]);
+        assert_eq!(next(&points(&[(80, 0), (70, 0)]), 0.9, 2, 0.0), [0usize; 0]);
     }
 
     #[test]

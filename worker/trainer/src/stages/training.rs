@@ -9,7 +9,7 @@ use crate::model::{Mode, Network, Statistics};
 use crate::step::{self, Learner, Moment};
 
 /// Held-out accuracy is measured after every so many epochs, and after the last.
-const EVALUATE_EVERY: u32 = 4;
+const EVALUATE_EVERY: u64 = 4;
 /// Images of an evaluation's batch: enough to keep the cores busy, little enough to need less memory than training.
 const EVALUATION_BATCH: usize = 64;
 
@@ -33,25 +33,38 @@ impl Stage<'_> {
         learner: &mut dyn Learner,
         settings: &TrainingSettings,
     ) -> Result<Vec<Accuracy>, Error> {
-        self.train_from(0, learner, settings)
+        let steps = self.epoch_steps(settings) * u64::from(settings.epochs);
+        self.train_part(0, steps, learner, settings)
     }
 
-    /// The same with images in the order of the epochs from `first` on: for what has been trained before.
-    pub(super) fn train_from(
+    /// Steps of one epoch.
+    pub(super) fn epoch_steps(&self, settings: &TrainingSettings) -> u64 {
+        self.data.train_steps(settings.batch_size as usize) as u64
+    }
+
+    /// Trains for `steps` steps, with the schedule of a whole training, on the images that come after the first `before`
+    /// batches: for what has been trained on those.
+    pub(super) fn train_part(
         &mut self,
-        first: u32,
+        before: u64,
+        steps: u64,
         learner: &mut dyn Learner,
         settings: &TrainingSettings,
     ) -> Result<Vec<Accuracy>, Error> {
-        let batch_size = settings.batch_size as usize;
-        let steps = self.data.train_steps(batch_size) as u64 * u64::from(settings.epochs);
-        self.report.start_training(settings.epochs, steps);
+        let (batch_size, per_epoch) = (settings.batch_size as usize, self.epoch_steps(settings));
+        self.report
+            .start_training(steps.div_ceil(per_epoch) as u32, steps);
         let mut done = 0;
-        for epoch in 0..settings.epochs {
+        while done < steps {
             self.report.phase("training");
-            for batch in self.data.train_batches(first + epoch, batch_size) {
+            let (epoch, first) = ((before + done) / per_epoch, (before + done) % per_epoch);
+            let batches = self
+                .data
+                .train_batches_from(epoch as u32, batch_size, first as usize);
+            for batch in batches.take((steps - done) as usize) {
                 let batch = batch?;
                 let (images, labels) = self.tensors(&batch)?;
+                let epoch = (done / per_epoch) as u32;
                 let at = Moment {
                     learning_rate: learning_rate(settings, epoch, done, steps),
                     progress: done as f64 / steps as f64,
@@ -60,7 +73,7 @@ impl Stage<'_> {
                 done += 1;
                 self.report.step(epoch + 1, batch.labels.len() as u64, losses);
             }
-            if (epoch + 1) % EVALUATE_EVERY == 0 && epoch + 1 < settings.epochs {
+            if done % (EVALUATE_EVERY * per_epoch) == 0 && done < steps {
                 learner.exchange_averages()?;
                 self.held_out(learner)?;
                 learner.exchange_averages()?;

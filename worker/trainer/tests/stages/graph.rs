@@ -94,7 +94,7 @@ fn a_backbone_from_scratch_is_tailored_by_a_search() {
     assert!(
         frontier
             .iter()
-            .all(|point| point.epochs > 0 && point.held_out.total > 0)
+            .all(|point| point.epochs > 0.0 && point.held_out.total > 0)
     );
     assert!(infeasible.is_empty(), "{infeasible:?}");
     assert_eq!(tailored.point.k, selection.k);
