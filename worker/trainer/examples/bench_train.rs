@@ -19,7 +19,7 @@ use anyhow::{Context as _, bail};
 use nettailor_collective::Solo;
 use nettailor_domain::architecture::{Architecture, BlockCosts, ComplexityForm};
 use nettailor_domain::backbone::{Backbone, BackboneName};
-use nettailor_domain::task::{BnMode, DataSettings, Precision, StudentSettings};
+use nettailor_domain::task::{BnMode, DataSettings, Hints, Precision, StudentSettings};
 use nettailor_trainer::data::Dataset;
 use nettailor_trainer::device::{Images, Layout};
 use nettailor_trainer::model::network::Recipe;
@@ -104,7 +104,11 @@ fn step(layout: Layout, side: u32, batch: u32) -> anyhow::Result<()> {
     let student = network(Architecture::new(&backbone, 3))?;
     let costs = BlockCosts::counted(&student.architecture, &backbone, side, |cost| cost.flops as f64);
     let complexity = |a: &Architecture| a.expected_complexity(ComplexityForm::Product, &costs);
-    let settings = StudentSettings::default();
+    // What a plain implementation has to run every block twice for.
+    let settings = StudentSettings {
+        hints: Hints::Local,
+        ..StudentSettings::default()
+    };
     let loss = StudentLoss::new(&settings, 0.0, &complexity);
     let pressure = Pressure {
         gamma1_ramp: 0.0,

@@ -162,8 +162,8 @@ impl Default for StudentSettings {
             temperature: None,
             complexity: ComplexityForm::Product,
             cost: CostVector::Flops,
-            hints: Hints::Local,
-            bn_mode: BnMode::Task,
+            hints: Hints::EndToEnd,
+            bn_mode: BnMode::Frozen,
         }
     }
 }
