@@ -97,7 +97,7 @@ def searches(runs: list[Run]) -> str:
         [
             f"{search.dataset}, seed {search.seed}",
             *map(str, search.k),
-            *map(str, search.epochs),
+            *(f"{epochs:.4g}" for epochs in search.epochs),
             f"{search.epochs[0] / search.epochs[1]:.2f}" if search.epochs[1] else "-",
             *(f"{100 * held_out:.2f}" for held_out in search.held_out),
         ]

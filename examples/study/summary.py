@@ -154,7 +154,7 @@ class Search(NamedTuple):
     seed: int
     # (halving, exhaustive)
     k: tuple[int, int]
-    epochs: tuple[int, int]
+    epochs: tuple[float, float]
     held_out: tuple[float, float]
 
 
