@@ -127,6 +127,14 @@ class Comparisons(unittest.TestCase):
         self.assertAlmostEqual(ratio, 1.0)
         self.assertEqual(pairs, 2)
 
+    def test_the_leanest_that_is_as_accurate_counts(self):
+        ours = model("a-ours-0", 97, 850, frontier=[(2, 97, 5), (4, 95, 5), (6, 94, 5)])
+        ratio, pairs = summary.flops_ratio_as_accurate(runs(ours, model("a-paper-0", 95, 1400)))
+        self.assertAlmostEqual(ratio, 700 / 1400)
+        self.assertEqual(pairs, 1)
+        ratio, _ = summary.flops_ratio_as_accurate(runs(ours, model("a-paper-0", 98, 1700)))
+        self.assertAlmostEqual(ratio, 850 / 1700)
+
     def test_epochs_of_the_searches_are_added_up(self):
         halving = model("a-ours-0", 97, 300, frontier=[(0, 90, 2), (2, 95, 5)])
         full = model("a-ours-exhaustive-0", 97, 300, frontier=[(0, 94, 5), (2, 95, 5)])
