@@ -284,7 +284,7 @@ fn a_task_from_teacher_to_select() {
     let FrontierPoint {
         k: 3,
         counts,
-        epochs: 1,
+        epochs: 1.0,
         ..
     } = point
     else {
