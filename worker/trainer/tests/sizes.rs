@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use nettailor_collective::Solo;
 use nettailor_domain::architecture::{Architecture, BlockCosts, ComplexityForm};
 use nettailor_domain::backbone::{Backbone, BackboneName};
-use nettailor_domain::task::{BnMode, StudentSettings};
+use nettailor_domain::task::{BnMode, Hints, StudentSettings};
 use nettailor_trainer::device::Layout;
 use nettailor_trainer::model::network::Recipe;
 use nettailor_trainer::model::{Init, Mode, Network, Origin, Role};
@@ -99,7 +99,11 @@ fn train_one_step(name: BackboneName, max_skip: usize, input: u32, student: &Wei
     let tensors: Vec<Tensor> = student.variables.iter().map(|v| v.tensor.copy()).collect();
     let costs = BlockCosts::counted(&before, &student.backbone, input, |cost| cost.flops as f64);
     let complexity = |a: &Architecture| a.expected_complexity(ComplexityForm::Product, &costs);
-    let settings = StudentSettings::default();
+    // Hints of every layer's own: gradients that are large enough to be seen in every score.
+    let settings = StudentSettings {
+        hints: Hints::Local,
+        ..StudentSettings::default()
+    };
     let loss = StudentLoss::new(&settings, 0.0, &complexity);
     let pressure = Pressure {
         gamma1_ramp: 0.0,

@@ -28,8 +28,13 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
+    /// With statistics of the task's own, so that everything a step can move is there.
     pub(crate) fn new(name: BackboneName, blocks: usize, shape: impl Fn(&mut Architecture)) -> Self {
-        Self::with(name, blocks, shape, StudentSettings::default())
+        let settings = StudentSettings {
+            bn_mode: BnMode::Task,
+            ..StudentSettings::default()
+        };
+        Self::with(name, blocks, shape, settings)
     }
 
     pub(crate) fn with(
