@@ -21,6 +21,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sled::Transactional as _;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
@@ -36,6 +37,9 @@ const COMMITS_KEY: &[u8] = b"commits";
 const META: usize = Tree::ALL.len();
 /// Bytes of the database that sled keeps in memory. Rows are read once, at the start.
 const CACHE_BYTES: u64 = 16 << 20;
+/// How long a database that is being closed is waited for: 5 seconds, far more than sled's threads were seen to need.
+const CLOSING_WAITS: u32 = 500;
+const CLOSING_WAIT: Duration = Duration::from_millis(10);
 
 /// Keeps rows in a directory.
 #[derive(Debug)]
@@ -75,11 +79,7 @@ impl SledStore {
         if formatted && !database.join("db").exists() {
             return Err(damaged(path, "the database `db` is missing"));
         }
-        let db = sled::Config::new()
-            .path(&database)
-            .cache_capacity(CACHE_BYTES)
-            .open();
-        let db = db.map_err(|source| {
+        let db = open_database(&database).map_err(|source| {
             Failure {
                 doing: "opening",
                 source,
@@ -271,11 +271,9 @@ impl Failure {
                 let place = at.map_or_else(String::new, |at| format!(" at {at:?}"));
                 damaged(path, format!("the database is corrupt{place}"))
             }
-            sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock") => {
-                Error::Locked {
-                    path: path.to_owned(),
-                }
-            }
+            source if is_locked(&source) => Error::Locked {
+                path: path.to_owned(),
+            },
             source => Error::Database {
                 path: path.to_owned(),
                 doing: self.doing,
@@ -283,6 +281,33 @@ impl Failure {
             },
         }
     }
+}
+
+/// Opens the database below a directory whose lock is ours. A database that was closed a moment ago in this process may
+/// still be locked by sled's own threads, which outlive it a little: they are waited for.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "sled tells nobody when it has closed; this thread is the store's own"
+)]
+fn open_database(path: &Path) -> sled::Result<sled::Db> {
+    let mut waits = 0..CLOSING_WAITS;
+    loop {
+        let db = sled::Config::new()
+            .path(path)
+            .cache_capacity(CACHE_BYTES)
+            .open();
+        match db {
+            Err(error) if is_locked(&error) && waits.next().is_some() => {
+                std::thread::sleep(CLOSING_WAIT);
+            }
+            db => return db,
+        }
+    }
+}
+
+/// sled has no kind of error for this.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock"))
 }
 
 fn lock(path: &Path) -> Result<File, Error> {
