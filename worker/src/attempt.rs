@@ -166,6 +166,10 @@ impl Inputs {
             cache_dir: node.cache.decoded_dir(),
             output_dir: folder.path().to_owned(),
             threads: node.threads,
+            rank: 0,
+            world_size: 1,
+            gang: order.attempt.to_string(),
+            checkpoint: None,
         };
         let file = folder.path().join("assignment.json");
         let json = serde_json::to_vec_pretty(&assignment).map_err(|error| Failure {
@@ -209,6 +213,7 @@ async fn supervise(
                     TrainerEvent::Progress(progress) => running.progress(progress),
                     TrainerEvent::Finished(finished) => verdict = Some(Ok(finished)),
                     TrainerEvent::Failed(failure) => verdict = Some(Err(failure)),
+                    TrainerEvent::Meeting { .. } | TrainerEvent::Checkpoint(_) => {}
                 },
             },
             reason = running.stopped() => {

@@ -89,6 +89,10 @@ impl Bench {
             cache_dir,
             output_dir,
             threads: 1,
+            rank: 0,
+            world_size: 1,
+            gang: String::new(),
+            checkpoint: None,
         }
     }
 
