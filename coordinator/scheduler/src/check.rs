@@ -19,7 +19,11 @@ impl Scheduler {
             .try_for_each(|stage| self.check_stage(stage))?;
         self.check_slots()?;
         self.check_jobs()?;
-        let queued = self.stages.values().filter(|stage| waits_for_slots(stage)).count();
+        let queued = self
+            .stages
+            .values()
+            .filter(|stage| waits_for_slots(stage))
+            .count();
         expect(queued == self.line.len(), || {
             format!("{queued} stages wait for slots, {} in line", self.line.len())
         })?;
@@ -71,7 +75,9 @@ impl Scheduler {
                 expect(!open.is_empty(), || format!("{name} runs and all ranks are done"))?;
                 for (seat, worker) in open {
                     let worker = self.workers.get(&worker).filter(|w| w.held.contains_key(&seat));
-                    expect(worker.is_some(), || format!("{seat} of {name} runs without a slot"))?;
+                    expect(worker.is_some(), || {
+                        format!("{seat} of {name} runs without a slot")
+                    })?;
                 }
                 let reported = running.ranks.first().is_some_and(|rank| rank.done);
                 expect(reported == running.result.is_some(), || {

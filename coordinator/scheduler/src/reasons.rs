@@ -181,7 +181,7 @@ impl Scheduler {
     }
 
     pub(crate) fn worker_phase(&self, worker: &Worker) -> (WorkerPhase, String) {
-        let held = count(worker.used(), "attempt");
+        let held = count(worker.used(), "rank");
         match worker.link {
             Link::Ready(_) => (
                 WorkerPhase::Ready,

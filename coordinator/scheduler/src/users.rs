@@ -49,6 +49,10 @@ impl Users {
 
     /// From the fewest to the most workers that one of them asks for.
     pub(crate) fn workers(&self) -> Workers {
-        self.widths.keys().copied().reduce(Workers::or).unwrap_or_default()
+        self.widths
+            .keys()
+            .copied()
+            .reduce(Workers::or)
+            .unwrap_or_default()
     }
 }
