@@ -78,7 +78,7 @@ impl Scheduler {
     }
 
     /// Workers for a ready stage's next attempt, one for each rank, as many as are free and asked for: rather not the one
-    /// where the stage failed last, if the others are enough; on as few workers as can be, so that ranks are near each
+    /// where it went wrong last, if the others are enough; on as few workers as can be, so that ranks are near each
     /// other; then those that hold most of its inputs, those with most free slots, and by name.
     fn place(&self, key: StageKey) -> Vec<WorkerId> {
         let stage = &self.stages[&key];
@@ -102,9 +102,10 @@ impl Scheduler {
             ..
         }) = &stage.state
         {
-            let others = hosts.iter().filter(|host| *host.name != setback.worker);
+            let other = |host: &Host<'_>| Some(host.name) != setback.worker.as_ref();
+            let others = hosts.iter().filter(|host| other(host));
             if others.map(|host| host.slots).sum::<u32>() >= width.min() {
-                hosts.retain(|host| *host.name != setback.worker);
+                hosts.retain(other);
             }
         }
         let mut gang = Vec::new();

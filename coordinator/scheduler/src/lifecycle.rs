@@ -110,9 +110,10 @@ impl Scheduler {
     /// A rank of a stage's current attempt failed by its own fault.
     pub(crate) fn fault(&mut self, seat: Seat, failure: Failure) {
         let key = seat.attempt.stage;
-        let Some((worker, running)) = self.unassign(seat, &failure.message) else {
+        let Some(running) = self.unassign(seat, &failure.message) else {
             return;
         };
+        let worker = Some(running.ranks[seat.rank as usize].worker.clone());
         let failure = match running.ending {
             Some(Ending::Deadline { minutes }) => Failure {
                 class: FailureClass::Deadline,
@@ -128,7 +129,7 @@ impl Scheduler {
         stage.faults += 1;
         let faults = stage.faults;
         if failure.class == FailureClass::Input || faults >= most {
-            return self.give_up(key, Some(worker), failure);
+            return self.give_up(key, worker, failure);
         }
         // What it began with may be what broke it, unless it came far enough to leave another.
         let own = |kept: &mut KeptCheckpoint| kept.attempt == seat.attempt.number;
@@ -143,11 +144,11 @@ impl Scheduler {
         );
     }
 
-    /// A rank of a stage's current attempt vanished with its worker. That counts as a loss if it ran: it may be what ended
-    /// the worker.
-    pub(crate) fn lose(&mut self, seat: Seat, message: &str, wait: Duration) {
+    /// A rank of a stage's current attempt vanished with this worker, or lost another one that did. That counts as a loss if
+    /// it ran: it may be what ended the worker.
+    pub(crate) fn lose(&mut self, seat: Seat, worker: Option<WorkerId>, message: &str, wait: Duration) {
         let key = seat.attempt.stage;
-        let Some((worker, running)) = self.unassign(seat, message) else {
+        let Some(running) = self.unassign(seat, message) else {
             return;
         };
         let lost = |message: String| Failure {
@@ -163,7 +164,7 @@ impl Scheduler {
             if losses >= most {
                 let advice = "it keeps losing its workers and may be what ends them: look at the worker's log and memory";
                 let failure = lost(format!("{advice}; lost {losses} times, last: {message}"));
-                return self.give_up(key, Some(worker), failure);
+                return self.give_up(key, worker, failure);
             }
         } else {
             self.count_return(key);
@@ -180,9 +181,10 @@ impl Scheduler {
     /// A worker gave a rank of a stage's current attempt back. That is nobody's fault, however often it happens.
     pub(crate) fn give_back(&mut self, seat: Seat, failure: Failure) {
         let key = seat.attempt.stage;
-        let Some((worker, _)) = self.unassign(seat, &failure.message) else {
+        let Some(running) = self.unassign(seat, &failure.message) else {
             return;
         };
+        let worker = Some(running.ranks[seat.rank as usize].worker.clone());
         self.count_return(key);
         self.set_back(key, Setback { worker, failure }, self.config.loss_wait);
     }
@@ -221,20 +223,20 @@ impl Scheduler {
     }
 
     /// Makes a running stage pending because one of its ranks ended without being done: the others are told to stop. Says how
-    /// it ran, and on which worker that rank; `None` where nobody asks for the stage, or the attempt was ended for that:
-    /// then how it ended does not count, and it starts over when somebody asks.
-    fn unassign(&mut self, seat: Seat, message: &str) -> Option<(WorkerId, Running)> {
+    /// it ran; `None` where nobody asks for the stage, or the attempt was ended for that: then how it ended does not count,
+    /// and it starts over when somebody asks.
+    fn unassign(&mut self, seat: Seat, message: &str) -> Option<Running> {
         let key = seat.attempt.stage;
         let running = self.stop_running(key)?;
         self.keep_stage(key);
-        let worker = running.ranks[seat.rank as usize].worker.clone();
+        let worker = &running.ranks[seat.rank as usize].worker;
         let reason = format!("rank {} on {worker} ended: {message}", seat.rank);
         self.stop_all(running.open_seats(seat.attempt), &reason);
         if self.stages[&key].users.is_empty() || running.ending == Some(Ending::Unneeded) {
             self.settle(key);
             return None;
         }
-        Some((worker, running))
+        Some(running)
     }
 
     /// Ends a running attempt before its time: all ranks are told to stop.

@@ -8,7 +8,7 @@ use nettailor_domain::trainer::{Failure, FailureClass};
 use crate::effect::Effect;
 use crate::event::SessionNumber;
 use crate::scheduler::Scheduler;
-use crate::stage::{Ending, Running};
+use crate::stage::Ending;
 use crate::worker::Link;
 
 impl Scheduler {
@@ -54,31 +54,40 @@ impl Scheduler {
         if !self.take_report(worker, session, seat) {
             return;
         }
-        let running = self.stages[&seat.attempt.stage].running();
-        let overdue = running.is_some_and(|running| matches!(running.ending, Some(Ending::Deadline { .. })));
-        // Agents report as lost what they were told to stop, refuse or do not run, and what lost another rank. Past its deadline
-        // that is the attempt's own fault; where another rank's worker is away, it is that worker's; else nobody's: the
-        // workers are there to tell.
+        let stage = &self.stages[&seat.attempt.stage];
+        let Some(running) = stage.current(worker, seat) else {
+            return;
+        };
+        let overdue = matches!(running.ending, Some(Ending::Deadline { .. }));
         if failure.class != FailureClass::Lost || overdue {
+            // Agents report as lost what they were told to stop: past its deadline that is the attempt's own fault.
             return self.fault(seat, failure);
         }
-        match running.and_then(|running| self.away(seat, running)) {
-            Some((away, name)) => {
-                let message = format!("{name} is disconnected; {worker} says: {failure}");
-                self.lose(away, &message, self.config.loss_wait);
-            }
-            None => self.give_back(seat, failure),
+        let gang = running.open_seats(seat.attempt);
+        let away = gang
+            .iter()
+            .find(|(other, name)| *other != seat && self.is_away(name));
+        if let Some((away, name)) = away.cloned() {
+            let message = format!("{name} is disconnected; {worker} says: {failure}");
+            self.lose(away, Some(name), &message, self.config.loss_wait);
+        } else if gang.len() == 1 || gang.iter().any(|(_, name)| self.is_draining(name)) {
+            // Agents report as lost what they refuse, too, and what they leave behind. That is nobody's fault, and its peers
+            // may be the first to say it.
+            self.give_back(seat, failure);
+        } else {
+            // Ranks lost each other, whatever it was that ended one of them.
+            self.lose(seat, None, &failure.message, self.config.loss_wait);
         }
     }
 
-    /// A rank other than this one that is not done and whose worker is disconnected.
-    fn away(&self, seat: Seat, running: &Running) -> Option<(Seat, WorkerId)> {
-        let away = |name: &WorkerId| {
-            let worker = self.workers.get(name);
-            worker.is_none_or(|worker| matches!(worker.link, Link::Disconnected { .. }))
-        };
-        let mut open = running.open_seats(seat.attempt).into_iter();
-        open.find(|(other, name)| *other != seat && away(name))
+    fn is_away(&self, name: &WorkerId) -> bool {
+        let worker = self.workers.get(name);
+        worker.is_none_or(|worker| matches!(worker.link, Link::Disconnected { .. }))
+    }
+
+    fn is_draining(&self, name: &WorkerId) -> bool {
+        let worker = self.workers.get(name);
+        worker.is_some_and(|worker| matches!(worker.link, Link::Draining(_)))
     }
 
     /// A worker speaks of a seat.
@@ -109,6 +118,7 @@ impl Scheduler {
             seat,
         });
         if self.is_current(worker, seat) {
+            self.reached(worker, seat);
             return true;
         }
         let stage = self.stages.get(&seat.attempt.stage);

@@ -174,7 +174,12 @@ impl Scheduler {
             (workers, world_size)
         };
         let (workers, world_size) = match &stage.state {
-            State::Pending(pending) => ended_on(pending.setback.as_ref().map(|setback| &setback.worker)),
+            State::Pending(pending) => ended_on(
+                pending
+                    .setback
+                    .as_ref()
+                    .and_then(|setback| setback.worker.as_ref()),
+            ),
             State::Running(running) => gang(running.workers().cloned().collect()),
             State::Done(done) => gang(done.workers.clone()),
             State::Failed(failed) => ended_on(failed.worker.as_ref()),

@@ -88,8 +88,8 @@ pub(crate) enum Wait {
 /// How an attempt ended that must be followed by another.
 #[derive(Debug, Clone)]
 pub(crate) struct Setback {
-    /// That of the rank which ended it.
-    pub(crate) worker: WorkerId,
+    /// Where it went wrong, if that is known.
+    pub(crate) worker: Option<WorkerId>,
     pub(crate) failure: Failure,
 }
 
@@ -158,7 +158,7 @@ pub(crate) struct Done {
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) failure: Failure,
-    /// Where the rank ran that failed last; unknown after a restart, or where it did not get to run.
+    /// Where it went wrong last; unknown after a restart, or where it did not get to run.
     pub(crate) worker: Option<WorkerId>,
 }
 

@@ -55,7 +55,7 @@ impl Scheduler {
         for seat in before.into_iter().filter(|seat| !listed.contains(seat)) {
             if self.is_current(&name, seat) {
                 let message = format!("{name} does not know the attempt");
-                self.lose(seat, &message, Duration::ZERO);
+                self.lose(seat, Some(name.clone()), &message, Duration::ZERO);
             }
         }
         self.count_free(&name);
@@ -155,7 +155,7 @@ impl Scheduler {
                 let message = format!("{name} disconnected and did not come back within its lease");
                 for seat in self.forget_worker(name) {
                     if self.is_current(name, seat) {
-                        self.lose(seat, &message, self.config.loss_wait);
+                        self.lose(seat, Some(name.clone()), &message, self.config.loss_wait);
                     }
                 }
             }
@@ -273,6 +273,12 @@ impl Scheduler {
     pub fn is_current(&self, worker: &WorkerId, seat: Seat) -> bool {
         let stage = self.stages.get(&seat.attempt.stage);
         stage.is_some_and(|stage| stage.current(worker, seat).is_some())
+    }
+
+    /// Whether a seat takes a slot of this worker. Then its log is of interest, even if its attempt is over.
+    pub fn takes_slot(&self, worker: &WorkerId, seat: Seat) -> bool {
+        let worker = self.workers.get(worker);
+        worker.is_some_and(|worker| worker.held.contains_key(&seat))
     }
 
     /// Looks at every timer that is due.

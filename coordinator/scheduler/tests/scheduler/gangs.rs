@@ -359,10 +359,36 @@ fn what_peers_lost_is_the_loss_of_the_worker_that_is_away() {
     let again = orders(&world.pass(seconds(1)));
     assert_eq!(again.len(), 2);
 
-    // Nobody is away: they gave it back, which is nobody's fault.
-    world.fail_with("a", 1, again[0].seat, silent);
+    // Nobody is away: they lost each other, nobody knows by whose doing.
+    world.fail_with("a", 1, again[0].seat, silent.clone());
+    assert_eq!(
+        teacher(&world).reason,
+        "loss 2 of at most 5, next attempt in 1 s after: rank 1 was silent for 3 s"
+    );
+    assert!(teacher(&world).workers.is_empty());
+    world.fail("b", 2, again[1].seat, FailureClass::Internal);
     let counters = world.scheduler.counters();
-    assert_eq!((counters.losses, counters.returns, counters.faults), (1, 1, 0));
+    assert_eq!((counters.losses, counters.returns, counters.faults), (2, 0, 0));
+    // A worker leaves with its rank: that is no loss, whoever says so first.
+    let again = orders(&world.pass(seconds(1)));
+    assert_eq!(again.len(), 2);
+    world.apply(Event::WorkerDraining {
+        worker: worker("b"),
+        session: 2,
+    });
+    world.fail_with("a", 1, again[0].seat, silent);
+    assert_eq!(teacher(&world).workers, [worker("a")]);
+    assert_eq!(world.scheduler.counters().returns, 1);
+}
+
+#[test]
+fn what_a_stopped_rank_logs_is_of_interest_until_it_has_ended() {
+    let mut world = World::new();
+    let [zero, one] = pair(&mut world);
+    world.fail("b", 1, one.seat, FailureClass::Internal);
+    assert!(!world.scheduler.is_current(&worker("a"), zero.seat));
+    assert!(world.scheduler.takes_slot(&worker("a"), zero.seat));
+    assert!(!world.scheduler.takes_slot(&worker("b"), one.seat));
 }
 
 #[test]
