@@ -123,6 +123,35 @@ impl Scheduler {
             },
             Some(Ending::Unneeded) | None => failure,
         };
+        self.count_fault(seat, worker, failure);
+    }
+
+    /// A rank says why an attempt ended whose ranks had lost each other, and of which no other has followed: then that is what
+    /// it ended by, as if it had been said first.
+    pub(crate) fn explain_loss(&mut self, seat: Seat, worker: &WorkerId, failure: Failure) {
+        let key = seat.attempt.stage;
+        let Some(stage) = self.stages.get_mut(&key) else {
+            return;
+        };
+        let State::Pending(Pending {
+            setback: Some(Setback { worker: None, .. }),
+            ..
+        }) = stage.state
+        else {
+            return;
+        };
+        let explains = failure.class != FailureClass::Lost;
+        if explains && stage.attempt() == seat.attempt && !stage.users.is_empty() {
+            stage.losses -= 1;
+            self.counters.losses -= 1;
+            self.keep_stage(key);
+            self.count_fault(seat, Some(worker.clone()), failure);
+        }
+    }
+
+    /// A pending stage's latest attempt ended by its own fault on this worker.
+    fn count_fault(&mut self, seat: Seat, worker: Option<WorkerId>, failure: Failure) {
+        let key = seat.attempt.stage;
         self.counters.faults += 1;
         let most = self.max_attempts(key);
         let stage = self.stage_mut(key);

@@ -11,6 +11,17 @@ use crate::scheduler::Scheduler;
 use crate::stage::Ending;
 use crate::worker::Link;
 
+/// What a report of a rank's end is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Report {
+    /// It counts.
+    Current,
+    /// Its attempt is over, and it was waited for only to free its slot.
+    Late,
+    /// It says nothing new.
+    Void,
+}
+
 impl Scheduler {
     /// A rank is done. That counts if its attempt is current, and the attempt is done with its last rank; the report is
     /// acknowledged in any case, so that the agent forgets it.
@@ -21,7 +32,7 @@ impl Scheduler {
         seat: Seat,
         result: Option<Box<StageResult>>,
     ) {
-        if !self.take_report(worker, session, seat) {
+        if self.take_report(worker, session, seat) != Report::Current {
             return;
         }
         let key = seat.attempt.stage;
@@ -51,8 +62,10 @@ impl Scheduler {
         seat: Seat,
         failure: Failure,
     ) {
-        if !self.take_report(worker, session, seat) {
-            return;
+        match self.take_report(worker, session, seat) {
+            Report::Current => {}
+            Report::Late => return self.explain_loss(seat, worker, failure),
+            Report::Void => return,
         }
         let stage = &self.stages[&seat.attempt.stage];
         let Some(running) = stage.current(worker, seat) else {
@@ -106,12 +119,12 @@ impl Scheduler {
         }
     }
 
-    /// Acknowledges the report of a rank's end, frees its slot, and says whether the report counts.
-    fn take_report(&mut self, worker: &WorkerId, session: SessionNumber, seat: Seat) -> bool {
+    /// Acknowledges the report of a rank's end, frees its slot, and says what the report is worth.
+    fn take_report(&mut self, worker: &WorkerId, session: SessionNumber, seat: Seat) -> Report {
         if !self.heard(worker, session) {
-            return false;
+            return Report::Void;
         }
-        self.free_slot(worker, seat);
+        let held = self.free_slot(worker, seat);
         self.effect(Effect::Acknowledge {
             worker: worker.clone(),
             session,
@@ -119,7 +132,7 @@ impl Scheduler {
         });
         if self.is_current(worker, seat) {
             self.reached(worker, seat);
-            return true;
+            return Report::Current;
         }
         let stage = self.stages.get(&seat.attempt.stage);
         if stage.is_some_and(|stage| stage.took_in(seat)) {
@@ -127,7 +140,7 @@ impl Scheduler {
         } else {
             self.counters.stale_reports += 1;
         }
-        false
+        if held { Report::Late } else { Report::Void }
     }
 
     /// What is wrong with what a rank reported as it was done; `None` if nothing.

@@ -62,7 +62,7 @@ pub(crate) struct Pending {
     /// The latest attempt, if the worker of its one open rank vanished: taken up again should the worker bring it back before
     /// another has started. Not kept across restarts.
     pub(crate) vanished: Option<Running>,
-    /// Elapsed time at which a later stage first started before it, since it is in line.
+    /// Elapsed time at which a later stage first started before it, since it is in line. Not kept across restarts.
     pub(crate) passed_over: Option<Duration>,
 }
 
@@ -88,7 +88,7 @@ pub(crate) enum Wait {
 /// How an attempt ended that must be followed by another.
 #[derive(Debug, Clone)]
 pub(crate) struct Setback {
-    /// Where it went wrong, if that is known.
+    /// Where it went wrong; unknown where ranks lost each other and none has said why.
     pub(crate) worker: Option<WorkerId>,
     pub(crate) failure: Failure,
 }

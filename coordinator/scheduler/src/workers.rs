@@ -200,16 +200,17 @@ impl Scheduler {
         worker.held.into_keys().collect()
     }
 
-    /// Frees the slot of a rank whose end was reported. A second report finds nothing to free.
-    pub(crate) fn free_slot(&mut self, name: &WorkerId, seat: Seat) {
+    /// Frees the slot of a rank whose end was reported. A second report finds nothing to free. Says whether there was one.
+    pub(crate) fn free_slot(&mut self, name: &WorkerId, seat: Seat) -> bool {
         let hold = self
             .workers
             .get_mut(name)
             .and_then(|worker| worker.held.remove(&seat));
-        if let Some(hold) = hold {
-            self.disarm_stop(name, seat, &hold);
+        if let Some(hold) = &hold {
+            self.disarm_stop(name, seat, hold);
         }
         self.count_free(name);
+        hold.is_some()
     }
 
     /// Tells a worker to end a rank that takes one of its slots, now if it is connected, else when it comes back.

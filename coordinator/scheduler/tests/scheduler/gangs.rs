@@ -366,7 +366,7 @@ fn what_peers_lost_is_the_loss_of_the_worker_that_is_away() {
         "loss 2 of at most 5, next attempt in 1 s after: rank 1 was silent for 3 s"
     );
     assert!(teacher(&world).workers.is_empty());
-    world.fail("b", 2, again[1].seat, FailureClass::Internal);
+    world.fail("b", 2, again[1].seat, FailureClass::Lost);
     let counters = world.scheduler.counters();
     assert_eq!((counters.losses, counters.returns, counters.faults), (2, 0, 0));
     // A worker leaves with its rank: that is no loss, whoever says so first.
@@ -379,6 +379,34 @@ fn what_peers_lost_is_the_loss_of_the_worker_that_is_away() {
     world.fail_with("a", 1, again[0].seat, silent);
     assert_eq!(teacher(&world).workers, [worker("a")]);
     assert_eq!(world.scheduler.counters().returns, 1);
+}
+
+#[test]
+fn a_rank_that_says_why_is_believed_although_its_peers_were_faster() {
+    let mut world = World::new();
+    let mut ranks = pair(&mut world);
+    for tries in 1..=3 {
+        let [zero, one] = &ranks;
+        // The others see at once that it is gone; its agent has yet to hear how its trainer ended.
+        let effects = world.fail("a", 1, zero.seat, FailureClass::Lost);
+        assert_eq!(stopped(&effects), [one.seat]);
+        assert_eq!(world.scheduler.counters().losses, 1);
+        let effects = world.fail("b", 1, one.seat, FailureClass::Internal);
+        assert_eq!(acknowledged(&effects), [one.seat]);
+        let counters = world.scheduler.counters();
+        assert_eq!((counters.losses, counters.faults), (0, tries));
+        if tries < 3 {
+            assert_eq!(teacher(&world).workers, [worker("b")]);
+            assert!(teacher(&world).reason.starts_with(&format!("retry {} of 3", tries + 1)));
+            ranks = orders(&world.pass(seconds(2))).try_into().expect("two ranks");
+        }
+    }
+    let reason = world.job("x").reason;
+    assert_eq!(reason, "teacher failed (internal) after 3 attempts: it broke");
+    // Of another attempt it would be too late, and nobody asks twice.
+    let last = ranks[1].seat;
+    world.fail("b", 1, last, FailureClass::Internal);
+    assert_eq!(world.scheduler.counters().faults, 3);
 }
 
 #[test]
