@@ -53,12 +53,12 @@ pub(crate) struct Node {
 
 /// Runs an attempt and enters its end in the ledger. The attempt's folder is gone by then.
 pub(crate) async fn run(node: Arc<Node>, store: Arc<ArtifactStore>, order: Order, mut running: Running) {
-    let attempt = running.attempt();
-    info!(%attempt, "starting {}", order.description);
+    let seat = running.seat();
+    info!(%seat, "starting {}", order.description);
     let report = execute(&node, &store, order, &mut running).await;
     match &report {
-        Ok(result) => info!(%attempt, seconds = result.seconds, "finished"),
-        Err(failure) => warn!(%attempt, class = ?failure.class, "failed: {failure}"),
+        Ok(result) => info!(%seat, seconds = result.seconds, "finished"),
+        Err(failure) => warn!(%seat, class = ?failure.class, "failed: {failure}"),
     }
     running.end(report);
 }
@@ -142,7 +142,7 @@ impl Inputs {
         });
         let (backbone, data, parents) = try_join3(backbone, fetch(order.data), try_join_all(parents)).await?;
         let folder = tempfile::Builder::new()
-            .prefix(&format!("{}-", order.attempt.to_string().replace('#', "-")))
+            .prefix(&format!("{}-", order.seat.to_string().replace(['#', '/'], "-")))
             .tempdir_in(&node.attempts_dir)
             .map_err(|error| unusable(&node.attempts_dir, &error))?;
         let weights = order.backbone.zip(backbone.as_ref());
@@ -166,9 +166,9 @@ impl Inputs {
             cache_dir: node.cache.decoded_dir(),
             output_dir: folder.path().to_owned(),
             threads: node.threads,
-            rank: 0,
-            world_size: 1,
-            gang: order.attempt.to_string(),
+            rank: order.seat.rank,
+            world_size: order.world_size,
+            gang: order.seat.attempt.to_string(),
             checkpoint: None,
         };
         let file = folder.path().join("assignment.json");
@@ -202,7 +202,7 @@ async fn supervise(
             line = process.next_line() => match line {
                 None => break,
                 Some(Line::Log(line)) => {
-                    debug!(attempt = %running.attempt(), "{line}");
+                    debug!(seat = %running.seat(), "{line}");
                     if tail.len() == TAIL_LINES {
                         tail.pop_front();
                     }
@@ -293,7 +293,7 @@ async fn keep_weights(
             "cannot upload the weights, trying again in {:.1} s: {error}",
             wait.as_secs_f64()
         );
-        warn!(attempt = %running.attempt(), "{line}");
+        warn!(seat = %running.seat(), "{line}");
         running.log(ambient::wall_ms(), line);
         running.progress(phase("waiting for the artifact store"));
         or_stopped(running, async {

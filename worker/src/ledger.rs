@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nettailor_domain::ids::Attempt;
+use nettailor_domain::ids::Seat;
 use nettailor_domain::stage::StageResult;
 use nettailor_domain::trainer::{Failure, FailureClass, Progress};
 use nettailor_proto::convert::session::FromAgent;
@@ -35,10 +35,10 @@ pub(crate) struct Ledger {
 struct State {
     draining: bool,
     /// With the means to stop each, once.
-    running: BTreeMap<Attempt, Option<oneshot::Sender<String>>>,
-    reports: BTreeMap<Attempt, Waiting>,
-    progress: BTreeMap<Attempt, Progress>,
-    logs: BTreeMap<Attempt, Lines>,
+    running: BTreeMap<Seat, Option<oneshot::Sender<String>>>,
+    reports: BTreeMap<Seat, Waiting>,
+    progress: BTreeMap<Seat, Progress>,
+    logs: BTreeMap<Seat, Lines>,
 }
 
 #[derive(Debug)]
@@ -75,35 +75,35 @@ pub(crate) enum Begin {
 
 impl Ledger {
     /// Enters an attempt.
-    pub(crate) fn begin(self: &Arc<Self>, attempt: Attempt) -> Begin {
+    pub(crate) fn begin(self: &Arc<Self>, seat: Seat) -> Begin {
         let mut state = self.state();
-        if state.running.contains_key(&attempt) || state.repeat(attempt) {
+        if state.running.contains_key(&seat) || state.repeat(seat) {
             drop(state);
             self.urgent.notify_one();
             return Begin::Known;
         }
         if state.draining {
             drop(state);
-            self.report(attempt, Err(lost("this agent is leaving and starts nothing new")));
+            self.report(seat, Err(lost("this agent is leaving and starts nothing new")));
             return Begin::Draining;
         }
         let (stop, stopped) = oneshot::channel();
-        state.running.insert(attempt, Some(stop));
+        state.running.insert(seat, Some(stop));
         self.publish(&state);
         Begin::Started(Running {
             ledger: self.clone(),
-            attempt,
+            seat,
             stopped: Some(stopped),
             ended: false,
         })
     }
 
     /// Reports an attempt that does not run here.
-    pub(crate) fn report(&self, attempt: Attempt, report: Report) {
+    pub(crate) fn report(&self, seat: Seat, report: Report) {
         let mut state = self.state();
-        state.running.remove(&attempt);
-        state.progress.remove(&attempt);
-        state.reports.insert(attempt, Waiting { report, sent: false });
+        state.running.remove(&seat);
+        state.progress.remove(&seat);
+        state.reports.insert(seat, Waiting { report, sent: false });
         self.publish(&state);
         drop(state);
         self.urgent.notify_one();
@@ -111,17 +111,17 @@ impl Ledger {
 
     /// Asks an attempt to end. The report of one that has ended is sent again: the coordinator has not taken it in. One
     /// that is not known here is reported as lost, so that its slot becomes free.
-    pub(crate) fn stop(&self, attempt: Attempt, reason: &str) {
+    pub(crate) fn stop(&self, seat: Seat, reason: &str) {
         let mut state = self.state();
-        if let Some(stop) = state.running.get_mut(&attempt) {
+        if let Some(stop) = state.running.get_mut(&seat) {
             // The attempt may end in this moment: then its report is on the way.
             let _ = stop.take().map(|stop| stop.send(reason.to_owned()));
-        } else if state.repeat(attempt) {
+        } else if state.repeat(seat) {
             drop(state);
             self.urgent.notify_one();
         } else {
             drop(state);
-            self.report(attempt, Err(lost("this agent does not run it")));
+            self.report(seat, Err(lost("this agent does not run it")));
         }
     }
 
@@ -142,15 +142,15 @@ impl Ledger {
         self.state().draining
     }
 
-    /// The coordinator has the report of `attempt`, or does not want it.
-    pub(crate) fn acknowledge(&self, attempt: Attempt) {
+    /// The coordinator has the report of `seat`, or does not want it.
+    pub(crate) fn acknowledge(&self, seat: Seat) {
         let mut state = self.state();
-        state.reports.remove(&attempt);
+        state.reports.remove(&seat);
         self.publish(&state);
     }
 
     /// Attempts that run or whose report is not acknowledged. All such reports are due again: call it once per session.
-    pub(crate) fn open_session(&self) -> Vec<Attempt> {
+    pub(crate) fn open_session(&self) -> Vec<Seat> {
         let mut state = self.state();
         state
             .reports
@@ -168,17 +168,20 @@ impl Ledger {
     pub(crate) fn take(&self) -> Vec<FromAgent> {
         let mut state = self.state();
         let mut messages = Vec::new();
-        for (attempt, logs) in std::mem::take(&mut state.logs) {
-            logs.into_messages(attempt, &mut messages);
+        for (seat, logs) in std::mem::take(&mut state.logs) {
+            logs.into_messages(seat, &mut messages);
         }
-        for (attempt, progress) in std::mem::take(&mut state.progress) {
-            messages.push(FromAgent::Progress { attempt, progress });
+        for (seat, progress) in std::mem::take(&mut state.progress) {
+            messages.push(FromAgent::Progress { seat, progress });
         }
-        for (&attempt, waiting) in state.reports.iter_mut().filter(|(_, waiting)| !waiting.sent) {
+        for (&seat, waiting) in state.reports.iter_mut().filter(|(_, waiting)| !waiting.sent) {
             waiting.sent = true;
             messages.push(match waiting.report.clone() {
-                Ok(result) => FromAgent::Finished { attempt, result },
-                Err(failure) => FromAgent::Failed { attempt, failure },
+                Ok(result) => FromAgent::Finished {
+                    seat,
+                    result: (seat.rank == 0).then_some(result),
+                },
+                Err(failure) => FromAgent::Failed { seat, failure },
             });
         }
         messages
@@ -221,8 +224,8 @@ impl Ledger {
 
 impl State {
     /// Has the report of an attempt sent again; says whether there is one.
-    fn repeat(&mut self, attempt: Attempt) -> bool {
-        let waiting = self.reports.get_mut(&attempt);
+    fn repeat(&mut self, seat: Seat) -> bool {
+        let waiting = self.reports.get_mut(&seat);
         waiting.map(|waiting| waiting.sent = false).is_some()
     }
 }
@@ -239,7 +242,7 @@ impl Lines {
         self.lines.push_back(line);
     }
 
-    fn into_messages(self, attempt: Attempt, messages: &mut Vec<FromAgent>) {
+    fn into_messages(self, seat: Seat, messages: &mut Vec<FromAgent>) {
         let time_ms = self.since_ms;
         let mut lines: Vec<String> = self.lines.into();
         if self.dropped > 0 {
@@ -253,7 +256,7 @@ impl Lines {
         }
         let batches = lines.chunks(BATCH_LINES);
         messages.extend(batches.map(|lines| FromAgent::Log {
-            attempt,
+            seat,
             time_ms,
             lines: lines.to_vec(),
         }));
@@ -264,26 +267,26 @@ impl Lines {
 #[derive(Debug)]
 pub(crate) struct Running {
     ledger: Arc<Ledger>,
-    attempt: Attempt,
+    seat: Seat,
     stopped: Option<oneshot::Receiver<String>>,
     ended: bool,
 }
 
 impl Running {
-    /// Which attempt.
-    pub(crate) fn attempt(&self) -> Attempt {
-        self.attempt
+    /// Which rank of which attempt.
+    pub(crate) fn seat(&self) -> Seat {
+        self.seat
     }
 
     /// Replaces what is known about the attempt's progress.
     pub(crate) fn progress(&self, progress: Progress) {
-        self.ledger.state().progress.insert(self.attempt, progress);
+        self.ledger.state().progress.insert(self.seat, progress);
     }
 
     /// Adds a line to the attempt's log.
     pub(crate) fn log(&self, time_ms: u64, line: String) {
         let mut state = self.ledger.state();
-        let logs = state.logs.entry(self.attempt).or_default();
+        let logs = state.logs.entry(self.seat).or_default();
         logs.push(time_ms, line);
         let batch = logs.lines.len() == BATCH_LINES;
         drop(state);
@@ -307,7 +310,7 @@ impl Running {
     /// Ends the attempt.
     pub(crate) fn end(mut self, report: Report) {
         self.ended = true;
-        self.ledger.report(self.attempt, report);
+        self.ledger.report(self.seat, report);
     }
 }
 
@@ -317,7 +320,7 @@ impl Drop for Running {
             let message =
                 "the agent gave this attempt up without a reason (a mistake in the agent)".to_owned();
             self.ledger.report(
-                self.attempt,
+                self.seat,
                 Err(Failure {
                     class: FailureClass::Internal,
                     message,

@@ -73,6 +73,7 @@ impl Bench {
             classes: CLASSES.map(str::to_owned).to_vec(),
             seed: 5,
             precision: Precision::default(),
+            sync_bn: false,
             work,
         };
         let backbone = Some(BackboneFile {
