@@ -68,6 +68,12 @@ pub struct StageSpec {
     /// Precision of feature maps.
     #[serde(default, skip_serializing_if = "Precision::is_default")]
     pub precision: Precision,
+    /// Whether batch norms in training take their statistics from the whole batch, over all ranks of a gang.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sync_bn: bool,
+    /// Precision in which gradients travel between the ranks of a gang.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub wire: Precision,
     /// What to do.
     pub work: StageWork,
 }
@@ -177,6 +183,8 @@ pub fn plan(arch: BackboneName, task: &TaskSpec, inputs: &TaskInputs) -> Vec<Pla
             classes: inputs.data.classes.clone(),
             seed: task.seed,
             precision: task.precision,
+            sync_bn: false,
+            wire: Precision::default(),
             work,
         };
         PlannedStage::new(spec, [&weights, parents].concat())
@@ -241,6 +249,8 @@ fn source_stage(arch: BackboneName, settings: &SourceSettings, data: &DataInput)
         classes: data.classes.clone(),
         seed: settings.seed,
         precision: Precision::default(),
+        sync_bn: false,
+        wire: Precision::default(),
         work: StageWork::Source {
             training: settings.training.clone(),
         },

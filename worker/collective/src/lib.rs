@@ -7,7 +7,7 @@
 pub mod conformance;
 mod solo;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 pub use solo::Solo;
 
@@ -33,6 +33,22 @@ pub enum Error {
     Torch(#[from] tch::TchError),
 }
 
+/// A reduction under way. Its tensors hold nothing definite, and must be left alone, until it was waited for.
+#[must_use = "its tensors hold nothing definite until it was waited for"]
+pub struct Pending(Box<dyn FnOnce() -> Result<(), Error>>);
+
+impl Pending {
+    /// One that `finish` waits for.
+    pub fn new(finish: impl FnOnce() -> Result<(), Error> + 'static) -> Self {
+        Self(Box::new(finish))
+    }
+
+    /// Returns when the result is there, on this rank.
+    pub fn wait(self) -> Result<(), Error> {
+        (self.0)()
+    }
+}
+
 /// One rank's view of its gang. Every rank calls the same operations in the same order with tensors of equal shapes;
 /// each call returns when its result is there, on every rank.
 pub trait Collective {
@@ -44,6 +60,21 @@ pub trait Collective {
 
     /// Replaces each tensor, in place, by its mean over the ranks.
     fn all_reduce_mean(&self, tensors: &[Tensor]) -> Result<(), Error>;
+
+    /// Starts the same, and returns at once: the tensors are reduced while the caller goes on.
+    fn start_all_reduce_mean(&self, tensors: Vec<Tensor>) -> Result<Pending, Error> {
+        self.all_reduce_mean(&tensors)?;
+        Ok(Pending::new(|| Ok(())))
+    }
+
+    /// Replaces a tensor of whole numbers (int64), in place, by its exact sum over the ranks.
+    fn all_reduce_sum(&self, tensor: &Tensor) -> Result<(), Error> {
+        // Doubles hold every whole number up to 2^53; what the division rounds, the product is rounded back to.
+        let mean = tensor.f_to_kind(Kind::Double)?;
+        self.all_reduce_mean(&[mean.shallow_clone()])?;
+        let sum = mean.f_mul_scalar(self.world_size() as f64)?.f_round()?;
+        Ok(tensor.shallow_clone().f_copy_(&sum)?)
+    }
 
     /// Replaces each tensor, in place, by that of rank `root`.
     fn broadcast(&self, tensors: &[Tensor], root: usize) -> Result<(), Error>;

@@ -3,10 +3,11 @@
 use nettailor_domain::task::{Schedule, TrainingSettings};
 use nettailor_domain::units::Accuracy;
 
+use super::checkpoint::Position;
 use super::{Error, Stage};
 use crate::data::Split;
 use crate::model::{Mode, Network, Statistics};
-use crate::step::{self, Learner, Moment};
+use crate::step::{self, Learner, Moment, Part};
 
 /// Held-out accuracy is measured after every so many epochs, and after the last.
 const EVALUATE_EVERY: u32 = 4;
@@ -26,47 +27,104 @@ fn learning_rate(settings: &TrainingSettings, epoch: u32, done: u64, steps: u64)
     settings.learning_rate * share
 }
 
+/// Which epochs are run.
+struct Span {
+    /// Epochs behind the run: images come in the order of the ones that follow.
+    first: u32,
+    /// Epochs of the run that an earlier attempt has done.
+    done: u32,
+    /// Whether checkpoints are left on the way.
+    keeps: bool,
+}
+
 impl Stage<'_> {
-    /// Trains for all epochs. Returns each network's held-out accuracy at the end.
+    /// Trains for all epochs, from where an earlier attempt has left it. Returns each network's held-out accuracy at the
+    /// end.
     pub(super) fn train(
         &mut self,
         learner: &mut dyn Learner,
         settings: &TrainingSettings,
     ) -> Result<Vec<Accuracy>, Error> {
-        self.train_from(0, learner, settings)
+        let mut done = 0;
+        if let Some((position, state)) = self.checkpoints.take() {
+            learner.restore(&state, position.step)?;
+            done = position.epoch;
+        }
+        let span = Span {
+            first: 0,
+            done,
+            keeps: true,
+        };
+        self.run_epochs(span, learner, settings)
     }
 
-    /// The same with images in the order of the epochs from `first` on: for what has been trained before.
+    /// The same with images in the order of the epochs from `first` on: for what has been trained before. Leaves no
+    /// checkpoints.
     pub(super) fn train_from(
         &mut self,
         first: u32,
         learner: &mut dyn Learner,
         settings: &TrainingSettings,
     ) -> Result<Vec<Accuracy>, Error> {
+        let span = Span {
+            first,
+            done: 0,
+            keeps: false,
+        };
+        self.run_epochs(span, learner, settings)
+    }
+
+    fn run_epochs(
+        &mut self,
+        span: Span,
+        learner: &mut dyn Learner,
+        settings: &TrainingSettings,
+    ) -> Result<Vec<Accuracy>, Error> {
         let batch_size = settings.batch_size as usize;
-        let steps = self.data.train_steps(batch_size) as u64 * u64::from(settings.epochs);
-        self.report.start_training(settings.epochs, steps);
-        let mut done = 0;
-        for epoch in 0..settings.epochs {
+        self.data.check_shares(batch_size)?;
+        let an_epoch = self.data.train_steps(batch_size) as u64;
+        let steps = an_epoch * u64::from(settings.epochs);
+        let mut done = an_epoch * u64::from(span.done);
+        self.report
+            .start_training([span.done, settings.epochs], [done, steps]);
+        for epoch in span.done..settings.epochs {
             self.report.phase("training");
-            for batch in self.data.train_batches(first + epoch, batch_size) {
+            for batch in self.data.train_batches(span.first + epoch, batch_size) {
                 let batch = batch?;
                 let (images, labels) = self.tensors(&batch)?;
+                let part = Part {
+                    images: &images,
+                    labels: &labels,
+                    whole: batch.whole as i64,
+                };
                 let at = Moment {
                     learning_rate: learning_rate(settings, epoch, done, steps),
                     progress: done as f64 / steps as f64,
                 };
-                let losses = learner.step(&images, &labels, at)?;
+                let losses = learner.step(part, at)?;
                 done += 1;
-                self.report.step(epoch + 1, batch.labels.len() as u64, losses);
+                self.report.step(epoch + 1, batch.whole as u64, losses);
             }
-            if (epoch + 1) % EVALUATE_EVERY == 0 && epoch + 1 < settings.epochs {
+            let behind = epoch + 1;
+            if behind == settings.epochs {
+                break;
+            }
+            if behind % EVALUATE_EVERY == 0 {
                 learner.exchange_averages()?;
                 self.held_out(learner)?;
                 learner.exchange_averages()?;
             }
+            if span.keeps {
+                let position = || Position {
+                    epoch: behind,
+                    step: done,
+                    ..Position::default()
+                };
+                self.checkpoint(|| learner.state(), position)?;
+            }
         }
         learner.keep_averages()?;
+        self.agree(&learner.state()?)?;
         self.held_out(learner)
     }
 
@@ -81,56 +139,68 @@ impl Stage<'_> {
         Ok(measured)
     }
 
-    /// Accuracy on a split, in evaluation mode. A network that has diverged is refused: the loss of a step is looked at
-    /// before its update, so nothing else sees what the last one did.
+    /// Accuracy on a split, in evaluation mode; the ranks share its batches. A network that has diverged is refused: the
+    /// loss of a step is looked at before its update, so nothing else sees what the last one did.
     pub(super) fn evaluate(&mut self, network: &Network, split: Split) -> Result<Accuracy, Error> {
         self.report.phase("evaluating");
-        let mut accuracy = Accuracy { correct: 0, total: 0 };
+        let (mut correct, mut total, mut diverged) = (0, 0, 0);
         for batch in self.data.eval_batches(split, EVALUATION_BATCH) {
             let batch = batch?;
             let (images, labels) = self.tensors(&batch)?;
             let logits = tch::no_grad(|| network.forward(&images, Mode::EVALUATE))?.logits;
-            if logits.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
-                return Err(step::Error::Diverged { loss: f64::NAN }.into());
-            }
+            diverged += 1 - logits.f_isfinite()?.f_all()?.f_int64_value(&[])?;
             let right = logits
                 .f_argmax(1, false)?
                 .f_eq_tensor(&labels)?
                 .f_sum(tch::Kind::Int64)?;
-            accuracy.correct += right.f_int64_value(&[])? as u64;
-            accuracy.total += batch.labels.len() as u64;
+            correct += right.f_int64_value(&[])?;
+            total += batch.labels.len() as i64;
         }
-        Ok(accuracy)
+        let mut sums = [correct, total, diverged];
+        step::sum(self.gang, self.layout.device, &mut sums)?;
+        let [correct, total, diverged] = sums;
+        if diverged > 0 {
+            return Err(step::Error::Diverged { loss: f64::NAN }.into());
+        }
+        Ok(Accuracy {
+            correct: correct as u64,
+            total: total as u64,
+        })
     }
 
-    /// Estimates running statistics anew: their mean over `count` training batches, without gradients. Statistics that
-    /// `mode` does not touch in training stay as they are.
+    /// Estimates running statistics anew: their mean over `count` training batches, without gradients. The ranks share the
+    /// batches, whole ones. Statistics that `mode` does not touch in training stay as they are.
     pub(super) fn estimate_statistics(
         &mut self,
         network: &Network,
-        mode: Mode,
+        mode: Mode<'_>,
         count: u32,
         batch_size: usize,
     ) -> Result<(), Error> {
+        if count == 0 {
+            return Ok(());
+        }
         self.report.phase("estimating statistics");
-        let mut epochs = (0..).flat_map(|epoch| self.data.train_batches(epoch, batch_size));
-        for number in 1..=count {
-            let Some(batch) = epochs.next() else { break };
+        let mut seen = 0;
+        for batch in self.data.train_batches_dealt(count as usize, batch_size) {
             let (images, _) = self.tensors(&batch?)?;
+            seen += 1;
             // 1, 1/2, 1/3, ...: the first batch replaces what was there, each later one joins the mean.
+            let momentum = 1.0 / f64::from(seen);
             let averaged = |statistics| match statistics {
                 Statistics::Running => Statistics::Running,
-                Statistics::Batch { .. } => Statistics::Batch {
-                    momentum: 1.0 / f64::from(number),
-                },
+                Statistics::Batch { .. } | Statistics::Gang { .. } => Statistics::Batch { momentum },
             };
             let mode = Mode {
                 universal: averaged(mode.universal),
                 task: averaged(mode.task),
             };
-            tch::no_grad(|| network.forward(&images, mode.for_batch(images.size()[0])))?;
+            let images_of_batch = images.size()[0];
+            let mode = mode.for_batch(images_of_batch, images_of_batch);
+            tch::no_grad(|| network.forward(&images, mode))?;
         }
-        Ok(())
+        let share = f64::from(seen) / f64::from(count);
+        Ok(step::average_statistics(self.gang, network, share)?)
     }
 }
 

@@ -73,6 +73,8 @@ impl Bench {
             classes: CLASSES.map(str::to_owned).to_vec(),
             seed: 5,
             precision: Precision::default(),
+            sync_bn: false,
+            wire: Precision::default(),
             work,
         };
         let backbone = Some(BackboneFile {
@@ -93,6 +95,7 @@ impl Bench {
             world_size: 1,
             gang: String::new(),
             checkpoint: None,
+            checkpoint_seconds: u32::MAX,
         }
     }
 
