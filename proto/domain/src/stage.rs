@@ -78,9 +78,12 @@ pub struct StageSpec {
     /// Precision of feature maps.
     #[serde(default, skip_serializing_if = "Precision::is_default")]
     pub precision: Precision,
-    /// Whether batch norms take their statistics over a batch's parts on all ranks; never where nothing is trained.
+    /// Whether batch norms in training take their statistics from the whole batch, over all ranks of a gang.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sync_bn: bool,
+    /// Precision in which gradients travel between the ranks of a gang.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub wire: Precision,
     /// What to do.
     pub work: StageWork,
 }
@@ -191,6 +194,7 @@ pub fn plan(arch: BackboneName, task: &TaskSpec, inputs: &TaskInputs) -> Vec<Pla
             seed: task.seed,
             precision: task.precision,
             sync_bn: task.sync_bn && work.kind().trains(),
+            wire: Precision::default(),
             work,
         };
         PlannedStage::new(spec, [&weights, parents].concat())
@@ -256,6 +260,7 @@ fn source_stage(arch: BackboneName, settings: &SourceSettings, data: &DataInput)
         seed: settings.seed,
         precision: Precision::default(),
         sync_bn: settings.sync_bn,
+        wire: Precision::default(),
         work: StageWork::Source {
             training: settings.training.clone(),
         },

@@ -39,6 +39,8 @@ pub struct Assignment {
     pub gang: String,
     /// What an earlier attempt left, to go on from.
     pub checkpoint: Option<PathBuf>,
+    /// Seconds between checkpoints at least; 0 for one after every epoch.
+    pub checkpoint_seconds: u32,
 }
 
 /// A backbone's weights on this node.

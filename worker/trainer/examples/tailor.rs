@@ -121,6 +121,7 @@ fn run(
         world_size: 1,
         gang: String::new(),
         checkpoint: None,
+        checkpoint_seconds: u32::MAX,
     };
     std::fs::create_dir_all(&assignment.cache_dir)?;
     write_json(&folder(stage).join("assignment.json"), &assignment)?;

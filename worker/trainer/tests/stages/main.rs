@@ -74,6 +74,7 @@ impl Bench {
             seed: 5,
             precision: Precision::default(),
             sync_bn: false,
+            wire: Precision::default(),
             work,
         };
         let backbone = Some(BackboneFile {
@@ -94,6 +95,7 @@ impl Bench {
             world_size: 1,
             gang: String::new(),
             checkpoint: None,
+            checkpoint_seconds: u32::MAX,
         }
     }
 
