@@ -131,7 +131,7 @@ impl Cluster {
 /// `task` is YAML in flow style, for instance `{student: {gamma1: 0.5}}`.
 pub fn textures_task(cluster: &Cluster, name: &str, task: &str) -> anyhow::Result<String> {
     let backbone = format!("{{arch: lite0, weights: {}}}", lite0_weights()?.display());
-    textures_over(cluster, &backbone, name, task)
+    textures_over(cluster, &backbone, "", name, task)
 }
 
 /// The same over a lite0 that is pre-trained for a moment on other textures; nothing has to be fetched for it.
@@ -142,10 +142,18 @@ pub fn textures_from_source(cluster: &Cluster, name: &str, task: &str) -> anyhow
     }
     let backbone =
         "{arch: lite0, source: {data: {path: source, image_size: 32}, training: {epochs: 2, batch_size: 8}}}";
-    textures_over(cluster, backbone, name, task)
+    // Statistics of a moment are no ground to stand on: each task has its own, and each layer learns by itself.
+    textures_over(cluster, backbone, "bn_mode: task, hints: local, ", name, task)
 }
 
-fn textures_over(cluster: &Cluster, backbone: &str, name: &str, task: &str) -> anyhow::Result<String> {
+/// `student` is what the tasks' students are told besides their training.
+fn textures_over(
+    cluster: &Cluster,
+    backbone: &str,
+    student: &str,
+    name: &str,
+    task: &str,
+) -> anyhow::Result<String> {
     let data = cluster.folder().join("textures");
     if !data.exists() {
         dataset::textures(&data, 16, 1)?;
@@ -156,7 +164,7 @@ backbone: {backbone}
 defaults:
   data: {{path: textures, image_size: 32}}
   teacher: {{epochs: 4, batch_size: 8}}
-  student: {{training: {{epochs: 4, batch_size: 8}}}}
+  student: {{{student}training: {{epochs: 4, batch_size: 8}}}}
   # So few steps teach the attention little: every proxy stays, so that each k leaves a network.
   candidates: {{k: [6, 10], proxy_threshold: 0.0, training: {{epochs: 2, batch_size: 8}}}}
   tolerance_points: 20.0

@@ -31,14 +31,14 @@ version: 1
 backbone: {arch: resnet18, weights: r18.pth}
 defaults:
   data: {image_size: 64, augment: {crop_padding: 4}}
-  student: {training: {epochs: 7}, hints: end_to_end, budget: 0.5}
+  student: {training: {epochs: 7}, hints: local, budget: 0.5}
   candidates: {k: [2, 4, 6]}
 tasks:
 - name: plain
   data: {path: a}
 - name: own
   data: {path: b, augment: {horizontal_flip: true}, on_unreadable: skip}
-  student: {training: {learning_rate: 0.05}, bn_mode: frozen, budget: ~}
+  student: {training: {learning_rate: 0.05}, bn_mode: task, budget: ~}
   candidates: {k: [1]}
   teacher: {epochs: 6}
 ",
@@ -62,12 +62,12 @@ tasks:
     );
     assert_eq!(
         (own.student.training.batch_size, own.student.hints),
-        (32, Hints::EndToEnd)
+        (32, Hints::Local)
     );
     assert_eq!((plain.student.budget, own.student.budget), (Some(0.5), None));
     assert_eq!(
         (plain.student.bn_mode, own.student.bn_mode),
-        (BnMode::Task, BnMode::Frozen)
+        (BnMode::Frozen, BnMode::Task)
     );
     assert_eq!(plain.candidates.k.as_deref(), Some(&[2, 4, 6][..]));
     assert_eq!(own.candidates.k.as_deref(), Some(&[1][..]));
