@@ -131,7 +131,7 @@ impl Cluster {
 /// `task` is YAML in flow style, for instance `{student: {gamma1: 0.5}}`.
 pub fn textures_task(cluster: &Cluster, name: &str, task: &str) -> anyhow::Result<String> {
     let backbone = format!("{{arch: lite0, weights: {}}}", lite0_weights()?.display());
-    textures_over(cluster, &backbone, "", name, task)
+    textures_over(cluster, &backbone, "", 0.05, name, task)
 }
 
 /// The same over a lite0 that is pre-trained for a moment on other textures; nothing has to be fetched for it.
@@ -142,15 +142,24 @@ pub fn textures_from_source(cluster: &Cluster, name: &str, task: &str) -> anyhow
     }
     let backbone =
         "{arch: lite0, source: {data: {path: source, image_size: 32}, training: {epochs: 2, batch_size: 8}}}";
-    // Statistics of a moment are no ground to stand on: each task has its own, and each layer learns by itself.
-    textures_over(cluster, backbone, "bn_mode: task, hints: local, ", name, task)
+    // What was trained for a moment is no ground to stand on: each task has statistics of its own, each layer learns by
+    // itself, and slowly.
+    textures_over(
+        cluster,
+        backbone,
+        "bn_mode: task, hints: local, ",
+        0.005,
+        name,
+        task,
+    )
 }
 
-/// `student` is what the tasks' students are told besides their training.
+/// `student` is what the tasks' students are told besides their training, `rate` their candidates' learning rate.
 fn textures_over(
     cluster: &Cluster,
     backbone: &str,
     student: &str,
+    rate: f64,
     name: &str,
     task: &str,
 ) -> anyhow::Result<String> {
@@ -166,7 +175,7 @@ defaults:
   teacher: {{epochs: 4, batch_size: 8}}
   student: {{{student}training: {{epochs: 4, batch_size: 8}}}}
   # So few steps teach the attention little: every proxy stays, so that each k leaves a network.
-  candidates: {{k: [6, 10], proxy_threshold: 0.0, training: {{epochs: 2, batch_size: 8}}}}
+  candidates: {{k: [6, 10], proxy_threshold: 0.0, training: {{epochs: 2, batch_size: 8, learning_rate: {rate}}}}}
   tolerance_points: 20.0
 tasks:
   - {task}
