@@ -84,6 +84,11 @@ impl Agent {
             cache,
             attempts_dir,
             slots: Semaphore::new(config.slots as usize),
+            advertise: config.advertise.clone(),
+            coordinator: (
+                endpoint.uri().host().unwrap_or_default().to_owned(),
+                endpoint.uri().port_u16().unwrap_or(80),
+            ),
         };
         Ok(Self {
             config,

@@ -9,7 +9,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nettailor_domain::ids::Seat;
-use nettailor_domain::stage::StageResult;
+use nettailor_domain::session::Address;
+use nettailor_domain::stage::{Checkpoint, StageResult};
 use nettailor_domain::trainer::{Failure, FailureClass, Progress};
 use nettailor_proto::convert::session::FromAgent;
 use tokio::sync::{Notify, oneshot, watch};
@@ -34,11 +35,22 @@ pub(crate) struct Ledger {
 #[derive(Debug, Default)]
 struct State {
     draining: bool,
-    /// With the means to stop each, once.
-    running: BTreeMap<Seat, Option<oneshot::Sender<String>>>,
+    /// With the means to reach each.
+    running: BTreeMap<Seat, Line>,
+    /// Where ranks 0 wait, and whether the session that is up now has said so.
+    meetings: BTreeMap<Seat, (Address, bool)>,
+    /// The newest checkpoint of each, until it is said.
+    checkpoints: BTreeMap<Seat, Checkpoint>,
     reports: BTreeMap<Seat, Waiting>,
     progress: BTreeMap<Seat, Progress>,
     logs: BTreeMap<Seat, Lines>,
+}
+
+/// To an attempt that runs; each way serves once.
+#[derive(Debug)]
+struct Line {
+    stop: Option<oneshot::Sender<String>>,
+    meet: Option<oneshot::Sender<Address>>,
 }
 
 #[derive(Debug)]
@@ -88,12 +100,18 @@ impl Ledger {
             return Begin::Draining;
         }
         let (stop, stopped) = oneshot::channel();
-        state.running.insert(seat, Some(stop));
+        let (meet, met) = oneshot::channel();
+        let line = Line {
+            stop: Some(stop),
+            meet: Some(meet),
+        };
+        state.running.insert(seat, line);
         self.publish(&state);
         Begin::Started(Running {
             ledger: self.clone(),
             seat,
             stopped: Some(stopped),
+            met: Some(met),
             ended: false,
         })
     }
@@ -103,6 +121,8 @@ impl Ledger {
         let mut state = self.state();
         state.running.remove(&seat);
         state.progress.remove(&seat);
+        state.meetings.remove(&seat);
+        state.checkpoints.remove(&seat);
         state.reports.insert(seat, Waiting { report, sent: false });
         self.publish(&state);
         drop(state);
@@ -113,9 +133,9 @@ impl Ledger {
     /// that is not known here is reported as lost, so that its slot becomes free.
     pub(crate) fn stop(&self, seat: Seat, reason: &str) {
         let mut state = self.state();
-        if let Some(stop) = state.running.get_mut(&seat) {
+        if let Some(line) = state.running.get_mut(&seat) {
             // The attempt may end in this moment: then its report is on the way.
-            let _ = stop.take().map(|stop| stop.send(reason.to_owned()));
+            let _ = line.stop.take().map(|stop| stop.send(reason.to_owned()));
         } else if state.repeat(seat) {
             drop(state);
             self.urgent.notify_one();
@@ -127,9 +147,16 @@ impl Ledger {
 
     /// Asks every attempt to end.
     pub(crate) fn stop_all(&self, reason: &str) {
-        for stop in self.state().running.values_mut() {
-            let _ = stop.take().map(|stop| stop.send(reason.to_owned()));
+        for line in self.state().running.values_mut() {
+            let _ = line.stop.take().map(|stop| stop.send(reason.to_owned()));
         }
+    }
+
+    /// Tells a rank where its gang meets. It may have been told before, or have ended.
+    pub(crate) fn meet(&self, seat: Seat, address: Address) {
+        let mut state = self.state();
+        let meet = state.running.get_mut(&seat).and_then(|line| line.meet.take());
+        let _ = meet.map(|meet| meet.send(address));
     }
 
     /// From now on no attempt is started.
@@ -156,6 +183,7 @@ impl Ledger {
             .reports
             .values_mut()
             .for_each(|waiting| waiting.sent = false);
+        state.meetings.values_mut().for_each(|(_, said)| *said = false);
         state
             .running
             .keys()
@@ -173,6 +201,14 @@ impl Ledger {
         }
         for (seat, progress) in std::mem::take(&mut state.progress) {
             messages.push(FromAgent::Progress { seat, progress });
+        }
+        for (&seat, (address, said)) in state.meetings.iter_mut().filter(|(_, (_, said))| !said) {
+            *said = true;
+            let address = address.clone();
+            messages.push(FromAgent::Meeting { seat, address });
+        }
+        for (seat, checkpoint) in std::mem::take(&mut state.checkpoints) {
+            messages.push(FromAgent::Checkpointed { seat, checkpoint });
         }
         for (&seat, waiting) in state.reports.iter_mut().filter(|(_, waiting)| !waiting.sent) {
             waiting.sent = true;
@@ -263,12 +299,22 @@ impl Lines {
     }
 }
 
+/// What an attempt hears from the coordinator.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// Where its gang meets.
+    Met(Address),
+    /// It is asked to end, and why.
+    Stopped(String),
+}
+
 /// An attempt's own side of the ledger. Dropped without [`Running::end`], it reports that the attempt broke.
 #[derive(Debug)]
 pub(crate) struct Running {
     ledger: Arc<Ledger>,
     seat: Seat,
     stopped: Option<oneshot::Receiver<String>>,
+    met: Option<oneshot::Receiver<Address>>,
     ended: bool,
 }
 
@@ -297,14 +343,29 @@ impl Running {
 
     /// Waits until the attempt is asked to end and says why; at most once, then for ever. Cancel-safe.
     pub(crate) async fn stopped(&mut self) -> String {
-        if let Some(stopped) = &mut self.stopped {
-            let reason = stopped.await;
-            self.stopped = None;
-            if let Ok(reason) = reason {
-                return reason;
-            }
+        once(&mut self.stopped).await
+    }
+
+    /// Waits until it is said where the gang meets, or that the attempt is to end; each at most once, then for ever.
+    /// Cancel-safe.
+    pub(crate) async fn heard(&mut self) -> Heard {
+        let Self { stopped, met, .. } = self;
+        tokio::select! {
+            reason = once(stopped) => Heard::Stopped(reason),
+            address = once(met) => Heard::Met(address),
         }
-        std::future::pending().await
+    }
+
+    /// Says where this rank waits for the others of its gang, now and in every session to come.
+    pub(crate) fn meeting(&self, address: Address) {
+        self.ledger.state().meetings.insert(self.seat, (address, false));
+        self.ledger.urgent.notify_one();
+    }
+
+    /// Says that a checkpoint is in the artifact store.
+    pub(crate) fn checkpointed(&self, checkpoint: Checkpoint) {
+        self.ledger.state().checkpoints.insert(self.seat, checkpoint);
+        self.ledger.urgent.notify_one();
     }
 
     /// Ends the attempt.
@@ -328,6 +389,18 @@ impl Drop for Running {
             );
         }
     }
+}
+
+/// What comes through a channel for one value; then nothing, for ever. Cancel-safe.
+async fn once<T>(channel: &mut Option<oneshot::Receiver<T>>) -> T {
+    if let Some(receiver) = channel {
+        let value = receiver.await;
+        *channel = None;
+        if let Ok(value) = value {
+            return value;
+        }
+    }
+    std::future::pending().await
 }
 
 /// The attempt ended through no fault of its own.

@@ -201,7 +201,7 @@ async fn listen(
                 attempts.ledger().stop(seat, &reason);
             }
             Ok(Some(FromCoordinator::Acknowledged(seat))) => attempts.ledger().acknowledge(seat),
-            Ok(Some(FromCoordinator::Meet { .. })) => {}
+            Ok(Some(FromCoordinator::Meet { seat, address })) => attempts.ledger().meet(seat, address),
             Ok(Some(FromCoordinator::Welcome { .. })) => warn!("the coordinator said welcome twice"),
             Ok(None) => {}
             Err(error) => return Err(Error::Message(error)),

@@ -2,8 +2,9 @@
 
 use std::io::BufRead;
 
-use nettailor_collective::{Collective, Solo};
+use nettailor_collective::{Collective, GangSettings, Limits};
 use nettailor_domain::trainer::{Assignment, Failure, FailureClass, TrainerCommand};
+use tch::Device;
 
 /// Why a trainer has no gang.
 #[derive(Debug, thiserror::Error)]
@@ -16,12 +17,9 @@ pub enum Error {
         /// Ranks in the gang.
         world_size: u32,
     },
-    /// More ranks than this build can bring together.
-    #[error("this trainer works alone and cannot join a gang of {world_size}; ask for `workers: 1`")]
-    Alone {
-        /// Ranks in the gang.
-        world_size: u32,
-    },
+    /// The ranks did not come together.
+    #[error(transparent)]
+    Collective(#[from] nettailor_collective::Error),
     /// The agent does not say where to go.
     #[error(
         "standard input ended before it said where the gang meets; a rank other than 0 is told by its agent"
@@ -45,8 +43,7 @@ impl Error {
     /// As the agent is told.
     pub fn failure(&self) -> Failure {
         let class = match self {
-            Self::Alone { .. } => FailureClass::Resources,
-            Self::Untold | Self::Input(_) => FailureClass::Lost,
+            Self::Collective(_) | Self::Untold | Self::Input(_) => FailureClass::Lost,
             Self::NoSuchRank { .. } | Self::NoCommand { .. } => FailureClass::Internal,
         };
         let cause = std::error::Error::source(self).map_or_else(String::new, |cause| format!(": {cause}"));
@@ -57,16 +54,26 @@ impl Error {
     }
 }
 
-/// The gang of an assignment, with this process as one of its ranks.
-pub fn join(assignment: &Assignment) -> Result<Box<dyn Collective>, Error> {
+/// The gang of an assignment, with this process as one of its ranks. Rank 0 says in `meeting` at which port it waits;
+/// others are told on standard input where that is.
+pub fn join(
+    assignment: &Assignment,
+    device: Device,
+    meeting: &mut dyn FnMut(u16),
+) -> Result<Box<dyn Collective>, Error> {
     let (rank, world_size) = (assignment.rank, assignment.world_size);
     if rank >= world_size {
         return Err(Error::NoSuchRank { rank, world_size });
     }
-    match world_size {
-        1 => Ok(Box::new(Solo::new())),
-        _ => Err(Error::Alone { world_size }),
-    }
+    let settings = GangSettings {
+        gang: assignment.gang.clone(),
+        rank: rank as usize,
+        world_size: world_size as usize,
+        device,
+        limits: Limits::default(),
+    };
+    let address = || meeting_place(&mut std::io::stdin().lock()).map_err(std::io::Error::other);
+    Ok(nettailor_collective::join(&settings, meeting, address)?)
 }
 
 /// Waits to be told where rank 0 is: `host:port`.

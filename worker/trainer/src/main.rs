@@ -60,13 +60,23 @@ fn run(assignment: &Assignment) -> TrainerEvent {
         assignment.spec.kind(),
         assignment.threads
     );
-    let gang = match gang::join(assignment) {
+    let mut meeting = |port| emit(&TrainerEvent::Meeting { port });
+    let gang = match gang::join(assignment, device, &mut meeting) {
         Ok(gang) => gang,
         Err(error) => return TrainerEvent::Failed(error.failure()),
     };
     match stages::run(assignment, device, gang.as_ref(), clock, &mut emit) {
-        Ok(finished) => TrainerEvent::Finished(finished),
-        Err(error) => TrainerEvent::Failed(error.failure()),
+        // The work is done whoever is lost now.
+        Ok(finished) => {
+            if let Err(error) = gang.leave() {
+                eprintln!("left the gang without a word: {error}");
+            }
+            TrainerEvent::Finished(finished)
+        }
+        Err(error) => {
+            gang.abort(&error.to_string());
+            TrainerEvent::Failed(error.failure())
+        }
     }
 }
 
