@@ -28,7 +28,7 @@ pub struct Block {
 enum Shortcut {
     None,
     Identity,
-    Projection(Unit),
+    Projection(Box<Unit>),
     /// Average pooling with this window, then this many zero channels.
     PoolPad {
         window: i64,
@@ -48,7 +48,9 @@ impl Block {
         let shortcut = match &spec.shortcut {
             ShortcutSpec::None => Shortcut::None,
             ShortcutSpec::Identity => Shortcut::Identity,
-            ShortcutSpec::Projection(unit) => Shortcut::Projection(Unit::new(builder, unit, epsilon, side)?),
+            ShortcutSpec::Projection(unit) => {
+                Shortcut::Projection(Box::new(Unit::new(builder, unit, epsilon, side)?))
+            }
             ShortcutSpec::PoolPad => Shortcut::PoolPad {
                 window: i64::from(spec.stride),
                 channels: i64::from(spec.out_channels) - i64::from(spec.in_channels),
