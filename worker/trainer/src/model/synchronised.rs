@@ -142,3 +142,77 @@ impl<'a> Synchronised<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nettailor_collective::Solo;
+
+    use super::*;
+    use crate::model::Init;
+
+    const SIZE: [i64; 4] = [6, 4, 5, 5];
+    const EPSILON: f64 = 1e-3;
+    const MOMENTUM: f64 = 0.1;
+
+    fn values(name: &str, size: &[i64], deviation: f32, mean: f64) -> Tensor {
+        let count = size.iter().product::<i64>() as usize;
+        Tensor::from_slice(&Init::Normal(deviation).values(1, name, count)).view(size) + mean
+    }
+
+    fn leaf(tensor: &Tensor, kind: Kind) -> Tensor {
+        tensor.to_kind(kind).copy().set_requires_grad(true)
+    }
+
+    #[track_caller]
+    fn near(what: &str, found: &Tensor, expected: &Tensor) {
+        let largest = |tensor: &Tensor| f64::try_from(tensor.abs().max()).unwrap();
+        let off = largest(&(found.to_kind(Kind::Double) - expected)) / largest(expected);
+        assert!(off < 1e-5, "{what} is off by {off:.1e}");
+    }
+
+    #[test]
+    fn it_is_a_batch_norm_with_its_gradient() {
+        let (x, asked) = (values("x", &SIZE, 0.3, 1.0), values("asked", &SIZE, 1.0, 0.5));
+        let (weight, bias) = (values("weight", &[4], 0.2, 1.0), values("bias", &[4], 1.0, 0.0));
+        let running = [0.0, 1.0].map(|start| Tensor::full([4], start, tch::kind::FLOAT_CPU));
+
+        // libtorch's own, in double precision.
+        let double = [&x, &weight, &bias].map(|tensor| leaf(tensor, Kind::Double));
+        let expected_running = [0, 1].map(|index: usize| running[index].to_kind(Kind::Double));
+        let expected = {
+            let [x, weight, bias] = &double;
+            let [mean, variance] = &expected_running;
+            let (weight, bias, mean, variance) = (Some(weight), Some(bias), Some(mean), Some(variance));
+            x.batch_norm(weight, bias, mean, variance, true, MOMENTUM, EPSILON, false)
+        };
+        let product = &expected * asked.to_kind(Kind::Double);
+        let expected_gradients = Tensor::run_backward(&[product], &double, false, false);
+
+        let gang = Solo::new();
+        let synchronised = Synchronised::new(&gang);
+        let [x, weight, bias] = [&x, &weight, &bias].map(|tensor| leaf(tensor, Kind::Float));
+        let place = Place {
+            running: [&running[0], &running[1]],
+            momentum: MOMENTUM,
+            epsilon: EPSILON,
+        };
+        let normal = synchronised.normalise(&x, place).unwrap();
+        let found = synchronised.affine(&normal, &weight, &bias).unwrap();
+        let cuts = synchronised.take();
+        assert_eq!(cuts.len(), 1);
+        let inputs = [&cuts[0].leaf, &weight, &bias];
+        let mut gradients = Tensor::run_backward(&[&found * &asked], &inputs, false, false);
+        gradients[0] = synchronised.backward(&cuts[0], &gradients[0]).unwrap();
+
+        near("what comes out", &found, &expected);
+        for (what, index) in [("x", 0), ("weight", 1), ("bias", 2)] {
+            near(
+                &format!("the gradient on {what}"),
+                &gradients[index],
+                &expected_gradients[index],
+            );
+        }
+        near("running mean", &running[0], &expected_running[0]);
+        near("running variance", &running[1], &expected_running[1]);
+    }
+}

@@ -18,7 +18,7 @@ use nettailor_domain::architecture::Architecture;
 use nettailor_domain::backbone::Backbone;
 use nettailor_domain::stage::{StageOutcome, StageWork};
 use nettailor_domain::task::{BnMode, TrainingSettings};
-use nettailor_domain::trainer::{Assignment, Finished, ParentInput, WEIGHTS_FILE};
+use nettailor_domain::trainer::{Assignment, FailureClass, Finished, ParentInput, WEIGHTS_FILE};
 use nettailor_domain::units::Accuracy;
 use tch::{Device, Tensor};
 
@@ -61,8 +61,12 @@ pub fn run<'a>(
     sink: &'a mut Sink<'a>,
 ) -> Result<Finished, Error> {
     let ended = attempt(assignment, device, gang, clock, sink);
-    if let Err(error) = &ended {
-        gang.abort(&format!("rank {} failed: {error}", gang.rank()));
+    match &ended {
+        // What is wrong with the inputs every rank finds by itself, and is to say so.
+        Err(error) if error.class() != FailureClass::Input => {
+            gang.abort(&format!("rank {} failed: {error}", gang.rank()));
+        }
+        _ => {}
     }
     ended
 }
