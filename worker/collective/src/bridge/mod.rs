@@ -4,7 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::gate::{Aborted, Gate};
 
-#[allow(unreachable_pub, reason = "the generated functions are as public as cxx wants them")]
+#[allow(
+    unreachable_pub,
+    reason = "the generated functions are as public as cxx wants them"
+)]
 #[cxx::bridge(namespace = "nettailor")]
 mod ffi {
     extern "Rust" {
