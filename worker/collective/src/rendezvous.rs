@@ -103,13 +103,13 @@ impl Member {
             .filter(|rank| !self.present[*rank].load(Ordering::Relaxed))
             .map(|rank| rank.to_string())
             .collect();
-        let limit = self.limits.join.as_secs();
+        let limit = self.limits.join.as_secs_f64();
         if absent.is_empty() {
             format!(
-                "the ranks met but did not connect within {limit} s; each must be able to open connections to all others"
+                "the ranks met but did not connect within {limit:.1} s; each must be able to open connections to all others"
             )
         } else {
-            format!("after {limit} s still without rank {}", absent.join(", "))
+            format!("after {limit:.1} s still without rank {}", absent.join(", "))
         }
     }
 

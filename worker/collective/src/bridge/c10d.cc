@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include <c10/util/Logging.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -23,6 +24,8 @@ Store::Store(std::unique_ptr<Inner> inner) : inner_(std::move(inner)) {}
 Store::~Store() = default;
 
 static std::unique_ptr<Store> connect(const std::string &host, const c10d::TCPStoreOptions &options) {
+    // Whatever a store warns of is an error to its caller, who says it in a line where libtorch prints a page.
+    if (FLAGS_caffe2_log_level == c10::GLOG_WARNING) FLAGS_caffe2_log_level = c10::GLOG_ERROR;
     auto store = c10::make_intrusive<c10d::TCPStore>(host, options);
     auto port = store->getPort();
     return std::make_unique<Store>(std::make_unique<Store::Inner>(Store::Inner{std::move(store), port}));

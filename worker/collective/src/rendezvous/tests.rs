@@ -1,3 +1,4 @@
+use std::sync::Barrier;
 use std::time::Duration;
 
 use super::*;
@@ -39,12 +40,12 @@ fn a_rank_exists_once() {
 #[test]
 fn who_does_not_come_is_named() {
     let limits = Limits {
-        join: Duration::from_millis(300),
+        join: Duration::from_secs(2),
         ..PATIENT
     };
     let alone = Rendezvous::host(Member::new("stage#1", 0, 3, limits)).expect("a store");
     let late = reason(alone.own_address());
-    assert!(late.contains("still without rank 1, 2"), "{late}");
+    assert!(late.contains("after 2.0 s still without rank 1, 2"), "{late}");
 }
 
 #[test]
@@ -59,12 +60,14 @@ fn an_address_that_leads_nowhere_is_named() {
 #[test]
 fn on_one_node_all_ranks_meet_on_loopback() {
     let meeting = Meeting::new(2, PATIENT);
+    let both = Barrier::new(2);
     std::thread::scope(|scope| {
         for rank in 0..2 {
-            let meeting = &meeting;
+            let (meeting, both) = (&meeting, &both);
             scope.spawn(move || {
                 let rendezvous = meeting.rendezvous(rank);
                 let address = rendezvous.own_address().expect("an address");
+                both.wait();
                 assert!(address.is_loopback(), "rank {rank}: {address}");
                 rendezvous.release();
             });
