@@ -115,9 +115,10 @@ async fn a_gang_meets_and_is_done_with_its_last_rank() {
             agent.finish(&order).await;
         }
     }
+    let [first, second] = &mut pair.agents;
     let select = tokio::select! {
-        order = take(&mut pair.agents[0]) => order,
-        order = take(&mut pair.agents[1]) => order,
+        order = take(first) => order,
+        order = take(second) => order,
     };
     assert_eq!(select.world_size, 1);
     assert_eq!(pair.site.job(&pair.job.id).await.state(), JobState::Succeeded);

@@ -278,7 +278,7 @@ pub(super) fn join(gang: &dyn Collective, network: &Network) -> Result<(), Error
 /// Sums `numbers` over the gang, in place and exactly.
 pub(crate) fn sum(gang: &dyn Collective, device: Device, numbers: &mut [i64]) -> Result<(), Error> {
     let tensor = Tensor::f_from_slice(numbers)?.f_to_device(device)?;
-    gang.all_reduce_sum(&tensor)?;
+    gang.all_reduce_sum(&[tensor.shallow_clone()])?;
     numbers.copy_from_slice(&Vec::<i64>::try_from(tensor)?);
     Ok(())
 }
