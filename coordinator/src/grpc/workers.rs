@@ -190,12 +190,7 @@ fn understand(message: v1::AgentMessage) -> Result<FromAgent, convert::Error> {
     })
 }
 
-async fn hear(
-    context: &Context,
-    by: &Speaker,
-    said: FromAgent,
-    lookups: &mut Lookups,
-) -> Result<(), Error> {
+async fn hear(context: &Context, by: &Speaker, said: FromAgent, lookups: &mut Lookups) -> Result<(), Error> {
     let Speaker { worker, session } = by.clone();
     let event = match said {
         FromAgent::Hello(_) | FromAgent::Ready => {
@@ -231,11 +226,7 @@ async fn hear(
         FromAgent::Progress { seat, progress } => {
             return context.handle.progress(by.clone(), seat, progress).await;
         }
-        FromAgent::Log {
-            seat,
-            time_ms,
-            lines,
-        } => {
+        FromAgent::Log { seat, time_ms, lines } => {
             return context
                 .handle
                 .log(

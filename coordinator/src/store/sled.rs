@@ -292,10 +292,7 @@ impl Failure {
 fn open_database(path: &Path) -> sled::Result<sled::Db> {
     let mut waits = 0..CLOSING_WAITS;
     loop {
-        let db = sled::Config::new()
-            .path(path)
-            .cache_capacity(CACHE_BYTES)
-            .open();
+        let db = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).open();
         match db {
             Err(error) if is_locked(&error) && waits.next().is_some() => {
                 std::thread::sleep(CLOSING_WAIT);

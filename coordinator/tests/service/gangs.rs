@@ -73,7 +73,10 @@ async fn a_gang_meets_and_is_done_with_its_last_rank() {
     let mut pair = Pair::start(&folder).await;
     let [zero, one] = pair.orders.clone();
     let teacher = pair.teacher().await;
-    assert_eq!((teacher.workers, teacher.world_size), (vec!["w1".into(), "w2".into()], 2));
+    assert_eq!(
+        (teacher.workers, teacher.world_size),
+        (vec!["w1".into(), "w2".into()], 2)
+    );
 
     pair.agents[0].say(meeting(zero.seat, "10.0.0.1:4711")).await;
     let meet = FromCoordinator::Meet {
@@ -91,7 +94,9 @@ async fn a_gang_meets_and_is_done_with_its_last_rank() {
             ..Progress::default()
         };
         let seat = order.seat;
-        pair.agents[rank].say(FromAgent::Progress { seat, progress }).await;
+        pair.agents[rank]
+            .say(FromAgent::Progress { seat, progress })
+            .await;
     }
     let event = next(&mut watched).await.unwrap().unwrap().event.unwrap();
     let v1::job_event::Event::Progress(seen) = event else {
@@ -110,9 +115,10 @@ async fn a_gang_meets_and_is_done_with_its_last_rank() {
             agent.finish(&order).await;
         }
     }
+    let [first, second] = &mut pair.agents;
     let select = tokio::select! {
-        order = take(&mut pair.agents[0]) => order,
-        order = take(&mut pair.agents[1]) => order,
+        order = take(first) => order,
+        order = take(second) => order,
     };
     assert_eq!(select.world_size, 1);
     assert_eq!(pair.site.job(&pair.job.id).await.state(), JobState::Succeeded);
@@ -144,7 +150,11 @@ async fn a_rank_of_an_older_attempt_calls_nobody() {
         seat: new[1].seat,
         address: "10.0.0.1:2".parse().unwrap(),
     };
-    assert_eq!(pair.agents[1].hear().await.unwrap(), Some(meet), "and no other before");
+    assert_eq!(
+        pair.agents[1].hear().await.unwrap(),
+        Some(meet),
+        "and no other before"
+    );
     pair.site.stop().await;
 }
 
@@ -153,7 +163,12 @@ async fn a_lost_rank_stops_the_other_and_the_next_attempt_goes_on_from_the_check
     let folder = tempfile::tempdir().unwrap();
     let mut pair = Pair::start(&folder).await;
     let [zero, _] = pair.orders.clone();
-    let artifact = pair.site.artifacts.put_bytes("state after 3 epochs").await.unwrap();
+    let artifact = pair
+        .site
+        .artifacts
+        .put_bytes("state after 3 epochs")
+        .await
+        .unwrap();
     let checkpoint = Checkpoint {
         artifact,
         epoch: 3,

@@ -208,10 +208,7 @@ async fn logs_are_kept_and_followed_to_the_end() {
         lines.push((line.stage, line.attempt, line.rank, line.worker, line.line));
     }
     assert_eq!(lines.len(), 2 * STAGES, "{lines:?}");
-    assert_eq!(
-        lines[0],
-        ("teacher".into(), 1, 0, "w1".into(), "line 0".into())
-    );
+    assert_eq!(lines[0], ("teacher".into(), 1, 0, "w1".into(), "line 0".into()));
 
     let mut kept = site
         .jobs()

@@ -30,11 +30,7 @@ async fn a_report_is_repeated_until_it_is_acknowledged() {
     drop(session);
 
     let mut session = coordinator.welcome(&stage.url()).await;
-    assert_eq!(
-        session.hello.offer.seats,
-        [order.seat],
-        "it is not acknowledged"
-    );
+    assert_eq!(session.hello.offer.seats, [order.seat], "it is not acknowledged");
     assert_eq!(session.report(order.seat).await, first);
     // Assigned again, it does not run again: the pipe would block it.
     session.assign(order.clone()).await;

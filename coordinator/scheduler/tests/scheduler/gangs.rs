@@ -397,7 +397,11 @@ fn a_rank_that_says_why_is_believed_although_its_peers_were_faster() {
         assert_eq!((counters.losses, counters.faults), (0, tries));
         if tries < 3 {
             assert_eq!(teacher(&world).workers, [worker("b")]);
-            assert!(teacher(&world).reason.starts_with(&format!("retry {} of 3", tries + 1)));
+            assert!(
+                teacher(&world)
+                    .reason
+                    .starts_with(&format!("retry {} of 3", tries + 1))
+            );
             ranks = orders(&world.pass(seconds(2))).try_into().expect("two ranks");
         }
     }
