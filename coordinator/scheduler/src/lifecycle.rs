@@ -109,7 +109,6 @@ impl Scheduler {
 
     /// A rank of a stage's current attempt failed by its own fault.
     pub(crate) fn fault(&mut self, seat: Seat, failure: Failure) {
-        let key = seat.attempt.stage;
         let Some(running) = self.unassign(seat, &failure.message) else {
             return;
         };
