@@ -1,6 +1,11 @@
 //! Gangs of two processes, one of which is stopped or killed: the other one's operation ends and says which. This program
 //! is both; as the one that comes to harm it is started with `rank` as its first argument.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "a program of its own: its processes talk over stdout, and it reports there"
+)]
+
 use std::io::{self, BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;

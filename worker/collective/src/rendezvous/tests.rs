@@ -40,12 +40,13 @@ fn a_rank_exists_once() {
 #[test]
 fn who_does_not_come_is_named() {
     let limits = Limits {
-        join: Duration::from_secs(2),
+        join: Duration::from_millis(300),
         ..PATIENT
     };
-    let alone = Rendezvous::host(Member::new("stage#1", 0, 3, limits)).expect("a store");
-    let late = reason(alone.own_address());
-    assert!(late.contains("after 2.0 s still without rank 1, 2"), "{late}");
+    // On a busy machine the time may be over before the store is open; it is the others that are missing all the same.
+    let alone = Rendezvous::host(Member::new("stage#1", 0, 3, limits));
+    let late = reason(alone.and_then(|alone| alone.own_address()));
+    assert!(late.contains("after 0.3 s still without rank 1, 2"), "{late}");
 }
 
 #[test]
