@@ -1,7 +1,7 @@
 //! The way to the driver.
 
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{Attempt, JobId, WorkerId};
+use nettailor_domain::ids::{JobId, Seat, WorkerId};
 use nettailor_domain::model::BackboneRecord;
 use nettailor_domain::task::{TaskInputs, TaskSpec};
 use nettailor_domain::trainer::Progress;
@@ -116,17 +116,14 @@ impl Handle {
         .await
     }
 
-    /// Passes on how far an attempt is.
-    pub(crate) async fn progress(
-        &self,
-        by: Speaker,
-        attempt: Attempt,
-        progress: Progress,
-    ) -> Result<(), Error> {
+    /// Passes on how far a rank is. All ranks of an attempt do the same: rank 0's is what is shown.
+    pub(crate) async fn progress(&self, by: Speaker, seat: Seat, progress: Progress) -> Result<(), Error> {
         self.tell(move |turn| {
-            if !heard(turn, &by, attempt) {
+            heard(turn, &by, seat);
+            if seat.rank > 0 || !turn.state.scheduler.is_current(&by.worker, seat) {
                 return;
             }
+            let attempt = seat.attempt;
             let watchers = &turn.outlet.watchers;
             let scheduler = &turn.state.scheduler;
             let watched: Vec<&JobId> = scheduler
@@ -153,21 +150,22 @@ impl Handle {
         .await
     }
 
-    /// Passes on what an attempt wrote to its log.
+    /// Passes on what a rank wrote to its log; to its last word, even where its attempt is over.
     pub(crate) async fn log(&self, by: Speaker, batch: Batch) -> Result<(), Error> {
         self.tell(move |turn| {
-            if heard(turn, &by, batch.attempt) {
+            heard(turn, &by, batch.seat);
+            if turn.state.scheduler.takes_slot(&by.worker, batch.seat) {
                 turn.outlet.logs.append(batch);
             }
         })
         .await
     }
 
-    /// Adds the coordinator's own word to the log of a worker's attempt.
-    pub(crate) async fn note(&self, by: Speaker, attempt: Attempt, line: String) -> Result<(), Error> {
+    /// Adds the coordinator's own word to the log of a worker's rank.
+    pub(crate) async fn note(&self, by: Speaker, seat: Seat, line: String) -> Result<(), Error> {
         self.tell(move |turn| {
             turn.outlet.logs.append(Batch {
-                attempt,
+                seat,
                 worker: by.worker,
                 time_ms: turn.now.wall_ms,
                 lines: vec![line],
@@ -242,16 +240,15 @@ fn submit(turn: &mut Turn<'_>, tasks: Vec<NewJob>) -> Result<Vec<Job>, Error> {
     ids.iter().map(|id| shown(turn.state, id)).collect()
 }
 
-/// Takes in a sign of life, and says whether the worker speaks of an attempt that is its own now.
-fn heard(turn: &mut Turn<'_>, by: &Speaker, attempt: Attempt) -> bool {
+/// Takes in that a worker speaks of a seat.
+fn heard(turn: &mut Turn<'_>, by: &Speaker, seat: Seat) {
     let Speaker { worker, session } = by.clone();
-    turn.apply(Event::AttemptRuns {
+    turn.apply(Event::SeatRuns {
         worker,
         session,
-        attempt,
+        seat,
     })
     .expect("only submissions and cancellations can be refused");
-    turn.state.scheduler.is_current(&by.worker, attempt)
 }
 
 fn find(state: &State, prefix: &str) -> Result<JobId, Error> {

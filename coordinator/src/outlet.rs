@@ -34,27 +34,36 @@ impl Outlet {
                 session,
                 order,
             } => {
-                info!(%worker, attempt = %order.attempt, "assigned {}", order.description);
+                info!(%worker, seat = %order.seat, world_size = order.world_size, "assigned {}", order.description);
                 self.sessions
                     .send(&worker, session, FromCoordinator::Assign(order));
+            }
+            Effect::Meet {
+                worker,
+                session,
+                seat,
+                address,
+            } => {
+                self.sessions
+                    .send(&worker, session, FromCoordinator::Meet { seat, address });
             }
             Effect::Stop {
                 worker,
                 session,
-                attempt,
+                seat,
                 reason,
             } => {
-                info!(%worker, %attempt, reason, "stopping");
+                info!(%worker, %seat, reason, "stopping");
                 self.sessions
-                    .send(&worker, session, FromCoordinator::Stop { attempt, reason });
+                    .send(&worker, session, FromCoordinator::Stop { seat, reason });
             }
             Effect::Acknowledge {
                 worker,
                 session,
-                attempt,
+                seat,
             } => {
                 self.sessions
-                    .send(&worker, session, FromCoordinator::Acknowledged(attempt));
+                    .send(&worker, session, FromCoordinator::Acknowledged(seat));
             }
             Effect::CloseSession {
                 worker,

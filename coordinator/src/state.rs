@@ -97,7 +97,7 @@ mod tests {
     use nettailor_domain::task::{BackboneInput, DataInput, TaskInputs};
     use nettailor_domain::taskfile::TasksFile;
     use nettailor_domain::trainer::{Failure, FailureClass};
-    use nettailor_scheduler::record::StageRecord;
+    use nettailor_scheduler::record::{RankRecord, StageRecord};
 
     use super::*;
 
@@ -125,6 +125,7 @@ mod tests {
                 faults: 0,
                 losses: 0,
                 returns: 0,
+                checkpoint: None,
                 state,
             })))
         };
@@ -140,7 +141,8 @@ mod tests {
         let worker = "w".parse().unwrap();
         state.report(attempt, Progress::default());
         state.forget_progress(&[row(StageState::Running {
-            worker,
+            ranks: vec![RankRecord { worker, done: false }],
+            result: None,
             started_ms: 1,
         })]);
         assert_eq!(state.progress.len(), 1);

@@ -45,6 +45,7 @@ fn submission(sequence: u64) -> Vec<Row> {
             faults: 0,
             losses: 0,
             returns: 0,
+            checkpoint: None,
             state,
         };
         Row::Record(Record::Stage(Box::new(stage)))
@@ -148,14 +149,14 @@ fn a_directory_in_use_is_refused() {
 #[test]
 fn a_later_format_is_refused() {
     let folder = filled();
-    fs::write(folder.path().join("format"), "3\n").unwrap();
+    fs::write(folder.path().join("format"), "4\n").unwrap();
     let error = refusal(folder.path());
     assert!(
         matches!(
             error,
             Error::Newer {
-                found: 3,
-                known: 2,
+                found: 4,
+                known: 3,
                 ..
             }
         ),
@@ -173,7 +174,7 @@ fn an_earlier_format_is_refused_and_says_what_to_do() {
             error,
             Error::Older {
                 found: 1,
-                known: 2,
+                known: 3,
                 ..
             }
         ),

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use nettailor_domain::architecture::{Architecture, Selection};
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{Attempt, Digest, StageKey};
+use nettailor_domain::ids::{Attempt, Digest, Seat, StageKey};
 use nettailor_domain::model::{Lineage, ModelAccuracy, ModelLatency, ModelQuery, ModelRecord, SortKey};
 use nettailor_domain::session::{Offer, Order};
-use nettailor_domain::stage::{Artifact, FrontierPoint, Latency, StageOutcome, StageResult, plan};
+use nettailor_domain::stage::{
+    Artifact, Checkpoint, FrontierPoint, Latency, StageOutcome, StageResult, plan,
+};
 use nettailor_domain::task::{BackboneInput, DataInput, SourceSettings, TaskInputs};
 use nettailor_domain::taskfile::TasksFile;
 use nettailor_domain::trainer::{Failure, FailureClass, Progress};
@@ -18,10 +20,13 @@ use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello};
 use nettailor_proto::status::{Code, Error};
 use nettailor_proto::v1;
 
-fn attempt() -> Attempt {
-    Attempt {
-        stage: StageKey(Digest::of(b"stage")),
-        number: 3,
+fn seat(rank: u32) -> Seat {
+    Seat {
+        attempt: Attempt {
+            stage: StageKey(Digest::of(b"stage")),
+            number: 3,
+        },
+        rank,
     }
 }
 
@@ -61,7 +66,7 @@ fn what_agents_say_comes_back_unchanged() {
             threads_per_slot: 4,
             device: "cpu".into(),
             cached: vec![Digest::of(b"cached")],
-            attempts: vec![attempt()],
+            seats: vec![seat(0), seat(2)],
             version: "0.1.0".into(),
             draining: true,
         },
@@ -81,17 +86,33 @@ fn what_agents_say_comes_back_unchanged() {
         FromAgent::Ready,
         FromAgent::Heartbeat,
         FromAgent::Progress {
-            attempt: attempt(),
+            seat: seat(1),
             progress,
         },
         FromAgent::Log {
-            attempt: attempt(),
+            seat: seat(1),
             time_ms: 5,
             lines: vec!["one".into(), String::new()],
         },
+        FromAgent::Meeting {
+            seat: seat(0),
+            address: "[::1]:4711".parse().unwrap(),
+        },
+        FromAgent::Checkpointed {
+            seat: seat(0),
+            checkpoint: Checkpoint {
+                artifact: artifact("checkpoint"),
+                epoch: 4,
+                step: 1 << 40,
+            },
+        },
         FromAgent::Finished {
-            attempt: attempt(),
-            result: Box::new(teacher()),
+            seat: seat(0),
+            result: Some(Box::new(teacher())),
+        },
+        FromAgent::Finished {
+            seat: seat(1),
+            result: None,
         },
         FromAgent::Draining {
             reason: "asked to".into(),
@@ -100,7 +121,7 @@ fn what_agents_say_comes_back_unchanged() {
     use FailureClass::{Deadline, Input, Internal, Lost, Resources};
     said.extend(
         [Input, Resources, Internal, Lost, Deadline].map(|class| FromAgent::Failed {
-            attempt: attempt(),
+            seat: seat(1),
             failure: failure(class),
         }),
     );
@@ -194,11 +215,10 @@ fn what_the_coordinator_says_comes_back_unchanged() {
     let orders = stages(BackboneInput::Weights(Digest::of(b"b")))
         .into_iter()
         .chain(with_source)
-        .map(|stage| Order {
-            attempt: Attempt {
-                stage: stage.key,
-                number: 1,
-            },
+        .enumerate()
+        .map(|(rank, stage)| Order {
+            seat: seat(rank as u32),
+            world_size: 64,
             backbone: stage.spec.backbone.map(|_| artifact("backbone")),
             spec: stage.spec,
             data: artifact("data"),
@@ -208,6 +228,8 @@ fn what_the_coordinator_says_comes_back_unchanged() {
                 threshold: 0.97,
                 qualified: true,
             }),
+            checkpoint: (rank % 2 == 0).then(|| artifact("checkpoint")),
+            checkpoint_seconds: 60,
             description: "digits: teacher".into(),
         });
     let mut said: Vec<_> = orders
@@ -218,11 +240,15 @@ fn what_the_coordinator_says_comes_back_unchanged() {
         artifacts_url,
         heartbeat: Duration::from_millis(2500),
     });
+    said.push(FromCoordinator::Meet {
+        seat: seat(1),
+        address: "node-1:4711".parse().unwrap(),
+    });
     said.push(FromCoordinator::Stop {
-        attempt: attempt(),
+        seat: seat(1),
         reason: "cancelled".into(),
     });
-    said.push(FromCoordinator::Acknowledged(attempt()));
+    said.push(FromCoordinator::Acknowledged(seat(1)));
     for said in said {
         assert_eq!(
             FromCoordinator::try_from(v1::CoordinatorMessage::from(said.clone())),
@@ -274,7 +300,7 @@ fn model() -> ModelRecord {
             job: "digits-abc234".parse().unwrap(),
             backbone: Digest::of(b"b"),
             data: Digest::of(b"d"),
-            stages: vec![attempt().stage],
+            stages: vec![seat(0).attempt.stage],
             training_seconds: 77,
         },
         published_ms: 99,
@@ -362,4 +388,89 @@ fn a_bad_field_is_named() {
             .to_string()
             .starts_with("field `sort`: ")
     );
+}
+
+#[test]
+fn what_a_rank_cannot_say_is_refused() {
+    use v1::agent_message::Message;
+    let refused = |message| {
+        let message = v1::AgentMessage {
+            message: Some(message),
+        };
+        FromAgent::try_from(message)
+            .expect_err("must be refused")
+            .to_string()
+    };
+    let meeting = |seat: Option<v1::Seat>, address: &str| {
+        refused(Message::Meeting(v1::Meeting {
+            seat,
+            address: address.into(),
+        }))
+    };
+    let rank_0 = || Some(v1::Seat::from(seat(0)));
+    assert_eq!(meeting(None, "n:1"), "field `seat` is missing");
+    assert_eq!(
+        meeting(Some(seat(2).into()), "n:1"),
+        "field `seat.rank`: rank 0 says this, not rank 2"
+    );
+    assert_eq!(meeting(rank_0(), ""), "field `address` is missing");
+    assert_eq!(
+        meeting(rank_0(), "node"),
+        "field `address`: address `node` is not valid: expected host:port, an IPv6 host in brackets"
+    );
+    let unnumbered = v1::Seat {
+        attempt: 0,
+        ..seat(0).into()
+    };
+    assert_eq!(
+        meeting(Some(unnumbered), "n:1"),
+        "field `seat.attempt` is missing"
+    );
+
+    let left = v1::Checkpointed {
+        seat: rank_0(),
+        checkpoint: None,
+        epoch: 1,
+        step: 2,
+    };
+    assert_eq!(
+        refused(Message::Checkpointed(left.clone())),
+        "field `checkpoint` is missing"
+    );
+    let left = v1::Checkpointed {
+        seat: Some(seat(1).into()),
+        ..left
+    };
+    assert_eq!(
+        refused(Message::Checkpointed(left)),
+        "field `seat.rank`: rank 0 says this, not rank 1"
+    );
+
+    let finished = |rank, result_json: &[u8]| {
+        refused(Message::Finished(v1::SeatFinished {
+            seat: Some(seat(rank).into()),
+            result_json: result_json.to_vec(),
+        }))
+    };
+    assert_eq!(finished(0, b""), "field `result_json` is missing");
+    assert_eq!(
+        finished(1, b"{}"),
+        "field `result_json`: it comes from rank 0, not from rank 1"
+    );
+}
+
+#[test]
+fn an_order_is_for_one_of_its_ranks() {
+    let assign = |world_size| v1::Assign {
+        seat: Some(seat(2).into()),
+        world_size,
+        ..Default::default()
+    };
+    for world_size in [0, 2] {
+        let error = Order::try_from(assign(world_size)).expect_err("must be refused");
+        assert_eq!(
+            error.to_string(),
+            "field `world_size`: there is no rank 2 among so many"
+        );
+    }
 }

@@ -54,8 +54,8 @@ async fn a_killed_worker_s_stage_completes_on_the_other() -> anyhow::Result<()> 
     assert_eq!(job.state(), JobState::Succeeded, "{job:?}");
     let teacher = watch::stage(&job, "teacher");
     assert_eq!(
-        (teacher.attempt, teacher.worker.as_str()),
-        (2, "two"),
+        (teacher.attempt, &teacher.workers),
+        (2, &vec!["two".to_owned()]),
         "{teacher:?}"
     );
     assert!(

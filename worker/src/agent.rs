@@ -84,6 +84,11 @@ impl Agent {
             cache,
             attempts_dir,
             slots: Semaphore::new(config.slots as usize),
+            advertise: config.advertise.clone(),
+            coordinator: (
+                endpoint.uri().host().unwrap_or_default().to_owned(),
+                endpoint.uri().port_u16().unwrap_or(80),
+            ),
         };
         Ok(Self {
             config,
@@ -186,7 +191,7 @@ impl Agent {
                 // Trainers compute on the CPU.
                 device: "cpu".to_owned(),
                 cached,
-                attempts: attempts.ledger.open_session(),
+                seats: attempts.ledger.open_session(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 draining: attempts.ledger.draining(),
             },
@@ -275,16 +280,16 @@ impl Attempts {
 
     /// Starts an attempt, unless it is known already or the agent is leaving.
     pub(crate) fn start(&self, order: Order, store: Arc<ArtifactStore>) {
-        let attempt = order.attempt;
-        match self.ledger.begin(attempt) {
+        let seat = order.seat;
+        match self.ledger.begin(seat) {
             Begin::Started(running) => {
                 let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
                 // Forget those that have ended; a panic among them was reported when its `Running` was dropped.
                 while tasks.try_join_next().is_some() {}
                 tasks.spawn(attempt::run(self.node.clone(), store, order, running));
             }
-            Begin::Known => info!(%attempt, "assigned again, although it was started before"),
-            Begin::Draining => info!(%attempt, "refused: the agent is leaving"),
+            Begin::Known => info!(%seat, "assigned again, although it was started before"),
+            Begin::Draining => info!(%seat, "refused: the agent is leaving"),
         }
     }
 

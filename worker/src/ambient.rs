@@ -4,6 +4,8 @@
     reason = "this is the crate's clock and environment module"
 )]
 
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -42,6 +44,23 @@ pub(crate) fn cores() -> usize {
 /// Where a program of this installation lies: beside the running one.
 pub(crate) fn beside_this_program(name: &str) -> PathBuf {
     std::env::current_exe().map_or_else(|_| PathBuf::from(name), |program| program.with_file_name(name))
+}
+
+/// The address of this machine from which `host` is reached. Nothing is sent.
+pub(crate) async fn address_towards(host: &str, port: u16) -> io::Result<IpAddr> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for target in tokio::net::lookup_host((host, port)).await? {
+        let any: SocketAddr = match target {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let socket = tokio::net::UdpSocket::bind(any).await?;
+        match socket.connect(target).await.and_then(|()| socket.local_addr()) {
+            Ok(local) => return Ok(local.ip()),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 /// The host's name as a worker name.

@@ -3,17 +3,19 @@
 use std::collections::VecDeque;
 use std::error::Error as StdError;
 use std::future::Future;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{try_join_all, try_join3};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, try_join_all, try_join4};
 use nettailor_artifacts::{ArtifactStore, Error as StoreError};
-use nettailor_domain::session::Order;
-use nettailor_domain::stage::{Artifact, StageResult};
+use nettailor_domain::session::{Address, Order};
+use nettailor_domain::stage::{self, Artifact, StageResult};
 use nettailor_domain::trainer::{
-    Assignment, BackboneFile, Failure, FailureClass, Finished, ParentInput, Progress, TrainerEvent,
-    WEIGHTS_FILE,
+    self, Assignment, BackboneFile, Failure, FailureClass, Finished, ParentInput, Progress, TrainerCommand,
+    TrainerEvent, WEIGHTS_FILE,
 };
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
@@ -22,7 +24,7 @@ use tracing::{debug, info, warn};
 
 use crate::ambient;
 use crate::cache::{BlobCache, PinnedBlob};
-use crate::ledger::{Report, Running, lost};
+use crate::ledger::{Heard, Report, Running, lost};
 use crate::trainer_process::{Line, TrainerProcess};
 
 /// Last log lines that a broken trainer's report quotes.
@@ -49,16 +51,49 @@ pub(crate) struct Node {
     pub(crate) attempts_dir: PathBuf,
     /// Trainers at a time. The coordinator counts too; here it only spaces out an end and the next start.
     pub(crate) slots: Semaphore,
+    /// Host by which other workers reach the trainers here, if it was given.
+    pub(crate) advertise: Option<String>,
+    /// Host and port of the coordinator.
+    pub(crate) coordinator: (String, u16),
+}
+
+impl Node {
+    /// Where other workers reach `port` of this node.
+    async fn address(&self, port: u16) -> Result<Address, Failure> {
+        let host = match &self.advertise {
+            Some(host) => host.clone(),
+            None => {
+                let (host, port) = &self.coordinator;
+                let local = ambient::address_towards(host, *port).await.map_err(|error| {
+                    let message = format!(
+                        "cannot find this node's address towards the coordinator {host}:{port}: {error}; name it with --advertise"
+                    );
+                    Failure {
+                        class: FailureClass::Resources,
+                        message,
+                    }
+                })?;
+                match local {
+                    IpAddr::V4(local) => local.to_string(),
+                    IpAddr::V6(local) => format!("[{local}]"),
+                }
+            }
+        };
+        format!("{host}:{port}").parse().map_err(|error| Failure {
+            class: FailureClass::Input,
+            message: format!("--advertise cannot be used: {error}"),
+        })
+    }
 }
 
 /// Runs an attempt and enters its end in the ledger. The attempt's folder is gone by then.
 pub(crate) async fn run(node: Arc<Node>, store: Arc<ArtifactStore>, order: Order, mut running: Running) {
-    let attempt = running.attempt();
-    info!(%attempt, "starting {}", order.description);
+    let seat = running.seat();
+    info!(%seat, "starting {}", order.description);
     let report = execute(&node, &store, order, &mut running).await;
     match &report {
-        Ok(result) => info!(%attempt, seconds = result.seconds, "finished"),
-        Err(failure) => warn!(%attempt, class = ?failure.class, "failed: {failure}"),
+        Ok(result) => info!(%seat, seconds = result.seconds, "finished"),
+        Err(failure) => warn!(%seat, class = ?failure.class, "failed: {failure}"),
     }
     running.end(report);
 }
@@ -82,9 +117,10 @@ async fn execute(node: &Node, store: &ArtifactStore, order: Order, running: &mut
                 message,
             }
         })?;
-    let finished = supervise(process, node.stop_grace, running).await?;
+    let finished = supervise(process, node, store, running).await?;
     let file = inputs.folder.path().join(WEIGHTS_FILE);
-    let weights = if finished.outcome.leaves_weights() {
+    // Of a gang, rank 0 leaves what all have.
+    let weights = if finished.outcome.leaves_weights() && running.seat().rank == 0 {
         Some(keep_weights(node, store, &file, running).await?)
     } else {
         None
@@ -140,9 +176,16 @@ impl Inputs {
             };
             fetch(parent.weights.ok_or_else(missing)?).await
         });
-        let (backbone, data, parents) = try_join3(backbone, fetch(order.data), try_join_all(parents)).await?;
+        let checkpoint = async {
+            match order.checkpoint {
+                Some(artifact) => fetch(artifact).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (backbone, data, parents, checkpoint) =
+            try_join4(backbone, fetch(order.data), try_join_all(parents), checkpoint).await?;
         let folder = tempfile::Builder::new()
-            .prefix(&format!("{}-", order.attempt.to_string().replace('#', "-")))
+            .prefix(&format!("{}-", order.seat.to_string().replace(['#', '/'], "-")))
             .tempdir_in(&node.attempts_dir)
             .map_err(|error| unusable(&node.attempts_dir, &error))?;
         let weights = order.backbone.zip(backbone.as_ref());
@@ -166,6 +209,11 @@ impl Inputs {
             cache_dir: node.cache.decoded_dir(),
             output_dir: folder.path().to_owned(),
             threads: node.threads,
+            rank: order.seat.rank,
+            world_size: order.world_size,
+            gang: order.seat.attempt.to_string(),
+            checkpoint: checkpoint.as_ref().map(|blob| blob.path().to_owned()),
+            checkpoint_seconds: order.checkpoint_seconds,
         };
         let file = folder.path().join("assignment.json");
         let json = serde_json::to_vec_pretty(&assignment).map_err(|error| Failure {
@@ -178,7 +226,12 @@ impl Inputs {
         Ok(Self {
             folder,
             assignment: file,
-            _pinned: backbone.into_iter().chain([data]).chain(parents).collect(),
+            _pinned: [data]
+                .into_iter()
+                .chain(backbone)
+                .chain(parents)
+                .chain(checkpoint)
+                .collect(),
         })
     }
 }
@@ -186,9 +239,13 @@ impl Inputs {
 /// Hears a trainer to its end.
 async fn supervise(
     mut process: TrainerProcess,
-    stop_grace: Duration,
+    node: &Node,
+    store: &ArtifactStore,
     running: &mut Running,
 ) -> Result<Finished, Failure> {
+    // One upload at a time: of checkpoints that come faster the newest waits.
+    let mut upload: Option<BoxFuture<'_, Option<stage::Checkpoint>>> = None;
+    let mut newest: Option<trainer::Checkpoint> = None;
     let mut tail = VecDeque::with_capacity(TAIL_LINES);
     let mut verdict = None;
     let mut stop_reason = None;
@@ -198,7 +255,7 @@ async fn supervise(
             line = process.next_line() => match line {
                 None => break,
                 Some(Line::Log(line)) => {
-                    debug!(attempt = %running.attempt(), "{line}");
+                    debug!(seat = %running.seat(), "{line}");
                     if tail.len() == TAIL_LINES {
                         tail.pop_front();
                     }
@@ -209,17 +266,44 @@ async fn supervise(
                     TrainerEvent::Progress(progress) => running.progress(progress),
                     TrainerEvent::Finished(finished) => verdict = Some(Ok(finished)),
                     TrainerEvent::Failed(failure) => verdict = Some(Err(failure)),
+                    TrainerEvent::Meeting { port } => match node.address(port).await {
+                        Ok(address) => running.meeting(address),
+                        Err(failure) => {
+                            process.kill();
+                            verdict = Some(Err(failure));
+                        }
+                    },
+                    TrainerEvent::Checkpoint(left) => newest = Some(left),
                 },
             },
-            reason = running.stopped() => {
-                process.terminate();
-                kill_at = Some(ambient::now() + stop_grace);
-                stop_reason = Some(reason);
+            kept = settled(&mut upload) => {
+                upload = None;
+                if let Some(kept) = kept {
+                    running.checkpointed(kept);
+                }
             }
+            heard = running.heard() => match heard {
+                Heard::Met(address) => {
+                    let address = address.to_string();
+                    if let Err(error) = process.tell(&TrainerCommand::Meet { address }).await {
+                        warn!(seat = %running.seat(), "cannot tell the trainer where its gang meets: {error}");
+                    }
+                }
+                Heard::Stopped(reason) => {
+                process.terminate();
+                kill_at = Some(ambient::now() + node.stop_grace);
+                stop_reason = Some(reason);
+                }
+            },
             () = at(kill_at) => {
                 process.kill();
                 kill_at = None;
             }
+        }
+        if upload.is_none()
+            && let Some(left) = newest.take()
+        {
+            upload = Some(keep_checkpoint(node, store, left).boxed());
         }
         if verdict.is_some() && stop_reason.is_none() && kill_at.is_none() {
             kill_at = Some(ambient::now() + LINGER);
@@ -230,6 +314,37 @@ async fn supervise(
         (None, Some(verdict)) => verdict,
         (None, None) => Err(broke_off(&process, tail)),
     }
+}
+
+/// The outcome of an upload; pending without one.
+async fn settled<T>(upload: &mut Option<BoxFuture<'_, T>>) -> T {
+    match upload {
+        Some(upload) => upload.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Uploads a checkpoint and keeps it in the cache. One that cannot be kept is no loss but of time: the next one may.
+async fn keep_checkpoint(
+    node: &Node,
+    store: &ArtifactStore,
+    left: trainer::Checkpoint,
+) -> Option<stage::Checkpoint> {
+    let artifact = match store.put_file(&left.file).await {
+        Ok(artifact) => artifact,
+        Err(error) => {
+            warn!("cannot keep a checkpoint: {}", in_full(&error));
+            return None;
+        }
+    };
+    if let Err(error) = node.cache.adopt(artifact, &left.file).await {
+        warn!("cannot keep the checkpoint in the cache: {}", in_full(&error));
+    }
+    Some(stage::Checkpoint {
+        artifact,
+        epoch: left.epoch,
+        step: left.step,
+    })
 }
 
 async fn at(time: Option<Instant>) {
@@ -288,7 +403,7 @@ async fn keep_weights(
             "cannot upload the weights, trying again in {:.1} s: {error}",
             wait.as_secs_f64()
         );
-        warn!(attempt = %running.attempt(), "{line}");
+        warn!(seat = %running.seat(), "{line}");
         running.log(ambient::wall_ms(), line);
         running.progress(phase("waiting for the artifact store"));
         or_stopped(running, async {

@@ -28,6 +28,8 @@ pub struct Config {
     pub trainer: PathBuf,
     /// Where to answer probes.
     pub http: Option<SocketAddr>,
+    /// Host by which other workers reach the trainers here; the address towards the coordinator if none is given.
+    pub advertise: Option<String>,
     /// What running attempts are given to finish once the agent is asked to leave.
     pub drain: Duration,
     /// What a trainer is given between SIGTERM and SIGKILL.
@@ -54,6 +56,7 @@ impl Config {
             cache_bytes: Self::CACHE_BYTES,
             trainer: ambient::beside_this_program("nettailor-trainer"),
             http: None,
+            advertise: None,
             drain: Self::DRAIN,
             stop_grace: Self::STOP_GRACE,
         }
@@ -99,6 +102,10 @@ pub struct Options {
     /// Answer probes (/livez, /readyz) here, e.g. 0.0.0.0:7402
     #[arg(long, value_name = "ADDRESS", env = "NETTAILOR_WORKER_HTTP")]
     http: Option<SocketAddr>,
+    /// Host by which other workers reach the trainers here, for stages that several workers share [default: this
+    /// machine's address towards the coordinator]
+    #[arg(long, value_name = "HOST", env = "NETTAILOR_ADVERTISE")]
+    advertise: Option<String>,
     /// After SIGTERM or Ctrl-C: seconds that running stages have to finish before they are given back
     #[arg(long, value_name = "SECONDS", env = "NETTAILOR_DRAIN_SECONDS", default_value_t = Config::DRAIN.as_secs())]
     drain_seconds: u64,
@@ -113,6 +120,7 @@ impl From<Options> for Config {
             cache_bytes: options.cache_gib << 30,
             trainer: options.trainer.unwrap_or(usual.trainer),
             http: options.http,
+            advertise: options.advertise,
             drain: Duration::from_secs(options.drain_seconds),
             ..usual
         }

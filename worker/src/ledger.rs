@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nettailor_domain::ids::Attempt;
-use nettailor_domain::stage::StageResult;
+use nettailor_domain::ids::Seat;
+use nettailor_domain::session::Address;
+use nettailor_domain::stage::{Checkpoint, StageResult};
 use nettailor_domain::trainer::{Failure, FailureClass, Progress};
 use nettailor_proto::convert::session::FromAgent;
 use tokio::sync::{Notify, oneshot, watch};
@@ -34,11 +35,22 @@ pub(crate) struct Ledger {
 #[derive(Debug, Default)]
 struct State {
     draining: bool,
-    /// With the means to stop each, once.
-    running: BTreeMap<Attempt, Option<oneshot::Sender<String>>>,
-    reports: BTreeMap<Attempt, Waiting>,
-    progress: BTreeMap<Attempt, Progress>,
-    logs: BTreeMap<Attempt, Lines>,
+    /// With the means to reach each.
+    running: BTreeMap<Seat, Line>,
+    /// Where ranks 0 wait, and whether the session that is up now has said so.
+    meetings: BTreeMap<Seat, (Address, bool)>,
+    /// The newest checkpoint of each, until it is said.
+    checkpoints: BTreeMap<Seat, Checkpoint>,
+    reports: BTreeMap<Seat, Waiting>,
+    progress: BTreeMap<Seat, Progress>,
+    logs: BTreeMap<Seat, Lines>,
+}
+
+/// To an attempt that runs; each way serves once.
+#[derive(Debug)]
+struct Line {
+    stop: Option<oneshot::Sender<String>>,
+    meet: Option<oneshot::Sender<Address>>,
 }
 
 #[derive(Debug)]
@@ -75,35 +87,43 @@ pub(crate) enum Begin {
 
 impl Ledger {
     /// Enters an attempt.
-    pub(crate) fn begin(self: &Arc<Self>, attempt: Attempt) -> Begin {
+    pub(crate) fn begin(self: &Arc<Self>, seat: Seat) -> Begin {
         let mut state = self.state();
-        if state.running.contains_key(&attempt) || state.repeat(attempt) {
+        if state.running.contains_key(&seat) || state.repeat(seat) {
             drop(state);
             self.urgent.notify_one();
             return Begin::Known;
         }
         if state.draining {
             drop(state);
-            self.report(attempt, Err(lost("this agent is leaving and starts nothing new")));
+            self.report(seat, Err(lost("this agent is leaving and starts nothing new")));
             return Begin::Draining;
         }
         let (stop, stopped) = oneshot::channel();
-        state.running.insert(attempt, Some(stop));
+        let (meet, met) = oneshot::channel();
+        let line = Line {
+            stop: Some(stop),
+            meet: Some(meet),
+        };
+        state.running.insert(seat, line);
         self.publish(&state);
         Begin::Started(Running {
             ledger: self.clone(),
-            attempt,
+            seat,
             stopped: Some(stopped),
+            met: Some(met),
             ended: false,
         })
     }
 
     /// Reports an attempt that does not run here.
-    pub(crate) fn report(&self, attempt: Attempt, report: Report) {
+    pub(crate) fn report(&self, seat: Seat, report: Report) {
         let mut state = self.state();
-        state.running.remove(&attempt);
-        state.progress.remove(&attempt);
-        state.reports.insert(attempt, Waiting { report, sent: false });
+        state.running.remove(&seat);
+        state.progress.remove(&seat);
+        state.meetings.remove(&seat);
+        state.checkpoints.remove(&seat);
+        state.reports.insert(seat, Waiting { report, sent: false });
         self.publish(&state);
         drop(state);
         self.urgent.notify_one();
@@ -111,25 +131,32 @@ impl Ledger {
 
     /// Asks an attempt to end. The report of one that has ended is sent again: the coordinator has not taken it in. One
     /// that is not known here is reported as lost, so that its slot becomes free.
-    pub(crate) fn stop(&self, attempt: Attempt, reason: &str) {
+    pub(crate) fn stop(&self, seat: Seat, reason: &str) {
         let mut state = self.state();
-        if let Some(stop) = state.running.get_mut(&attempt) {
+        if let Some(line) = state.running.get_mut(&seat) {
             // The attempt may end in this moment: then its report is on the way.
-            let _ = stop.take().map(|stop| stop.send(reason.to_owned()));
-        } else if state.repeat(attempt) {
+            let _ = line.stop.take().map(|stop| stop.send(reason.to_owned()));
+        } else if state.repeat(seat) {
             drop(state);
             self.urgent.notify_one();
         } else {
             drop(state);
-            self.report(attempt, Err(lost("this agent does not run it")));
+            self.report(seat, Err(lost("this agent does not run it")));
         }
     }
 
     /// Asks every attempt to end.
     pub(crate) fn stop_all(&self, reason: &str) {
-        for stop in self.state().running.values_mut() {
-            let _ = stop.take().map(|stop| stop.send(reason.to_owned()));
+        for line in self.state().running.values_mut() {
+            let _ = line.stop.take().map(|stop| stop.send(reason.to_owned()));
         }
+    }
+
+    /// Tells a rank where its gang meets. It may have been told before, or have ended.
+    pub(crate) fn meet(&self, seat: Seat, address: Address) {
+        let mut state = self.state();
+        let meet = state.running.get_mut(&seat).and_then(|line| line.meet.take());
+        let _ = meet.map(|meet| meet.send(address));
     }
 
     /// From now on no attempt is started.
@@ -142,20 +169,21 @@ impl Ledger {
         self.state().draining
     }
 
-    /// The coordinator has the report of `attempt`, or does not want it.
-    pub(crate) fn acknowledge(&self, attempt: Attempt) {
+    /// The coordinator has the report of `seat`, or does not want it.
+    pub(crate) fn acknowledge(&self, seat: Seat) {
         let mut state = self.state();
-        state.reports.remove(&attempt);
+        state.reports.remove(&seat);
         self.publish(&state);
     }
 
     /// Attempts that run or whose report is not acknowledged. All such reports are due again: call it once per session.
-    pub(crate) fn open_session(&self) -> Vec<Attempt> {
+    pub(crate) fn open_session(&self) -> Vec<Seat> {
         let mut state = self.state();
         state
             .reports
             .values_mut()
             .for_each(|waiting| waiting.sent = false);
+        state.meetings.values_mut().for_each(|(_, said)| *said = false);
         state
             .running
             .keys()
@@ -168,17 +196,28 @@ impl Ledger {
     pub(crate) fn take(&self) -> Vec<FromAgent> {
         let mut state = self.state();
         let mut messages = Vec::new();
-        for (attempt, logs) in std::mem::take(&mut state.logs) {
-            logs.into_messages(attempt, &mut messages);
+        for (seat, logs) in std::mem::take(&mut state.logs) {
+            logs.into_messages(seat, &mut messages);
         }
-        for (attempt, progress) in std::mem::take(&mut state.progress) {
-            messages.push(FromAgent::Progress { attempt, progress });
+        for (seat, progress) in std::mem::take(&mut state.progress) {
+            messages.push(FromAgent::Progress { seat, progress });
         }
-        for (&attempt, waiting) in state.reports.iter_mut().filter(|(_, waiting)| !waiting.sent) {
+        for (&seat, (address, said)) in state.meetings.iter_mut().filter(|(_, (_, said))| !said) {
+            *said = true;
+            let address = address.clone();
+            messages.push(FromAgent::Meeting { seat, address });
+        }
+        for (seat, checkpoint) in std::mem::take(&mut state.checkpoints) {
+            messages.push(FromAgent::Checkpointed { seat, checkpoint });
+        }
+        for (&seat, waiting) in state.reports.iter_mut().filter(|(_, waiting)| !waiting.sent) {
             waiting.sent = true;
             messages.push(match waiting.report.clone() {
-                Ok(result) => FromAgent::Finished { attempt, result },
-                Err(failure) => FromAgent::Failed { attempt, failure },
+                Ok(result) => FromAgent::Finished {
+                    seat,
+                    result: (seat.rank == 0).then_some(result),
+                },
+                Err(failure) => FromAgent::Failed { seat, failure },
             });
         }
         messages
@@ -221,8 +260,8 @@ impl Ledger {
 
 impl State {
     /// Has the report of an attempt sent again; says whether there is one.
-    fn repeat(&mut self, attempt: Attempt) -> bool {
-        let waiting = self.reports.get_mut(&attempt);
+    fn repeat(&mut self, seat: Seat) -> bool {
+        let waiting = self.reports.get_mut(&seat);
         waiting.map(|waiting| waiting.sent = false).is_some()
     }
 }
@@ -239,7 +278,7 @@ impl Lines {
         self.lines.push_back(line);
     }
 
-    fn into_messages(self, attempt: Attempt, messages: &mut Vec<FromAgent>) {
+    fn into_messages(self, seat: Seat, messages: &mut Vec<FromAgent>) {
         let time_ms = self.since_ms;
         let mut lines: Vec<String> = self.lines.into();
         if self.dropped > 0 {
@@ -253,37 +292,47 @@ impl Lines {
         }
         let batches = lines.chunks(BATCH_LINES);
         messages.extend(batches.map(|lines| FromAgent::Log {
-            attempt,
+            seat,
             time_ms,
             lines: lines.to_vec(),
         }));
     }
 }
 
+/// What an attempt hears from the coordinator.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// Where its gang meets.
+    Met(Address),
+    /// It is asked to end, and why.
+    Stopped(String),
+}
+
 /// An attempt's own side of the ledger. Dropped without [`Running::end`], it reports that the attempt broke.
 #[derive(Debug)]
 pub(crate) struct Running {
     ledger: Arc<Ledger>,
-    attempt: Attempt,
+    seat: Seat,
     stopped: Option<oneshot::Receiver<String>>,
+    met: Option<oneshot::Receiver<Address>>,
     ended: bool,
 }
 
 impl Running {
-    /// Which attempt.
-    pub(crate) fn attempt(&self) -> Attempt {
-        self.attempt
+    /// Which rank of which attempt.
+    pub(crate) fn seat(&self) -> Seat {
+        self.seat
     }
 
     /// Replaces what is known about the attempt's progress.
     pub(crate) fn progress(&self, progress: Progress) {
-        self.ledger.state().progress.insert(self.attempt, progress);
+        self.ledger.state().progress.insert(self.seat, progress);
     }
 
     /// Adds a line to the attempt's log.
     pub(crate) fn log(&self, time_ms: u64, line: String) {
         let mut state = self.ledger.state();
-        let logs = state.logs.entry(self.attempt).or_default();
+        let logs = state.logs.entry(self.seat).or_default();
         logs.push(time_ms, line);
         let batch = logs.lines.len() == BATCH_LINES;
         drop(state);
@@ -294,20 +343,35 @@ impl Running {
 
     /// Waits until the attempt is asked to end and says why; at most once, then for ever. Cancel-safe.
     pub(crate) async fn stopped(&mut self) -> String {
-        if let Some(stopped) = &mut self.stopped {
-            let reason = stopped.await;
-            self.stopped = None;
-            if let Ok(reason) = reason {
-                return reason;
-            }
+        once(&mut self.stopped).await
+    }
+
+    /// Waits until it is said where the gang meets, or that the attempt is to end; each at most once, then for ever.
+    /// Cancel-safe.
+    pub(crate) async fn heard(&mut self) -> Heard {
+        let Self { stopped, met, .. } = self;
+        tokio::select! {
+            reason = once(stopped) => Heard::Stopped(reason),
+            address = once(met) => Heard::Met(address),
         }
-        std::future::pending().await
+    }
+
+    /// Says where this rank waits for the others of its gang, now and in every session to come.
+    pub(crate) fn meeting(&self, address: Address) {
+        self.ledger.state().meetings.insert(self.seat, (address, false));
+        self.ledger.urgent.notify_one();
+    }
+
+    /// Says that a checkpoint is in the artifact store.
+    pub(crate) fn checkpointed(&self, checkpoint: Checkpoint) {
+        self.ledger.state().checkpoints.insert(self.seat, checkpoint);
+        self.ledger.urgent.notify_one();
     }
 
     /// Ends the attempt.
     pub(crate) fn end(mut self, report: Report) {
         self.ended = true;
-        self.ledger.report(self.attempt, report);
+        self.ledger.report(self.seat, report);
     }
 }
 
@@ -317,7 +381,7 @@ impl Drop for Running {
             let message =
                 "the agent gave this attempt up without a reason (a mistake in the agent)".to_owned();
             self.ledger.report(
-                self.attempt,
+                self.seat,
                 Err(Failure {
                     class: FailureClass::Internal,
                     message,
@@ -325,6 +389,18 @@ impl Drop for Running {
             );
         }
     }
+}
+
+/// What comes through a channel for one value; then nothing, for ever. Cancel-safe.
+async fn once<T>(channel: &mut Option<oneshot::Receiver<T>>) -> T {
+    if let Some(receiver) = channel {
+        let value = receiver.await;
+        *channel = None;
+        if let Ok(value) = value {
+            return value;
+        }
+    }
+    std::future::pending().await
 }
 
 /// The attempt ended through no fault of its own.

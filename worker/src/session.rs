@@ -196,11 +196,12 @@ async fn listen(
         let message = inbound.message().await?.ok_or(Error::Closed)?;
         match understand(message, attempts.ledger()) {
             Ok(Some(FromCoordinator::Assign(order))) => attempts.start(*order, store.clone()),
-            Ok(Some(FromCoordinator::Stop { attempt, reason })) => {
-                info!(%attempt, "stopping: {reason}");
-                attempts.ledger().stop(attempt, &reason);
+            Ok(Some(FromCoordinator::Stop { seat, reason })) => {
+                info!(%seat, "stopping: {reason}");
+                attempts.ledger().stop(seat, &reason);
             }
-            Ok(Some(FromCoordinator::Acknowledged(attempt))) => attempts.ledger().acknowledge(attempt),
+            Ok(Some(FromCoordinator::Acknowledged(seat))) => attempts.ledger().acknowledge(seat),
+            Ok(Some(FromCoordinator::Meet { seat, address })) => attempts.ledger().meet(seat, address),
             Ok(Some(FromCoordinator::Welcome { .. })) => warn!("the coordinator said welcome twice"),
             Ok(None) => {}
             Err(error) => return Err(Error::Message(error)),
@@ -216,20 +217,20 @@ fn understand(
     use nettailor_domain::trainer::{Failure, FailureClass};
 
     let ordered = match &message.message {
-        Some(coordinator_message::Message::Assign(assign)) => assign.attempt.clone(),
+        Some(coordinator_message::Message::Assign(assign)) => assign.seat.clone(),
         _ => None,
     };
     match (message.try_into(), ordered) {
         (Ok(said), _) => Ok(Some(said)),
         (Err(error), None) => Err(error),
-        (Err(error), Some(attempt)) => {
+        (Err(error), Some(seat)) => {
             let error: convert::Error = error;
             let message = format!(
                 "the agent (version {}) cannot read this assignment: {error}; are agent and coordinator of the same version?",
                 env!("CARGO_PKG_VERSION")
             );
             ledger.report(
-                attempt.try_into()?,
+                seat.try_into()?,
                 Err(Failure {
                     class: FailureClass::Internal,
                     message,

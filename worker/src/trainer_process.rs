@@ -5,11 +5,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
-use nettailor_domain::trainer::TrainerEvent;
+use nettailor_domain::trainer::{TrainerCommand, TrainerEvent};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 
 /// Longest event. An architecture of some dozens of layers takes a few kilobytes.
@@ -32,6 +32,7 @@ pub(crate) enum Line {
 #[derive(Debug)]
 pub(crate) struct TrainerProcess {
     child: Child,
+    stdin: Option<ChildStdin>,
     group: Pid,
     lines: mpsc::Receiver<Line>,
     status: Option<ExitStatus>,
@@ -54,7 +55,7 @@ impl TrainerProcess {
             command.env(variable, threads.to_string());
         }
         command
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command.process_group(0).kill_on_drop(true);
@@ -69,8 +70,10 @@ impl TrainerProcess {
         let (sender, lines) = mpsc::channel(LINES);
         tokio::spawn(forward(stdout, sender.clone(), event_or_log));
         tokio::spawn(forward(stderr, sender, Line::Log));
+        let stdin = child.stdin.take();
         Ok(Self {
             child,
+            stdin,
             group,
             lines,
             status: None,
@@ -111,6 +114,17 @@ impl TrainerProcess {
             Some((_, Some(signal))) => format!("killed by signal {signal}"),
             Some((code, None)) => format!("exit code {}", code.unwrap_or_default()),
         }
+    }
+
+    /// Tells the trainer something, its last word from here: its standard input ends with it. A short line finds room in
+    /// the pipe, so a trainer that does not listen is not waited for.
+    pub(crate) async fn tell(&mut self, command: &TrainerCommand) -> io::Result<()> {
+        let Some(mut stdin) = self.stdin.take() else {
+            return Ok(());
+        };
+        let mut line = serde_json::to_vec(command)?;
+        line.push(b'\n');
+        stdin.write_all(&line).await
     }
 
     /// Asks the trainer to end.

@@ -1,21 +1,14 @@
-//! Run path of the trainer's binary, tests and examples: the libtorch it was built with, and `../lib` beside the binary
-//! (as in the container images), so that nobody has to set LD_LIBRARY_PATH.
+//! Where the trainer finds libtorch at run time: where the crate below it was built with it.
+
+#[path = "../run_path.rs"]
+mod run_path;
 
 #[allow(
     clippy::disallowed_methods,
     reason = "a build script is configured by environment variables"
 )]
 fn main() {
-    println!("cargo:rerun-if-env-changed=LIBTORCH");
-    // Cargo runs build scripts in the crate's folder.
-    let root = std::path::Path::new("../..");
-    let libtorch = std::env::var_os("LIBTORCH").map_or_else(|| ".libtorch".into(), std::path::PathBuf::from);
-    // A relative path counts from the workspace; an absolute one replaces it.
-    let lib = root.join(libtorch).join("lib");
-    let lib = lib.canonicalize().unwrap_or(lib);
-    // Link arguments for everything this package links: binary, tests, examples, benches.
-    println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib");
-    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
-    // libtorch.so names no symbol that we use; keep its dependencies all the same.
-    println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
+    let libtorch = std::env::var_os("DEP_NETTAILOR_COLLECTIVE_LIBTORCH_LIB")
+        .expect("the build script of nettailor-collective says where libtorch is");
+    run_path::emit(libtorch.as_ref());
 }

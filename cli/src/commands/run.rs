@@ -76,8 +76,21 @@ pub(crate) async fn run(args: Args, global: &Global, console: &Console) -> Resul
         ));
     }
     let checked = submission::check(&args.file, console).await?;
+    let crew = args.crew(ambient::cores());
+    // It would wait for ever: nobody else will offer slots.
+    let slots = crew.workers.saturating_mul(crew.slots);
+    let mut tasks = checked.summaries().into_iter();
+    if let Some(task) = tasks.find(|task| task.workers.min() > slots) {
+        return Err(Error::Usage(format!(
+            "task `{}` asks for {} workers at a time, and this run has {}: use --workers {}",
+            task.task,
+            task.workers,
+            plural(slots, "slot"),
+            task.workers.min().div_ceil(crew.slots)
+        )));
+    }
     let mut embedded = Embedded::open(&args.state).await?;
-    let result = work(&args, checked, &mut embedded, console).await;
+    let result = work(&args, crew, checked, &mut embedded, console).await;
     // A second Ctrl-C does not wait for an orderly end: dropping kills the trainers, and the state is kept all the same.
     tokio::select! {
         closed = embedded.close() => result.and_then(|()| closed.map_err(Error::from)),
@@ -87,6 +100,7 @@ pub(crate) async fn run(args: Args, global: &Global, console: &Console) -> Resul
 
 async fn work(
     args: &Args,
+    crew: Crew,
     checked: submission::Checked,
     embedded: &mut Embedded,
     console: &Console,
@@ -95,7 +109,6 @@ async fn work(
     let mut interrupted = pin!(follow::interrupted());
     clear(&client, console).await?;
     // Before anything is submitted, so that a missing trainer leaves nothing behind.
-    let crew = args.crew(ambient::cores());
     embedded.hire(&crew)?;
     let backbone = checked.weights().map(|weights| weights.artifact);
     let jobs = tokio::select! {

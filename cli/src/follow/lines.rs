@@ -103,8 +103,8 @@ fn stage_line(stage: &StageView, before: Option<&StageView>) -> Option<String> {
     match stage.state {
         _ if same => None,
         StageState::Running => Some(match stage.attempt {
-            0 | 1 => format!("{kind} runs on {}", stage.worker),
-            attempt => format!("{kind} runs on {} (attempt {attempt})", stage.worker),
+            0 | 1 => format!("{kind} runs on {}", stage.hosts()),
+            attempt => format!("{kind} runs on {} (attempt {attempt})", stage.hosts()),
         }),
         StageState::Done if before.is_none() => Some(format!("{kind} was already done: {}", stage.summary)),
         StageState::Done => Some(format!("{kind} done{took}: {}", stage.summary)),
@@ -132,7 +132,7 @@ mod tests {
             ..job()
         };
         let running = StageView {
-            worker: "one".into(),
+            workers: vec!["one".into()],
             attempt: 1,
             ..stage("student", StageState::Running)
         };
@@ -162,12 +162,15 @@ mod tests {
         );
 
         let again = StageView {
-            worker: "two".into(),
+            workers: ["two", "three", "two"].map(str::to_owned).to_vec(),
             attempt: 2,
             ..running
         };
         let again = with(JobState::Running, vec![teacher, again]);
-        assert_eq!(lines.job(0, &again), ["digits: student runs on two (attempt 2)"]);
+        assert_eq!(
+            lines.job(0, &again),
+            ["digits: student runs on two x2, three (attempt 2)"]
+        );
 
         let failed = JobView {
             state: JobState::Failed,

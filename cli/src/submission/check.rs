@@ -7,7 +7,9 @@ use nettailor_domain::archive::Folder;
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::TaskName;
 use nettailor_domain::stage::Artifact;
-use nettailor_domain::task::{DataFormat, DataInput, DataSettings, Search, SourceSettings, TaskSpec};
+use nettailor_domain::task::{
+    DataFormat, DataInput, DataSettings, Search, SourceSettings, TaskSpec, Workers,
+};
 use nettailor_domain::taskfile::TasksFile;
 use serde::Serialize;
 
@@ -164,6 +166,7 @@ impl Checked {
                 image_size: task.data.image_size,
                 candidates: task.candidates.ladder(layers),
                 search: task.candidates.search,
+                workers: task.workers,
                 source: self.source().map(|source| source.data.path.clone()),
             }
         };
@@ -274,6 +277,8 @@ pub(crate) struct Summary {
     pub(crate) candidates: Vec<usize>,
     /// How the best of them is found.
     pub(crate) search: Search,
+    /// How many workers train a stage together: a number, or a range like `2..4`.
+    pub(crate) workers: Workers,
     /// Folder of the images that the backbone is pre-trained on, as written; null where it has weights.
     pub(crate) source: Option<String>,
 }
@@ -296,6 +301,7 @@ impl Row for Summary {
             };
             format!("k = {}{search}", ladder.join(", "))
         }),
+        Column::number("WORKERS", |task: &Self| task.workers.to_string()).wide(),
         Column::new("DATA", |task: &Self| task.data.clone()).wide(),
         Column::new("SOURCE", |task: &Self| {
             task.source.clone().unwrap_or_else(|| "-".to_owned())

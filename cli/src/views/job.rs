@@ -264,8 +264,12 @@ pub(crate) struct StageView {
     pub(crate) reason: String,
     /// Number of the latest attempt; 0 before the first.
     pub(crate) attempt: u32,
-    /// Worker of the latest attempt.
-    pub(crate) worker: String,
+    /// Workers of a running or finished attempt, by rank; of one that failed or was lost, that on which it ended.
+    pub(crate) workers: Vec<String>,
+    /// Ranks of a running or finished attempt; 0 where there is none, or it is not known any more.
+    pub(crate) world_size: u32,
+    /// Epochs that are behind the checkpoint from which the next attempt would go on; null where there is none.
+    pub(crate) checkpoint_epoch: Option<u32>,
     /// Latest report of a running attempt.
     pub(crate) progress: Option<Progress>,
     /// What a finished stage found, in one line.
@@ -283,7 +287,9 @@ impl From<v1::Stage> for StageView {
             kind: stage.kind,
             reason: stage.reason,
             attempt: stage.attempt,
-            worker: stage.worker,
+            workers: stage.workers,
+            world_size: stage.world_size,
+            checkpoint_epoch: stage.checkpoint_epoch,
             progress: stage.progress.map(Progress::from),
             summary: stage.summary,
             seconds: Some(stage.seconds).filter(|_| state == StageState::Done),
@@ -292,6 +298,22 @@ impl From<v1::Stage> for StageView {
 }
 
 impl StageView {
+    /// Where it runs or ran: `one`, or `one x2, two` where two of three ranks are on one worker.
+    pub(crate) fn hosts(&self) -> String {
+        let mut ranks: Vec<(&str, u32)> = Vec::new();
+        for worker in &self.workers {
+            match ranks.iter_mut().find(|(known, _)| known == worker) {
+                Some((_, number)) => *number += 1,
+                None => ranks.push((worker, 1)),
+            }
+        }
+        let words = ranks.into_iter().map(|(worker, number)| match number {
+            1 => worker.to_owned(),
+            number => format!("{worker} x{number}"),
+        });
+        words.collect::<Vec<_>>().join(", ")
+    }
+
     /// What matters most now: the result, the progress or the reason.
     pub(crate) fn detail(&self) -> String {
         match (self.state, &self.progress) {
@@ -308,7 +330,11 @@ impl Row for StageView {
         Column::new("STATE", |stage: &Self| stage.state.as_str().to_owned())
             .colour(|stage| stage.state.colour()),
         Column::number("ATTEMPT", |stage| stage.attempt.to_string()),
-        Column::new("WORKER", |stage| stage.worker.clone()),
+        Column::number("RANKS", |stage| match stage.world_size {
+            0 => "-".to_owned(),
+            ranks => ranks.to_string(),
+        }),
+        Column::new("WORKERS", |stage| stage.hosts()),
         Column::number("TOOK", |stage| {
             stage.seconds.map_or_else(|| "-".to_owned(), seconds)
         }),
@@ -326,6 +352,7 @@ impl Row for StageView {
 pub(crate) struct LogView {
     pub(crate) stage: String,
     pub(crate) attempt: u32,
+    pub(crate) rank: u32,
     pub(crate) worker: String,
     /// As the worker's clock said.
     pub(crate) time: Option<DateTime<Utc>>,
@@ -337,6 +364,7 @@ impl From<v1::LogLine> for LogView {
         Self {
             stage: line.stage,
             attempt: line.attempt,
+            rank: line.rank,
             worker: line.worker,
             time: moment(line.time_ms),
             line: line.line,
@@ -349,8 +377,8 @@ impl std::fmt::Display for LogView {
         let time = show_moment(self.time);
         write!(
             f,
-            "{time} {}#{} {} | {}",
-            self.stage, self.attempt, self.worker, self.line
+            "{time} {}#{}/{} {} | {}",
+            self.stage, self.attempt, self.rank, self.worker, self.line
         )
     }
 }

@@ -92,7 +92,7 @@ impl Row for WorkerView {
             if worker.running.is_empty() {
                 "-".to_owned()
             } else {
-                worker.running.join(", ")
+                worker.running.join("; ")
             }
         }),
         Column::number("CACHED", |worker: &Self| worker.cached_blobs.to_string()).wide(),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use nettailor_domain::ids::{Attempt, WorkerId};
+use nettailor_domain::ids::{Seat, WorkerId};
 
 use crate::scheduler::{Scheduler, is_active};
 use crate::stage::{Pending, Stage, State, Wait};
@@ -19,12 +19,19 @@ impl Scheduler {
             .try_for_each(|stage| self.check_stage(stage))?;
         self.check_slots()?;
         self.check_jobs()?;
-        let queued = self.stages.values().filter(|stage| waits_for_slot(stage)).count();
-        expect(queued == self.ready.len(), || {
-            format!("{queued} stages wait for a slot, {} in line", self.ready.len())
+        let queued = self
+            .stages
+            .values()
+            .filter(|stage| waits_for_slots(stage))
+            .count();
+        expect(queued == self.line.len(), || {
+            format!("{queued} stages wait for slots, {} in line", self.line.len())
         })?;
-        expect(self.ready.is_empty() || self.free.is_empty(), || {
-            "a slot is free and a stage is ready".into()
+        // What fits into the free slots was started, unless they are kept for a stage that they are too few for.
+        let fitting = self.line.first_within(self.free_slots());
+        let kept = self.front().filter(|front| self.is_impatient(*front));
+        expect(fitting.is_none() || (kept.is_some() && kept != fitting), || {
+            "a ready stage fits into the free slots".into()
         })?;
         for (task, models) in &self.models {
             let contiguous = models
@@ -51,9 +58,10 @@ impl Scheduler {
                 Wait::Parents => expect(!stage.users.is_empty() && !parents_done, || {
                     format!("{name} waits for nothing")
                 }),
-                Wait::Slot(place) => {
-                    let right = stage.users.first() == Some(place)
-                        && self.ready.contains(&(*place, stage.planned.key));
+                Wait::Slots { place, least } => {
+                    let right = stage.users.first() == Some(*place)
+                        && stage.width().min() == *least
+                        && self.line.contains(*least, *place, stage.planned.key);
                     expect(right && parents_done, || {
                         format!("{name} is not in line at its place")
                     })
@@ -63,12 +71,17 @@ impl Scheduler {
                 }
             },
             State::Running(running) => {
-                let held = self
-                    .workers
-                    .get(&running.worker)
-                    .is_some_and(|w| w.held.contains_key(&stage.attempt()));
-                expect(held, || {
-                    format!("{name} runs on {} without a slot there", running.worker)
+                let open = running.open_seats(stage.attempt());
+                expect(!open.is_empty(), || format!("{name} runs and all ranks are done"))?;
+                for (seat, worker) in open {
+                    let worker = self.workers.get(&worker).filter(|w| w.held.contains_key(&seat));
+                    expect(worker.is_some(), || {
+                        format!("{seat} of {name} runs without a slot")
+                    })?;
+                }
+                let reported = running.ranks.first().is_some_and(|rank| rank.done);
+                expect(reported == running.result.is_some(), || {
+                    format!("rank 0 of {name} is done without a result, or has one and is not")
                 })?;
                 expect(parents_done, || {
                     format!("{name} runs before its parents are done")
@@ -80,7 +93,9 @@ impl Scheduler {
                 let timed = running.deadline.is_some() || running.ending.is_some();
                 expect(timed, || format!("{name} runs without a deadline"))
             }
-            State::Done(_) => expect(parents_done, || format!("{name} is done before its parents")),
+            State::Done(_) => expect(parents_done && stage.checkpoint.is_none(), || {
+                format!("{name} is done before its parents, or keeps a checkpoint")
+            }),
             State::Failed(_) => expect(stage.users.is_empty(), || {
                 format!("{name} failed and live jobs ask for it")
             }),
@@ -88,18 +103,16 @@ impl Scheduler {
     }
 
     fn check_slots(&self) -> Result<(), String> {
-        let mut places: HashMap<Attempt, &WorkerId> = HashMap::new();
+        let mut places: HashMap<Seat, &WorkerId> = HashMap::new();
         for (name, worker) in &self.workers {
-            for (attempt, hold) in &worker.held {
-                if self.is_current(name, *attempt) {
-                    let other = places.insert(*attempt, name);
-                    expect(other.is_none(), || {
-                        format!("{attempt} runs on {name} and {other:?}")
-                    })?;
+            for (seat, hold) in &worker.held {
+                if self.is_current(name, *seat) {
+                    let other = places.insert(*seat, name);
+                    expect(other.is_none(), || format!("{seat} runs on {name} and {other:?}"))?;
                 } else {
                     let leaving = matches!(hold, Hold::Stopping { .. });
                     expect(leaving, || {
-                        format!("{attempt} takes a slot of {name} and is not being stopped")
+                        format!("{seat} takes a slot of {name} and is not being stopped")
                     })?;
                 }
             }
@@ -142,11 +155,11 @@ impl Scheduler {
     }
 }
 
-fn waits_for_slot(stage: &Stage) -> bool {
+fn waits_for_slots(stage: &Stage) -> bool {
     matches!(
         &stage.state,
         State::Pending(Pending {
-            wait: Wait::Slot(_),
+            wait: Wait::Slots { .. },
             ..
         })
     )

@@ -21,6 +21,9 @@ pub struct Config {
     pub max_losses: u32,
     /// A stop that was not followed by the attempt's end is sent again after this long.
     pub stop_again: Duration,
+    /// A stage that needs more slots than are free lets later stages start before it for this long, counted from the first
+    /// that did; then slots that become free are kept for it.
+    pub gang_patience: Duration,
 }
 
 impl Default for Config {
@@ -33,6 +36,7 @@ impl Default for Config {
             loss_wait: Duration::from_secs(1),
             max_losses: 5,
             stop_again: Duration::from_secs(30),
+            gang_patience: Duration::from_secs(60),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What must be done after a transition's records are durable.
 
-use nettailor_domain::ids::{Attempt, JobId, StageKey, TaskName, WorkerId};
-use nettailor_domain::session::Order;
+use nettailor_domain::ids::{JobId, Seat, StageKey, TaskName, WorkerId};
+use nettailor_domain::session::{Address, Order};
 
 use crate::event::SessionNumber;
 use crate::record::Record;
@@ -18,7 +18,7 @@ pub struct Transition {
 /// Something to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Send an attempt to a worker.
+    /// Send a rank of an attempt to a worker.
     Assign {
         /// To whom.
         worker: WorkerId,
@@ -27,25 +27,36 @@ pub enum Effect {
         /// What.
         order: Box<Order>,
     },
-    /// Tell a worker to end an attempt.
+    /// Tell a worker where rank 0 waits for one of its ranks.
+    Meet {
+        /// Whom.
+        worker: WorkerId,
+        /// In which session.
+        session: SessionNumber,
+        /// Which rank of which attempt.
+        seat: Seat,
+        /// Where.
+        address: Address,
+    },
+    /// Tell a worker to end a rank.
     Stop {
         /// Whom.
         worker: WorkerId,
         /// In which session.
         session: SessionNumber,
-        /// Which attempt.
-        attempt: Attempt,
+        /// Which rank of which attempt.
+        seat: Seat,
         /// Why, in words.
         reason: String,
     },
-    /// Tell a worker that it may forget an attempt's report: it is durable, or was rejected.
+    /// Tell a worker that it may forget its report of a rank's end: it is durable, or was rejected.
     Acknowledge {
         /// Whom.
         worker: WorkerId,
         /// In which session.
         session: SessionNumber,
-        /// Which attempt.
-        attempt: Attempt,
+        /// Which rank of which attempt.
+        seat: Seat,
     },
     /// Close a worker's session (its lease ran out, or a newer session replaced it).
     CloseSession {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{Attempt, JobId, WorkerId};
-use nettailor_domain::session::Offer;
-use nettailor_domain::stage::StageResult;
+use nettailor_domain::ids::{JobId, Seat, WorkerId};
+use nettailor_domain::session::{Address, Offer};
+use nettailor_domain::stage::{Checkpoint, StageResult};
 use nettailor_domain::task::{TaskInputs, TaskSpec};
 use nettailor_domain::trainer::Failure;
 
@@ -67,34 +67,56 @@ pub enum Event {
         /// Which session.
         session: SessionNumber,
     },
-    /// A worker speaks of an attempt, so the assignment has reached it. Counts as a heartbeat.
-    AttemptRuns {
+    /// A worker speaks of a seat, so the assignment has reached it. Counts as a heartbeat.
+    SeatRuns {
         /// Who.
         worker: WorkerId,
         /// In which session.
         session: SessionNumber,
-        /// Which attempt.
-        attempt: Attempt,
+        /// Which rank of which attempt.
+        seat: Seat,
     },
-    /// An attempt is done and its artifacts are in the store.
-    AttemptFinished {
+    /// Rank 0 waits for the other ranks of its attempt.
+    Meeting {
+        /// Who says so.
+        worker: WorkerId,
+        /// In which session.
+        session: SessionNumber,
+        /// Of rank 0.
+        seat: Seat,
+        /// Where the other workers reach it.
+        address: Address,
+    },
+    /// Rank 0 has left a checkpoint, which is in the store.
+    Checkpointed {
+        /// Who says so.
+        worker: WorkerId,
+        /// In which session.
+        session: SessionNumber,
+        /// Of rank 0.
+        seat: Seat,
+        /// What was left.
+        checkpoint: Checkpoint,
+    },
+    /// A rank is done; rank 0's artifacts are in the store.
+    SeatFinished {
         /// Who reports.
         worker: WorkerId,
         /// In which session.
         session: SessionNumber,
-        /// Which attempt.
-        attempt: Attempt,
-        /// What it found.
-        result: StageResult,
+        /// Which rank of which attempt.
+        seat: Seat,
+        /// What was found; rank 0's counts.
+        result: Option<Box<StageResult>>,
     },
-    /// An attempt ended without a result.
-    AttemptFailed {
+    /// A rank ended without being done.
+    SeatFailed {
         /// Who reports.
         worker: WorkerId,
         /// In which session.
         session: SessionNumber,
-        /// Which attempt.
-        attempt: Attempt,
+        /// Which rank of which attempt.
+        seat: Seat,
         /// Why.
         failure: Failure,
     },

@@ -133,15 +133,14 @@ impl Scheduler {
     }
 
     fn let_go(&mut self, key: StageKey, place: Place) {
+        let workers = self.job_at(place.sequence).task.workers;
         let stage = self.stage_mut(key);
-        stage.users.remove(&place);
+        stage.users.remove(place, workers);
         let unneeded = stage.users.is_empty();
-        match &mut stage.state {
+        match &stage.state {
             State::Pending(_) => self.settle(key),
             State::Running(running) if unneeded && running.ending.is_none() => {
-                running.ending = Some(Ending::Unneeded);
-                let (worker, attempt) = (running.worker.clone(), stage.attempt());
-                self.stop(&worker, attempt, "no live job asks for it any more");
+                self.end_attempt(key, Ending::Unneeded);
             }
             // Its deadline may have come nearer with the most generous of its jobs gone.
             State::Running(_) if !unneeded => self.arm_deadline(key),

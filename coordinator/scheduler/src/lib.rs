@@ -8,9 +8,9 @@
 //! - [`event`]: what can happen. [`effect`]: what must be done about it. [`record`]: what is kept.
 //! - [`view`]: what is shown. [`config`]: settings. [`error`]: what can be refused.
 //!
-//! Inside, `scheduler` holds the state; `stage` and `worker` the states of one thing; `submit`, `workers` and `reports`
-//! the events; `lifecycle` what they do to stages, `jobs` how jobs end, `dispatch` who runs what; `show` and `reasons` the read side,
-//! `restore` the way back, `check` what must hold after every event.
+//! Inside, `scheduler` holds the state; `stage`, `users`, `line` and `worker` the states of one thing; `submit`, `workers`, `gangs`
+//! and `reports` the events; `lifecycle` what they do to stages, `jobs` how jobs end, `dispatch` who runs what and when, `order`
+//! what exactly; `show` and `reasons` the read side, `restore` the way back, `check` what must hold after every event.
 //!
 //! An event costs what it touches: ready stages, workers with a free slot and timers are indexed, and no event looks at
 //! every job or stage. Two things are shared by many jobs on purpose: a stage (by key) and its end, which is told to
@@ -22,8 +22,11 @@ mod dispatch;
 pub mod effect;
 pub mod error;
 pub mod event;
+mod gangs;
 mod jobs;
 mod lifecycle;
+mod line;
+mod order;
 mod reasons;
 pub mod record;
 mod reports;
@@ -33,6 +36,7 @@ mod show;
 mod stage;
 mod submit;
 mod timers;
+mod users;
 pub mod view;
 mod words;
 mod worker;

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use nettailor_domain::ids::{Attempt, StageKey, WorkerId};
+use nettailor_domain::ids::{Seat, StageKey, WorkerId};
 use nettailor_domain::stage::{StageKind, StageResult};
 use nettailor_domain::trainer::{Failure, FailureClass};
 
 use crate::effect::Effect;
-use crate::record::JobState;
+use crate::record::{JobState, KeptCheckpoint};
 use crate::scheduler::Scheduler;
 use crate::stage::{Done, Ending, Failed, Pending, Place, Running, Setback, Stage, State, Wait};
 use crate::timers::Timer;
 use crate::words;
+use crate::worker::Hold;
 
 impl Scheduler {
     /// Brings what a pending stage waits for up to date: after its users changed, a parent was done, or a wait ended.
@@ -32,12 +33,15 @@ impl Scheduler {
             {
                 Wait::Parents
             }
-            (Some(place), _) => Wait::Slot(*place),
+            (Some(place), _) => Wait::Slots {
+                place,
+                least: stage.width().min(),
+            },
         };
         if next == *wait {
             return;
         }
-        let released = matches!(next, Wait::Slot(_)) && stage.kind() == StageKind::Select;
+        let released = matches!(next, Wait::Slots { .. }) && stage.kind() == StageKind::Select;
         let infeasible = if released { self.choice(key).err() } else { None };
         self.set_wait(key, next);
         self.show(key);
@@ -46,25 +50,28 @@ impl Scheduler {
         }
     }
 
-    /// Changes what a pending stage waits for, and with it the ready queue and the timers.
+    /// Changes what a pending stage waits for, and with it the line and the timers.
     pub(crate) fn set_wait(&mut self, key: StageKey, next: Wait) {
         let stage = self.stages.get_mut(&key).expect("a planned stage exists");
         let State::Pending(pending) = &mut stage.state else {
             return;
         };
         match std::mem::replace(&mut pending.wait, next) {
-            Wait::Slot(place) => drop(self.ready.remove(&(place, key))),
+            Wait::Slots { place, least } => self.line.remove(least, place, key),
             Wait::BackOff(until) => self.timers.disarm(until, Timer::BackOff(key)),
             Wait::Idle | Wait::Parents => {}
         }
+        if !matches!(next, Wait::Slots { .. }) {
+            pending.passed_over = None;
+        }
         match next {
-            Wait::Slot(place) => drop(self.ready.insert((place, key))),
+            Wait::Slots { place, least } => self.line.insert(least, place, key),
             Wait::BackOff(until) => self.timers.arm(until, Timer::BackOff(key)),
             Wait::Idle | Wait::Parents => {}
         }
     }
 
-    /// Makes a running stage pending and says where it ran; `None` for one that does not run.
+    /// Makes a running stage pending and says how it ran; `None` for one that does not run.
     fn stop_running(&mut self, key: StageKey) -> Option<Running> {
         let stage = self.stage_mut(key);
         stage.running()?;
@@ -78,15 +85,14 @@ impl Scheduler {
         Some(running)
     }
 
-    /// A stage's current attempt is done.
-    pub(crate) fn complete(&mut self, key: StageKey, result: StageResult) {
+    /// All ranks of a stage's current attempt are done.
+    pub(crate) fn complete(&mut self, key: StageKey, result: Box<StageResult>) {
         let running = self.stop_running(key);
+        let workers = running.iter().flat_map(Running::workers).cloned().collect();
         let stage = self.stage_mut(key);
-        stage.state = State::Done(Done {
-            result: Box::new(result),
-            worker: running.map(|running| running.worker),
-        });
-        let users: Vec<Place> = stage.users.iter().copied().collect();
+        stage.checkpoint = None;
+        stage.state = State::Done(Done { result, workers });
+        let users: Vec<Place> = stage.users.iter().collect();
         let children = stage.children.clone();
         self.counters.finished += 1;
         self.keep_stage(key);
@@ -101,12 +107,13 @@ impl Scheduler {
         }
     }
 
-    /// A stage's current attempt ended by its own fault.
-    pub(crate) fn fault(&mut self, key: StageKey, failure: Failure) {
-        let Some(Running { worker, ending, .. }) = self.unassign(key) else {
+    /// A rank of a stage's current attempt failed by its own fault.
+    pub(crate) fn fault(&mut self, seat: Seat, failure: Failure) {
+        let Some(running) = self.unassign(seat, &failure.message) else {
             return;
         };
-        let failure = match ending {
+        let worker = Some(running.ranks[seat.rank as usize].worker.clone());
+        let failure = match running.ending {
             Some(Ending::Deadline { minutes }) => Failure {
                 class: FailureClass::Deadline,
                 message: format!(
@@ -115,13 +122,47 @@ impl Scheduler {
             },
             Some(Ending::Unneeded) | None => failure,
         };
+        self.count_fault(seat, worker, failure);
+    }
+
+    /// A rank says why an attempt ended whose ranks had lost each other, and of which no other has followed: then that is what
+    /// it ended by, as if it had been said first.
+    pub(crate) fn explain_loss(&mut self, seat: Seat, worker: &WorkerId, failure: Failure) {
+        let key = seat.attempt.stage;
+        let Some(stage) = self.stages.get_mut(&key) else {
+            return;
+        };
+        let State::Pending(Pending {
+            setback: Some(Setback { worker: None, .. }),
+            ..
+        }) = stage.state
+        else {
+            return;
+        };
+        let explains = failure.class != FailureClass::Lost;
+        if explains && stage.attempt() == seat.attempt && !stage.users.is_empty() {
+            stage.losses -= 1;
+            self.counters.losses -= 1;
+            self.keep_stage(key);
+            self.count_fault(seat, Some(worker.clone()), failure);
+        }
+    }
+
+    /// A pending stage's latest attempt ended by its own fault on this worker.
+    fn count_fault(&mut self, seat: Seat, worker: Option<WorkerId>, failure: Failure) {
+        let key = seat.attempt.stage;
         self.counters.faults += 1;
         let most = self.max_attempts(key);
         let stage = self.stage_mut(key);
         stage.faults += 1;
         let faults = stage.faults;
         if failure.class == FailureClass::Input || faults >= most {
-            return self.give_up(key, Some(worker), failure);
+            return self.give_up(key, worker, failure);
+        }
+        // What it began with may be what broke it, unless it came far enough to leave another.
+        let own = |kept: &mut KeptCheckpoint| kept.attempt == seat.attempt.number;
+        if failure.class == FailureClass::Internal {
+            stage.checkpoint = stage.checkpoint.take_if(own);
         }
         let doubled = self.config.retry_first.saturating_mul(1 << (faults - 1).min(16));
         self.set_back(
@@ -131,18 +172,18 @@ impl Scheduler {
         );
     }
 
-    /// A stage's current attempt vanished with its worker. That counts as a loss if it ran: it may be what ended the
-    /// worker.
-    pub(crate) fn lose(&mut self, key: StageKey, message: &str, wait: Duration) {
-        let Some(running) = self.unassign(key) else {
+    /// A rank of a stage's current attempt vanished with this worker, or lost another one that did. That counts as a loss if
+    /// it ran: it may be what ended the worker.
+    pub(crate) fn lose(&mut self, seat: Seat, worker: Option<WorkerId>, message: &str, wait: Duration) {
+        let key = seat.attempt.stage;
+        let Some(running) = self.unassign(seat, message) else {
             return;
         };
-        let worker = running.worker.clone();
         let lost = |message: String| Failure {
             class: FailureClass::Lost,
             message,
         };
-        if running.reached {
+        if running.ranks[seat.rank as usize].reached {
             self.counters.losses += 1;
             let most = self.config.max_losses;
             let stage = self.stage_mut(key);
@@ -151,23 +192,27 @@ impl Scheduler {
             if losses >= most {
                 let advice = "it keeps losing its workers and may be what ends them: look at the worker's log and memory";
                 let failure = lost(format!("{advice}; lost {losses} times, last: {message}"));
-                return self.give_up(key, Some(worker), failure);
+                return self.give_up(key, worker, failure);
             }
         } else {
             self.count_return(key);
         }
+        // Where others ran, they were told to stop: it cannot be taken up again.
+        let alone = running.open_seats(seat.attempt).len() == 1;
         if let State::Pending(pending) = &mut self.stage_mut(key).state {
-            pending.vanished = Some(running);
+            pending.vanished = alone.then_some(running);
         }
         let failure = lost(message.to_owned());
         self.set_back(key, Setback { worker, failure }, wait);
     }
 
-    /// A worker gave a stage's current attempt back. That is nobody's fault, however often it happens.
-    pub(crate) fn give_back(&mut self, key: StageKey, failure: Failure) {
-        let Some(Running { worker, .. }) = self.unassign(key) else {
+    /// A worker gave a rank of a stage's current attempt back. That is nobody's fault, however often it happens.
+    pub(crate) fn give_back(&mut self, seat: Seat, failure: Failure) {
+        let key = seat.attempt.stage;
+        let Some(running) = self.unassign(seat, &failure.message) else {
             return;
         };
+        let worker = Some(running.ranks[seat.rank as usize].worker.clone());
         self.count_return(key);
         self.set_back(key, Setback { worker, failure }, self.config.loss_wait);
     }
@@ -177,24 +222,24 @@ impl Scheduler {
         self.stage_mut(key).returns += 1;
     }
 
-    /// Takes up an attempt that vanished with its worker, now that the worker brings it back. As long as no other has
-    /// started, it is the stage's latest, and nothing was lost.
-    pub(crate) fn adopt(&mut self, worker: &WorkerId, attempt: Attempt) {
-        let key = attempt.stage;
+    /// Takes up an attempt whose one open rank vanished with its worker, now that the worker brings it back. As long as no
+    /// other has started, it is the stage's latest, and nothing was lost.
+    pub(crate) fn adopt(&mut self, worker: &WorkerId, seat: Seat) {
+        let key = seat.attempt.stage;
         let Some(stage) = self.stages.get_mut(&key) else {
             return;
         };
-        let wanted = stage.attempt() == attempt && !stage.users.is_empty();
+        let wanted = stage.attempt() == seat.attempt && !stage.users.is_empty();
         let State::Pending(pending) = &mut stage.state else {
             return;
         };
-        let same = |running: &mut Running| wanted && running.worker == *worker;
+        let same = |running: &mut Running| wanted && running.is_open(seat.rank, worker);
         let Some(running) = pending.vanished.take_if(same) else {
             return;
         };
         self.set_wait(key, Wait::Idle);
         let stage = self.stage_mut(key);
-        if running.reached {
+        if running.ranks[seat.rank as usize].reached {
             stage.losses -= 1;
         } else {
             stage.returns -= 1;
@@ -205,16 +250,42 @@ impl Scheduler {
         self.keep_stage(key);
     }
 
-    /// Makes a running stage pending. `None` where nobody asks for it, or it was ended for that: then how it ended does
-    /// not count, and it starts over when somebody asks.
-    fn unassign(&mut self, key: StageKey) -> Option<Running> {
+    /// Makes a running stage pending because one of its ranks ended without being done: the others are told to stop. Says how
+    /// it ran; `None` where nobody asks for the stage, or the attempt was ended for that: then how it ended does not count,
+    /// and it starts over when somebody asks.
+    fn unassign(&mut self, seat: Seat, message: &str) -> Option<Running> {
+        let key = seat.attempt.stage;
         let running = self.stop_running(key)?;
         self.keep_stage(key);
+        let worker = &running.ranks[seat.rank as usize].worker;
+        let reason = format!("rank {} on {worker} ended: {message}", seat.rank);
+        self.stop_all(running.open_seats(seat.attempt), &reason);
         if self.stages[&key].users.is_empty() || running.ending == Some(Ending::Unneeded) {
             self.settle(key);
             return None;
         }
         Some(running)
+    }
+
+    /// Ends a running attempt before its time: all ranks are told to stop.
+    pub(crate) fn end_attempt(&mut self, key: StageKey, ending: Ending) {
+        let stage = self.stage_mut(key);
+        let attempt = stage.attempt();
+        if let State::Running(running) = &mut stage.state {
+            running.ending = Some(ending);
+            let open = running.open_seats(attempt);
+            self.stop_all(open, &ending.words());
+        }
+    }
+
+    /// Tells those of these ranks to stop that take a slot and were not told before.
+    fn stop_all(&mut self, seats: Vec<(Seat, WorkerId)>, reason: &str) {
+        for (seat, name) in seats {
+            let worker = self.workers.get(&name);
+            if let Some(Hold::Working) = worker.and_then(|worker| worker.held.get(&seat)) {
+                self.stop(&name, seat, reason);
+            }
+        }
     }
 
     /// Lets a pending stage wait before its next attempt.
@@ -235,8 +306,12 @@ impl Scheduler {
         let finished_ms = self.now.wall_ms;
         let stage = self.stage_mut(key);
         let reason = failed_reason(stage, &failure);
+        // Asked for anew, it begins anew, unless time or workers were all that it lacked.
+        if !matches!(failure.class, FailureClass::Deadline | FailureClass::Lost) {
+            stage.checkpoint = None;
+        }
         stage.state = State::Failed(Failed { failure, worker });
-        let users: Vec<Place> = stage.users.iter().copied().collect();
+        let users: Vec<Place> = stage.users.iter().collect();
         self.keep_stage(key);
         for place in users {
             self.end_job(
@@ -293,22 +368,15 @@ impl Scheduler {
         let minutes = self.stage_minutes(key).unwrap_or(0);
         let now = self.now.elapsed;
         let stage = self.stages.get_mut(&key).expect("a planned stage exists");
-        let attempt = stage.attempt();
         let State::Running(running) = &mut stage.state else {
             return;
         };
         let Some(at) = running.deadline.take_if(|at| *at <= now) else {
             return;
         };
-        running.ending = Some(Ending::Deadline { minutes });
-        let worker = running.worker.clone();
         self.timers.disarm(at, Timer::Deadline(key));
         self.show(key);
-        self.stop(
-            &worker,
-            attempt,
-            &format!("it ran for longer than {minutes} min (resources.stage_minutes)"),
-        );
+        self.end_attempt(key, Ending::Deadline { minutes });
     }
 }
 

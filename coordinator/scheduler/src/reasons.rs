@@ -1,12 +1,13 @@
 //! Why things stand where they stand, in words.
 
+use nettailor_domain::ids::StageKey;
 use nettailor_domain::trainer::FailureClass;
 
 use crate::record::JobRecord;
 use crate::scheduler::Scheduler;
 use crate::stage::{Ending, Pending, Running, Setback, Stage, State, Wait};
 use crate::view::{StagePhase, WorkerPhase};
-use crate::words::{class, count, time_of_day, until};
+use crate::words::{class, count, gang, some, time_of_day, until};
 use crate::worker::{Link, Worker};
 
 /// What the workers offer together.
@@ -15,6 +16,8 @@ pub(crate) struct Capacity {
     draining: usize,
     slots: u32,
     used: u32,
+    /// For which stage free slots are kept.
+    kept: Option<StageKey>,
 }
 
 impl Scheduler {
@@ -24,6 +27,7 @@ impl Scheduler {
             draining: 0,
             slots: 0,
             used: 0,
+            kept: self.front().filter(|front| self.is_impatient(*front)),
         };
         for worker in self.workers.values() {
             match worker.link {
@@ -62,10 +66,10 @@ impl Scheduler {
             State::Pending(pending) => self.pending_reason(stage, pending, capacity),
             State::Running(running) => self.running_reason(running),
             State::Done(done) => {
-                let by = done
-                    .worker
-                    .as_ref()
-                    .map_or_else(String::new, |worker| format!(" by {worker}"));
+                let by = match &done.workers[..] {
+                    [] => String::new(),
+                    workers => format!(" by {}", gang(workers)),
+                };
                 format!("done{by} in {:.1} s", done.result.seconds)
             }
             State::Failed(failed) => format!(
@@ -77,6 +81,14 @@ impl Scheduler {
     }
 
     fn pending_reason(&self, stage: &Stage, pending: &Pending, capacity: &Capacity) -> String {
+        let reason = self.waiting_reason(stage, pending, capacity);
+        match stage.checkpoint {
+            Some(kept) => format!("{reason}; resumes after epoch {}", kept.checkpoint.epoch),
+            None => reason,
+        }
+    }
+
+    fn waiting_reason(&self, stage: &Stage, pending: &Pending, capacity: &Capacity) -> String {
         let retry = pending
             .setback
             .as_ref()
@@ -90,9 +102,10 @@ impl Scheduler {
                     .map(|parent| parent.kind().to_string());
                 format!("waits for {}", missing.collect::<Vec<_>>().join(", "))
             }
-            (Wait::Slot(_), None) => capacity.reason(),
-            (Wait::Slot(_), Some((retry, message))) => {
-                format!("{} ({retry} after: {message})", capacity.reason())
+            (Wait::Slots { least, .. }, None) => self.slots_reason(stage, least, capacity),
+            (Wait::Slots { least, .. }, Some((retry, message))) => {
+                let reason = self.slots_reason(stage, least, capacity);
+                format!("{reason} ({retry} after: {message})")
             }
             (Wait::BackOff(at), None) => format!("retry in {}", until(at, self.now.elapsed)),
             (Wait::BackOff(at), Some((retry, message))) => {
@@ -117,26 +130,58 @@ impl Scheduler {
         }
     }
 
+    /// Why a ready stage that needs so many slots does not run.
+    fn slots_reason(&self, stage: &Stage, least: u32, capacity: &Capacity) -> String {
+        let Capacity {
+            ready,
+            draining,
+            slots,
+            used,
+            kept,
+        } = *capacity;
+        match kept {
+            _ if ready == 0 && draining == 0 => "waits: no worker is connected".to_owned(),
+            _ if ready == 0 => format!(
+                "waits: no worker takes new work, {} draining",
+                count(draining as u32, "worker")
+            ),
+            _ if least > slots => format!("needs {}; {slots} connected", count(least, "slot")),
+            Some(kept) if kept == stage.planned.key => format!(
+                "waits for {}: {used} of {slots} busy, those that become free are kept for it",
+                some(least, "free slot")
+            ),
+            Some(kept) if least <= slots.saturating_sub(used) => {
+                format!("waits: free slots are kept for {}", self.description(kept))
+            }
+            _ => format!("waits for {}: {used} of {slots} busy", some(least, "free slot")),
+        }
+    }
+
     fn running_reason(&self, running: &Running) -> String {
-        let name = &running.worker;
-        let link = self.workers.get(name).map(|worker| &worker.link);
-        if let Some(Link::Disconnected { until: end }) = link {
-            let left = until(*end, self.now.elapsed);
+        let away = running.ranks.iter().filter(|rank| !rank.done).find_map(|rank| {
+            match self.workers.get(&rank.worker)?.link {
+                Link::Disconnected { until } => Some((&rank.worker, until)),
+                Link::Ready(_) | Link::Draining(_) => None,
+            }
+        });
+        if let Some((name, end)) = away {
+            let left = until(end, self.now.elapsed);
             return format!("{name} is disconnected; waiting for it until its lease ends in {left}");
         }
+        let on = gang(running.workers());
         match running.ending {
-            None => format!("runs on {name} since {}", time_of_day(running.started_ms)),
+            None => format!("runs on {on} since {}", time_of_day(running.started_ms)),
             Some(Ending::Unneeded) => {
-                format!("is being stopped on {name}: no live job asked for it any more")
+                format!("is being stopped on {on}: no live job asked for it any more")
             }
             Some(Ending::Deadline { minutes }) => {
-                format!("is being stopped on {name}: it ran for longer than {minutes} min")
+                format!("is being stopped on {on}: it ran for longer than {minutes} min")
             }
         }
     }
 
     pub(crate) fn worker_phase(&self, worker: &Worker) -> (WorkerPhase, String) {
-        let held = count(worker.held.len(), "attempt");
+        let held = count(worker.used(), "rank");
         match worker.link {
             Link::Ready(_) => (
                 WorkerPhase::Ready,
@@ -150,28 +195,6 @@ impl Scheduler {
                     format!("disconnected; {held} waited for until its lease ends in {left}"),
                 )
             }
-        }
-    }
-}
-
-impl Capacity {
-    /// Why a ready stage does not run.
-    fn reason(&self) -> String {
-        match self {
-            Self {
-                ready: 0,
-                draining: 0,
-                ..
-            } => "waits: no worker is connected".to_owned(),
-            Self {
-                ready: 0, draining, ..
-            } => {
-                format!(
-                    "waits: no worker takes new work, {} draining",
-                    count(*draining, "worker")
-                )
-            }
-            Self { slots, used, .. } => format!("waits for a free slot: {used} of {slots} busy"),
         }
     }
 }

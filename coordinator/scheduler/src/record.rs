@@ -3,7 +3,7 @@
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::{JobId, StageKey, TaskName, WorkerId};
 use nettailor_domain::model::ModelRecord;
-use nettailor_domain::stage::{PlannedStage, StageResult};
+use nettailor_domain::stage::{Checkpoint, PlannedStage, StageResult};
 use nettailor_domain::task::{TaskInputs, TaskSpec};
 use nettailor_domain::trainer::Failure;
 use serde::{Deserialize, Serialize};
@@ -109,8 +109,29 @@ pub struct StageRecord {
     pub losses: u32,
     /// Attempts that a worker gave back, or that never reached it, since the stage was last asked for.
     pub returns: u32,
+    /// What its next attempt goes on from; none once it is done.
+    pub checkpoint: Option<KeptCheckpoint>,
     /// Where it stands.
     pub state: StageState,
+}
+
+/// The newest checkpoint of a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptCheckpoint {
+    /// What was left.
+    #[serde(flatten)]
+    pub checkpoint: Checkpoint,
+    /// Number of the attempt that left it.
+    pub attempt: u32,
+}
+
+/// One rank of a running attempt, as kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RankRecord {
+    /// Who runs it.
+    pub worker: WorkerId,
+    /// Whether it has reported that it is done.
+    pub done: bool,
 }
 
 /// Where a stage stands, as far as it is kept. Whether a pending stage waits for parents, a slot or a back-off follows
@@ -120,11 +141,13 @@ pub struct StageRecord {
 pub enum StageState {
     /// Not running, not finished.
     Pending,
-    /// The latest attempt runs on this worker.
+    /// The latest attempt runs.
     Running {
-        /// Which.
-        worker: WorkerId,
-        /// Milliseconds since 1970.
+        /// Its gang, by rank.
+        ranks: Vec<RankRecord>,
+        /// What rank 0 found, once it is done: then other ranks have still to say that they are.
+        result: Option<Box<StageResult>>,
+        /// When it started, milliseconds since 1970.
         started_ms: u64,
     },
     /// Finished; never run again.

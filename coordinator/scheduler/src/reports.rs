@@ -1,105 +1,157 @@
-//! Attempts end: what workers report about them.
+//! Ranks end: what workers report about them.
 
 use nettailor_domain::architecture::Selection;
-use nettailor_domain::ids::{Attempt, StageKey, WorkerId};
+use nettailor_domain::ids::{Seat, StageKey, WorkerId};
 use nettailor_domain::stage::{FrontierPoint, Infeasible, StageOutcome, StageResult, StageWork, Tailored};
 use nettailor_domain::trainer::{Failure, FailureClass};
 
 use crate::effect::Effect;
 use crate::event::SessionNumber;
 use crate::scheduler::Scheduler;
-use crate::stage::{Ending, State};
+use crate::stage::Ending;
+use crate::worker::Link;
+
+/// What a report of a rank's end is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Report {
+    /// It counts.
+    Current,
+    /// Its attempt is over, and it was waited for only to free its slot.
+    Late,
+    /// It says nothing new.
+    Void,
+}
 
 impl Scheduler {
-    /// An attempt is done. Its result counts if the attempt is current; the report is acknowledged in any case, so
-    /// that the agent forgets it.
-    pub(crate) fn attempt_finished(
+    /// A rank is done. That counts if its attempt is current, and the attempt is done with its last rank; the report is
+    /// acknowledged in any case, so that the agent forgets it.
+    pub(crate) fn seat_finished(
         &mut self,
         worker: &WorkerId,
         session: SessionNumber,
-        attempt: Attempt,
-        result: StageResult,
+        seat: Seat,
+        result: Option<Box<StageResult>>,
     ) {
-        if !self.take_report(worker, session, attempt) {
+        if self.take_report(worker, session, seat) != Report::Current {
             return;
         }
-        match self.misfit(attempt.stage, &result) {
-            Some(message) => self.fault(
-                attempt.stage,
-                Failure {
-                    class: FailureClass::Internal,
-                    message,
-                },
-            ),
-            None => {
-                self.remember_cached(worker, attempt.stage, &result);
-                self.complete(attempt.stage, result);
-            }
+        let key = seat.attempt.stage;
+        let result = result.filter(|_| seat.rank == 0);
+        if let Some(message) = self.misfit(seat, result.as_deref()) {
+            let class = FailureClass::Internal;
+            return self.fault(seat, Failure { class, message });
+        }
+        self.remember_cached(worker, key, result.as_deref());
+        let Some(running) = self.stage_mut(key).current_mut(worker, seat) else {
+            return;
+        };
+        running.ranks[seat.rank as usize].done = true;
+        running.result = running.result.take().or(result);
+        let all_done = running.ranks.iter().all(|rank| rank.done);
+        match running.result.take_if(|_| all_done) {
+            Some(result) => self.complete(key, result),
+            None => self.keep_stage(key),
         }
     }
 
-    /// An attempt ended without a result.
-    pub(crate) fn attempt_failed(
+    /// A rank ended without being done.
+    pub(crate) fn seat_failed(
         &mut self,
         worker: &WorkerId,
         session: SessionNumber,
-        attempt: Attempt,
+        seat: Seat,
         failure: Failure,
     ) {
-        if !self.take_report(worker, session, attempt) {
+        match self.take_report(worker, session, seat) {
+            Report::Current => {}
+            Report::Late => return self.explain_loss(seat, worker, failure),
+            Report::Void => return,
+        }
+        let stage = &self.stages[&seat.attempt.stage];
+        let Some(running) = stage.current(worker, seat) else {
             return;
+        };
+        let overdue = matches!(running.ending, Some(Ending::Deadline { .. }));
+        if failure.class != FailureClass::Lost || overdue {
+            // Agents report as lost what they were told to stop: past its deadline that is the attempt's own fault.
+            return self.fault(seat, failure);
         }
-        // Agents report as lost what they were told to stop, refuse or do not run. Past its deadline that is the attempt's
-        // own fault, else nobody's: the worker is there to tell.
-        let running = self.stages[&attempt.stage].running();
-        let overdue = running.is_some_and(|running| matches!(running.ending, Some(Ending::Deadline { .. })));
-        if failure.class == FailureClass::Lost && !overdue {
-            self.give_back(attempt.stage, failure);
+        let gang = running.open_seats(seat.attempt);
+        let away = gang
+            .iter()
+            .find(|(other, name)| *other != seat && self.is_away(name));
+        if let Some((away, name)) = away.cloned() {
+            let message = format!("{name} is disconnected; {worker} says: {failure}");
+            self.lose(away, Some(name), &message, self.config.loss_wait);
+        } else if gang.len() == 1 || gang.iter().any(|(_, name)| self.is_draining(name)) {
+            // Agents report as lost what they refuse, too, and what they leave behind. That is nobody's fault, and its peers
+            // may be the first to say it.
+            self.give_back(seat, failure);
         } else {
-            self.fault(attempt.stage, failure);
+            // Ranks lost each other, whatever it was that ended one of them.
+            self.lose(seat, None, &failure.message, self.config.loss_wait);
         }
     }
 
-    /// A worker speaks of an attempt.
-    pub(crate) fn attempt_runs(&mut self, worker: &WorkerId, session: SessionNumber, attempt: Attempt) {
-        if self.heard(worker, session) && self.is_current(worker, attempt) {
-            self.reached(attempt.stage);
+    fn is_away(&self, name: &WorkerId) -> bool {
+        let worker = self.workers.get(name);
+        worker.is_none_or(|worker| matches!(worker.link, Link::Disconnected { .. }))
+    }
+
+    fn is_draining(&self, name: &WorkerId) -> bool {
+        let worker = self.workers.get(name);
+        worker.is_some_and(|worker| matches!(worker.link, Link::Draining(_)))
+    }
+
+    /// A worker speaks of a seat.
+    pub(crate) fn seat_runs(&mut self, worker: &WorkerId, session: SessionNumber, seat: Seat) {
+        if self.heard(worker, session) {
+            self.reached(worker, seat);
         }
     }
 
-    /// A stage's current attempt has reached its worker.
-    pub(crate) fn reached(&mut self, key: StageKey) {
-        if let State::Running(running) = &mut self.stage_mut(key).state {
-            running.reached = true;
+    /// A current rank has reached its worker.
+    pub(crate) fn reached(&mut self, worker: &WorkerId, seat: Seat) {
+        if let Some(stage) = self.stages.get_mut(&seat.attempt.stage)
+            && let Some(running) = stage.current_mut(worker, seat)
+        {
+            running.ranks[seat.rank as usize].reached = true;
         }
     }
 
-    /// Acknowledges a report, frees the attempt's slot, and says whether the report counts.
-    fn take_report(&mut self, worker: &WorkerId, session: SessionNumber, attempt: Attempt) -> bool {
+    /// Acknowledges the report of a rank's end, frees its slot, and says what the report is worth.
+    fn take_report(&mut self, worker: &WorkerId, session: SessionNumber, seat: Seat) -> Report {
         if !self.heard(worker, session) {
-            return false;
+            return Report::Void;
         }
-        self.free_slot(worker, attempt);
+        let held = self.free_slot(worker, seat);
         self.effect(Effect::Acknowledge {
             worker: worker.clone(),
             session,
-            attempt,
+            seat,
         });
-        if self.is_current(worker, attempt) {
-            return true;
+        if self.is_current(worker, seat) {
+            self.reached(worker, seat);
+            return Report::Current;
         }
-        let stage = self.stages.get(&attempt.stage);
-        if stage.is_some_and(|stage| stage.is_done() && stage.attempt() == attempt) {
+        let stage = self.stages.get(&seat.attempt.stage);
+        if stage.is_some_and(|stage| stage.took_in(seat)) {
             self.counters.duplicate_reports += 1;
         } else {
             self.counters.stale_reports += 1;
         }
-        false
+        if held { Report::Late } else { Report::Void }
     }
 
-    /// What is wrong with a result of this stage; `None` if nothing.
-    fn misfit(&self, key: StageKey, result: &StageResult) -> Option<String> {
+    /// What is wrong with what a rank reported as it was done; `None` if nothing.
+    fn misfit(&self, seat: Seat, result: Option<&StageResult>) -> Option<String> {
+        let key = seat.attempt.stage;
         let kind = self.stages[&key].kind();
+        let result = match (seat.rank, result) {
+            (0, None) => return Some(format!("the worker reported {kind} as done without a result")),
+            (_, None) => return None,
+            (_, Some(result)) => result,
+        };
         if let Some(found) = self.other_than_asked(key, &result.outcome) {
             return Some(format!(
                 "the trainer reported {found} where the result of {kind} was expected"
@@ -153,13 +205,14 @@ impl Scheduler {
         (!asked).then_some(found)
     }
 
-    /// A worker that ran an attempt has fetched what it reads, and holds what it wrote.
-    fn remember_cached(&mut self, name: &WorkerId, key: StageKey, result: &StageResult) {
+    /// A worker that ran a rank has fetched what it reads, and that of rank 0 holds what it wrote.
+    fn remember_cached(&mut self, name: &WorkerId, key: StageKey, result: Option<&StageResult>) {
         let files = self.inputs(key);
+        let weights = result.and_then(|result| result.weights);
         if let Some(worker) = self.workers.get_mut(name) {
             worker
                 .cached
-                .extend(files.iter().chain(&result.weights).map(|file| file.digest));
+                .extend(files.iter().chain(&weights).map(|file| file.digest));
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::hash_map::Entry;
 
-use nettailor_domain::ids::{Attempt, StageKey};
+use nettailor_domain::ids::StageKey;
 
 use crate::config::Config;
 use crate::error::RestoreError;
 use crate::event::Now;
-use crate::record::{JobRecord, JobState, Record, StageRecord, StageState};
+use crate::record::{JobRecord, JobState, RankRecord, Record, StageRecord, StageState};
 use crate::scheduler::{Scheduler, is_active};
-use crate::stage::{Done, Ending, Failed, Place, Running, Stage, State};
+use crate::stage::{Done, Ending, Failed, Place, Rank, Running, Stage, State};
 use crate::timers::Timer;
 use crate::worker::{Hold, Worker};
 
@@ -120,10 +120,8 @@ impl Scheduler {
                     });
                 };
                 if is_active(job) {
-                    stage.users.insert(Place {
-                        sequence: job.sequence,
-                        index,
-                    });
+                    let sequence = job.sequence;
+                    stage.users.insert(Place { sequence, index }, job.task.workers);
                 }
             }
         }
@@ -134,7 +132,7 @@ impl Scheduler {
     fn resume(&mut self) {
         let keys: Vec<StageKey> = self.stages.keys().copied().collect();
         for key in keys {
-            self.await_worker(key);
+            self.await_workers(key);
             self.settle(key);
         }
         let active: Vec<u64> = self
@@ -158,27 +156,30 @@ impl Scheduler {
         }
     }
 
-    /// A stage that ran when the records were kept is expected to run still, on a worker that has yet to come back.
-    fn await_worker(&mut self, key: StageKey) {
+    /// A stage that ran when the records were kept is expected to run still, on workers that have yet to come back: all of
+    /// them, as the loss of one ends the attempt.
+    fn await_workers(&mut self, key: StageKey) {
         let until = self.now.elapsed.saturating_add(self.config.restore_grace);
         let stage = self.stage_mut(key);
         let unneeded = stage.users.is_empty();
-        let attempt: Attempt = stage.attempt();
+        let attempt = stage.attempt();
         let State::Running(running) = &mut stage.state else {
             return;
         };
         if unneeded {
             running.ending = Some(Ending::Unneeded);
         }
-        let name = running.worker.clone();
+        let open = running.open_seats(attempt);
         self.arm_deadline(key);
-        self.timers.arm(until, Timer::Lease(name.clone()));
-        let worker = self
-            .workers
-            .entry(name)
-            .or_insert_with(|| Worker::remembered(until));
-        worker.slots += 1;
-        worker.held.insert(attempt, Hold::Working);
+        for (seat, name) in open {
+            self.timers.arm(until, Timer::Lease(name.clone()));
+            let worker = self
+                .workers
+                .entry(name)
+                .or_insert_with(|| Worker::remembered(until));
+            worker.slots += 1;
+            worker.held.insert(seat, Hold::Working);
+        }
     }
 }
 
@@ -186,16 +187,19 @@ impl Scheduler {
 fn stage_of(record: StageRecord, now: Now) -> Stage {
     let state = match record.state {
         StageState::Pending => State::Pending(Default::default()),
-        StageState::Running { worker, started_ms } => State::Running(Running {
-            worker,
+        StageState::Running {
+            ranks,
+            result,
             started_ms,
-            started: now.elapsed,
-            deadline: None,
-            ending: None,
-            // It is not kept. Rather a loss too many than a stage that ends machines run for ever.
-            reached: true,
+        } => State::Running(Running {
+            started_ms,
+            result,
+            ..Running::new(ranks.into_iter().map(rank_of).collect(), now)
         }),
-        StageState::Done { result } => State::Done(Done { result, worker: None }),
+        StageState::Done { result } => State::Done(Done {
+            result,
+            workers: Vec::new(),
+        }),
         StageState::Failed { failure } => State::Failed(Failed {
             failure,
             worker: None,
@@ -206,8 +210,18 @@ fn stage_of(record: StageRecord, now: Now) -> Stage {
         faults: record.faults,
         losses: record.losses,
         returns: record.returns,
+        checkpoint: record.checkpoint,
         state,
         ..Stage::new(record.planned, record.input_bytes)
+    }
+}
+
+fn rank_of(RankRecord { worker, done }: RankRecord) -> Rank {
+    Rank {
+        worker,
+        done,
+        // It is not kept. Rather a loss too many than a stage that ends machines run for ever.
+        reached: true,
     }
 }
 

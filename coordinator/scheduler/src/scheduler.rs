@@ -10,8 +10,9 @@ use crate::config::Config;
 use crate::effect::{Effect, Transition};
 use crate::error::Rejected;
 use crate::event::{Event, Now};
+use crate::line::Line;
 use crate::record::{JobRecord, JobState, Record};
-use crate::stage::{Place, Stage};
+use crate::stage::Stage;
 use crate::timers::Timers;
 use crate::view::Counters;
 use crate::worker::Worker;
@@ -34,8 +35,8 @@ pub struct Scheduler {
     pub(crate) models: BTreeMap<TaskName, Vec<ModelRecord>>,
     /// Version of the model that was made for a task by a select stage.
     pub(crate) published: HashMap<(TaskName, StageKey), u32>,
-    /// Stages that wait for a slot, first come first served.
-    pub(crate) ready: BTreeSet<(Place, StageKey)>,
+    /// Stages that wait for slots.
+    pub(crate) line: Line,
     /// Workers that have a slot to give.
     pub(crate) free: BTreeSet<WorkerId>,
     pub(crate) timers: Timers,
@@ -72,7 +73,7 @@ impl Scheduler {
             workers: BTreeMap::new(),
             models: BTreeMap::new(),
             published: HashMap::new(),
-            ready: BTreeSet::new(),
+            line: Line::default(),
             free: BTreeSet::new(),
             timers: Timers::default(),
             counters: Counters::default(),
@@ -100,27 +101,35 @@ impl Scheduler {
             Event::Heartbeat { worker, session } => {
                 self.heard(&worker, session);
             }
-            Event::AttemptRuns {
+            Event::SeatRuns {
                 worker,
                 session,
-                attempt,
-            } => self.attempt_runs(&worker, session, attempt),
-            Event::AttemptFinished {
+                seat,
+            } => self.seat_runs(&worker, session, seat),
+            Event::Meeting {
                 worker,
                 session,
-                attempt,
+                seat,
+                address,
+            } => self.meeting(&worker, session, seat, address),
+            Event::Checkpointed {
+                worker,
+                session,
+                seat,
+                checkpoint,
+            } => self.checkpointed(&worker, session, seat, checkpoint),
+            Event::SeatFinished {
+                worker,
+                session,
+                seat,
                 result,
-            } => {
-                self.attempt_finished(&worker, session, attempt, result);
-            }
-            Event::AttemptFailed {
+            } => self.seat_finished(&worker, session, seat, result),
+            Event::SeatFailed {
                 worker,
                 session,
-                attempt,
+                seat,
                 failure,
-            } => {
-                self.attempt_failed(&worker, session, attempt, failure);
-            }
+            } => self.seat_failed(&worker, session, seat, failure),
             Event::Tick => self.tick(),
         }
         self.dispatch();

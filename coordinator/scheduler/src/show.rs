@@ -1,6 +1,6 @@
 //! The read side: what an API asks the scheduler for.
 
-use nettailor_domain::ids::{Attempt, JobId, StageKey, TaskName};
+use nettailor_domain::ids::{JobId, Seat, StageKey, TaskName, WorkerId};
 use nettailor_domain::model::ModelRecord;
 
 use crate::error::FindError;
@@ -10,6 +10,7 @@ use crate::scheduler::Scheduler;
 use crate::stage::{Stage, State};
 use crate::view::{Counters, JobPhase, JobView, RunningView, StageView, WorkerView};
 use crate::worker::{Hold, Worker};
+
 impl Scheduler {
     /// One job with its stages.
     pub fn job(&self, id: &JobId) -> Option<JobView> {
@@ -71,7 +72,8 @@ impl Scheduler {
 
     /// The live jobs that use a stage, the first submitted first.
     pub fn stage_jobs(&self, key: &StageKey) -> impl Iterator<Item = &JobId> + '_ {
-        let users = self.stages.get(key).into_iter().flat_map(|stage| &stage.users);
+        let users = self.stages.get(key).into_iter();
+        let users = users.flat_map(|stage| stage.users.iter());
         users.map(|place| &self.by_sequence[&place.sequence])
     }
 
@@ -166,11 +168,21 @@ impl Scheduler {
     }
 
     fn stage_view(&self, stage: &Stage, capacity: &Capacity) -> StageView {
-        let worker = match &stage.state {
-            State::Pending(pending) => pending.setback.as_ref().map(|setback| &setback.worker),
-            State::Running(running) => Some(&running.worker),
-            State::Done(done) => done.worker.as_ref(),
-            State::Failed(failed) => failed.worker.as_ref(),
+        let ended_on = |worker: Option<&WorkerId>| (worker.into_iter().cloned().collect(), 0);
+        let gang = |workers: Vec<WorkerId>| {
+            let world_size = workers.len() as u32;
+            (workers, world_size)
+        };
+        let (workers, world_size) = match &stage.state {
+            State::Pending(pending) => ended_on(
+                pending
+                    .setback
+                    .as_ref()
+                    .and_then(|setback| setback.worker.as_ref()),
+            ),
+            State::Running(running) => gang(running.workers().cloned().collect()),
+            State::Done(done) => gang(done.workers.clone()),
+            State::Failed(failed) => ended_on(failed.worker.as_ref()),
         };
         StageView {
             key: stage.planned.key,
@@ -178,27 +190,29 @@ impl Scheduler {
             phase: phase(stage),
             reason: self.stage_reason(stage, capacity),
             attempt: stage.attempts,
-            worker: worker.cloned(),
+            workers,
+            world_size,
+            checkpoint_epoch: stage.checkpoint.map(|kept| kept.checkpoint.epoch),
             result: stage.result().cloned().map(Box::new),
         }
     }
 
     fn running_on(&self, worker: &Worker) -> Vec<RunningView> {
-        let describe = |(attempt, hold): (&Attempt, &Hold)| {
-            let stage = self.stages.get(&attempt.stage);
-            let kind = stage.map_or_else(|| "unknown stage".to_owned(), |stage| stage.kind().to_string());
-            let task = stage.and_then(|stage| stage.users.first());
-            let task = task.map_or_else(String::new, |place| {
-                format!("{}: ", self.job_at(place.sequence).task.name)
-            });
+        let describe = |(seat, hold): (&Seat, &Hold)| {
+            let Seat { attempt, rank } = *seat;
+            let what = if self.stages.contains_key(&attempt.stage) {
+                self.description(attempt.stage)
+            } else {
+                "unknown stage".to_owned()
+            };
             let stopping = if matches!(hold, Hold::Stopping { .. }) {
                 ", stopping"
             } else {
                 ""
             };
-            let description = format!("{task}{kind}, attempt {}{stopping}", attempt.number);
+            let description = format!("{what}, attempt {}, rank {rank}{stopping}", attempt.number);
             RunningView {
-                attempt: *attempt,
+                seat: *seat,
                 description,
             }
         };

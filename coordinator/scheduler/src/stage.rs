@@ -1,13 +1,16 @@
 //! A stage and the states it can be in.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use nettailor_domain::ids::{Attempt, StageKey, WorkerId};
+use nettailor_domain::ids::{Attempt, Seat, StageKey, WorkerId};
+use nettailor_domain::session::Address;
 use nettailor_domain::stage::{Artifact, PlannedStage, StageKind, StageResult};
+use nettailor_domain::task::Workers;
 use nettailor_domain::trainer::Failure;
 
-use crate::record::{StageRecord, StageState};
+use crate::event::Now;
+use crate::record::{KeptCheckpoint, RankRecord, StageRecord, StageState};
+use crate::users::Users;
 
 /// A place in line: jobs by submission, then a job's stages in the order of its plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,9 +35,11 @@ pub(crate) struct Stage {
     pub(crate) losses: u32,
     /// Attempts that a worker gave back, or that never reached it, since the stage was last asked for.
     pub(crate) returns: u32,
+    /// The newest checkpoint; none once it is done.
+    pub(crate) checkpoint: Option<KeptCheckpoint>,
     pub(crate) state: State,
     /// The live jobs that plan it.
-    pub(crate) users: BTreeSet<Place>,
+    pub(crate) users: Users,
     /// Stages that name it as a parent.
     pub(crate) children: Vec<StageKey>,
 }
@@ -54,9 +59,11 @@ pub(crate) struct Pending {
     pub(crate) wait: Wait,
     /// What ended the attempt before, if one was counted.
     pub(crate) setback: Option<Setback>,
-    /// The latest attempt, if its worker vanished with it: taken up again should the worker bring it back before another
-    /// has started. Not kept across restarts.
+    /// The latest attempt, if the worker of its one open rank vanished: taken up again should the worker bring it back before
+    /// another has started. Not kept across restarts.
     pub(crate) vanished: Option<Running>,
+    /// Elapsed time at which a later stage first started before it, since it is in line. Not kept across restarts.
+    pub(crate) passed_over: Option<Duration>,
 }
 
 /// What a pending stage waits for.
@@ -67,8 +74,13 @@ pub(crate) enum Wait {
     Idle,
     /// For its parents.
     Parents,
-    /// For a slot; it is in the ready queue at this place.
-    Slot(Place),
+    /// For slots; it is in line.
+    Slots {
+        /// At this place.
+        place: Place,
+        /// So many at least.
+        least: u32,
+    },
     /// For this time to come; a timer is armed.
     BackOff(Duration),
 }
@@ -76,14 +88,20 @@ pub(crate) enum Wait {
 /// How an attempt ended that must be followed by another.
 #[derive(Debug, Clone)]
 pub(crate) struct Setback {
-    pub(crate) worker: WorkerId,
+    /// Where it went wrong; unknown where ranks lost each other and none has said why.
+    pub(crate) worker: Option<WorkerId>,
     pub(crate) failure: Failure,
 }
 
 /// The latest attempt is assigned.
 #[derive(Debug)]
 pub(crate) struct Running {
-    pub(crate) worker: WorkerId,
+    /// Its gang: at least one, in order.
+    pub(crate) ranks: Vec<Rank>,
+    /// What rank 0 found, once it is done.
+    pub(crate) result: Option<Box<StageResult>>,
+    /// Where rank 0 waits for the others, once it has said so. Not kept across restarts: its agent says it again.
+    pub(crate) meeting: Option<Address>,
     /// Milliseconds since 1970, for display.
     pub(crate) started_ms: u64,
     /// Elapsed time at which it started; at which it was found again after a restart.
@@ -92,8 +110,16 @@ pub(crate) struct Running {
     pub(crate) deadline: Option<Duration>,
     /// Why the attempt was told to stop.
     pub(crate) ending: Option<Ending>,
+}
+
+/// One rank of a running attempt.
+#[derive(Debug, Clone)]
+pub(crate) struct Rank {
+    pub(crate) worker: WorkerId,
     /// Whether the worker has spoken of it. One that did not reach its worker is not lost with it.
     pub(crate) reached: bool,
+    /// Whether it has reported that it is done. Until then it takes a slot.
+    pub(crate) done: bool,
 }
 
 /// Why an attempt was told to stop.
@@ -108,20 +134,81 @@ pub(crate) enum Ending {
     },
 }
 
+impl Ending {
+    /// What the workers are told.
+    pub(crate) fn words(self) -> String {
+        match self {
+            Self::Unneeded => "no live job asks for it any more".to_owned(),
+            Self::Deadline { minutes } => {
+                format!("it ran for longer than {minutes} min (resources.stage_minutes)")
+            }
+        }
+    }
+}
+
 /// Finished.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) result: Box<StageResult>,
-    /// Who did it; unknown after a restart.
-    pub(crate) worker: Option<WorkerId>,
+    /// Who did it, by rank; empty after a restart.
+    pub(crate) workers: Vec<WorkerId>,
 }
 
 /// Given up.
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) failure: Failure,
-    /// Where it failed last; unknown after a restart, or where it did not get to run.
+    /// Where it went wrong last; unknown after a restart, or where it did not get to run.
     pub(crate) worker: Option<WorkerId>,
+}
+
+impl Running {
+    /// An attempt that starts now.
+    pub(crate) fn new(ranks: Vec<Rank>, now: Now) -> Self {
+        Self {
+            ranks,
+            result: None,
+            meeting: None,
+            started_ms: now.wall_ms,
+            started: now.elapsed,
+            deadline: None,
+            ending: None,
+        }
+    }
+
+    /// A rank, if the attempt has so many.
+    pub(crate) fn rank(&self, rank: u32) -> Option<&Rank> {
+        self.ranks.get(rank as usize)
+    }
+
+    /// Whether this worker runs a rank that is not done.
+    pub(crate) fn is_open(&self, rank: u32, worker: &WorkerId) -> bool {
+        self.rank(rank)
+            .is_some_and(|rank| !rank.done && rank.worker == *worker)
+    }
+
+    /// The seats of the ranks that are not done, this being `attempt`, with their workers.
+    pub(crate) fn open_seats(&self, attempt: Attempt) -> Vec<(Seat, WorkerId)> {
+        let seats = (0..).map(|rank| Seat { attempt, rank }).zip(&self.ranks);
+        let open = seats.filter(|(_, rank)| !rank.done);
+        open.map(|(seat, rank)| (seat, rank.worker.clone())).collect()
+    }
+
+    /// The workers, by rank.
+    pub(crate) fn workers(&self) -> impl Iterator<Item = &WorkerId> {
+        self.ranks.iter().map(|rank| &rank.worker)
+    }
+}
+
+impl Rank {
+    /// One that was placed on a worker now.
+    pub(crate) fn placed(worker: WorkerId) -> Self {
+        Self {
+            worker,
+            reached: false,
+            done: false,
+        }
+    }
 }
 
 impl Stage {
@@ -134,14 +221,25 @@ impl Stage {
             faults: 0,
             losses: 0,
             returns: 0,
+            checkpoint: None,
             state: State::Pending(Pending::default()),
-            users: BTreeSet::new(),
+            users: Users::default(),
             children: Vec::new(),
         }
     }
 
     pub(crate) fn kind(&self) -> StageKind {
         self.planned.spec.kind()
+    }
+
+    /// How many ranks its next attempt may have: from the fewest to the most that one of its live jobs asks for; one where
+    /// nothing is trained.
+    pub(crate) fn width(&self) -> Workers {
+        if self.kind().trains() {
+            self.users.workers()
+        } else {
+            Workers::ONE
+        }
     }
 
     /// The latest attempt.
@@ -169,6 +267,33 @@ impl Stage {
             State::Running(running) => Some(running),
             _ => None,
         }
+    }
+
+    /// The attempt that runs, if this seat is one of its and, on this worker, not done.
+    pub(crate) fn current(&self, worker: &WorkerId, seat: Seat) -> Option<&Running> {
+        let current = |running: &&Running| running.is_open(seat.rank, worker);
+        self.running()
+            .filter(current)
+            .filter(|_| self.attempt() == seat.attempt)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn current_mut(&mut self, worker: &WorkerId, seat: Seat) -> Option<&mut Running> {
+        self.current(worker, seat)?;
+        match &mut self.state {
+            State::Running(running) => Some(running),
+            State::Pending(_) | State::Done(_) | State::Failed(_) => None,
+        }
+    }
+
+    /// Whether this seat's rank was reported and taken in as done.
+    pub(crate) fn took_in(&self, seat: Seat) -> bool {
+        let done = match &self.state {
+            State::Done(_) => true,
+            State::Running(running) => running.rank(seat.rank).is_some_and(|rank| rank.done),
+            State::Pending(_) | State::Failed(_) => false,
+        };
+        done && self.attempt() == seat.attempt
     }
 
     /// Attempts that ended without a result since the stage was last asked for.
@@ -224,7 +349,8 @@ impl Stage {
         let state = match &self.state {
             State::Pending(_) => StageState::Pending,
             State::Running(running) => StageState::Running {
-                worker: running.worker.clone(),
+                ranks: running.ranks.iter().map(RankRecord::from).collect(),
+                result: running.result.clone(),
                 started_ms: running.started_ms,
             },
             State::Done(done) => StageState::Done {
@@ -241,7 +367,17 @@ impl Stage {
             faults: self.faults,
             losses: self.losses,
             returns: self.returns,
+            checkpoint: self.checkpoint,
             state,
+        }
+    }
+}
+
+impl From<&Rank> for RankRecord {
+    fn from(rank: &Rank) -> Self {
+        Self {
+            worker: rank.worker.clone(),
+            done: rank.done,
         }
     }
 }

@@ -106,9 +106,10 @@ impl Scheduler {
             self.stages.insert(key, Stage::new(planned, input_bytes));
             self.keep_stage(key);
         }
+        let workers = self.job_at(place.sequence).task.workers;
         let stage = self.stage_mut(key);
         let renewed = stage.users.is_empty() && stage.renew();
-        stage.users.insert(place);
+        stage.users.insert(place, workers);
         let started = stage.started_for_users();
         if renewed {
             self.keep_stage(key);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use nettailor_domain::ids::{Attempt, StageKey, WorkerId};
+use nettailor_domain::ids::{Seat, StageKey, WorkerId};
 
 /// What is to be looked at. Whoever handles one checks the state: a timer never decides alone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,8 +14,8 @@ pub(crate) enum Timer {
     BackOff(StageKey),
     /// A running stage's deadline.
     Deadline(StageKey),
-    /// A stop was sent and the attempt's end was not reported.
-    StopAgain(WorkerId, Attempt),
+    /// A stop was sent and the rank's end was not reported.
+    StopAgain(WorkerId, Seat),
 }
 
 /// Armed timers in order of time. Times are elapsed time as in [`crate::event::Now`]. Whoever arms one keeps its time,

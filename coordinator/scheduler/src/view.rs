@@ -1,7 +1,7 @@
 //! What the scheduler shows: plain values for an API, every state with its reason in words.
 
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{Attempt, JobId, StageKey, TaskName, WorkerId};
+use nettailor_domain::ids::{JobId, Seat, StageKey, TaskName, WorkerId};
 use nettailor_domain::stage::{StageKind, StageResult};
 
 /// Where a job stands, as shown.
@@ -85,8 +85,13 @@ pub struct StageView {
     pub reason: String,
     /// Number of the latest attempt; 0 before the first.
     pub attempt: u32,
-    /// Worker of the latest attempt, as far as it is known.
-    pub worker: Option<WorkerId>,
+    /// Workers of a running or finished attempt, by rank; of one that ended otherwise that of the rank which ended it. As far
+    /// as they are known.
+    pub workers: Vec<WorkerId>,
+    /// Ranks of a running or finished attempt; 0 for none, or if not known any more.
+    pub world_size: u32,
+    /// Epochs that are behind what its next attempt would go on from.
+    pub checkpoint_epoch: Option<u32>,
     /// What it found, once done.
     pub result: Option<Box<StageResult>>,
 }
@@ -129,21 +134,21 @@ pub struct WorkerView {
     pub last_seen_ms: u64,
 }
 
-/// One attempt that holds a slot.
+/// One rank that holds a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunningView {
     /// Which.
-    pub attempt: Attempt,
-    /// In words: "digits: candidate(6), attempt 1".
+    pub seat: Seat,
+    /// In words: "digits: candidate(6), attempt 1, rank 0".
     pub description: String,
 }
 
 /// Messages that were dropped, and attempts that went wrong, since the scheduler was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
-    /// Reports of attempts that are not current on the reporting worker.
+    /// Ends, meetings and checkpoints of ranks that are not current on the reporting worker.
     pub stale_reports: u64,
-    /// Reports of attempts whose report was accepted before.
+    /// Ends of ranks that were reported and accepted as done before.
     pub duplicate_reports: u64,
     /// Messages of sessions that were replaced or closed.
     pub old_session_messages: u64,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nettailor_domain::ids::WorkerId;
 use nettailor_domain::trainer::FailureClass;
 
 /// A failure class as users meet it elsewhere.
@@ -32,10 +33,35 @@ pub(crate) fn until(then: Duration, now: Duration) -> String {
 }
 
 /// `1 attempt`, `2 attempts`.
-pub(crate) fn count(number: usize, noun: &str) -> String {
+pub(crate) fn count(number: u32, noun: &str) -> String {
     if number == 1 {
         format!("1 {noun}")
     } else {
         format!("{number} {noun}s")
     }
+}
+
+/// `a slot`, `2 slots`.
+pub(crate) fn some(number: u32, noun: &str) -> String {
+    if number == 1 {
+        format!("a {noun}")
+    } else {
+        count(number, noun)
+    }
+}
+
+/// The workers of a gang, given by rank: `a`, or `a x2, b` where ranks 0 and 1 are on one worker.
+pub(crate) fn gang<'a>(workers: impl IntoIterator<Item = &'a WorkerId>) -> String {
+    let mut ranks: Vec<(&WorkerId, u32)> = Vec::new();
+    for worker in workers {
+        match ranks.iter_mut().find(|(known, _)| *known == worker) {
+            Some((_, number)) => *number += 1,
+            None => ranks.push((worker, 1)),
+        }
+    }
+    let words = ranks.into_iter().map(|(worker, number)| match number {
+        1 => worker.to_string(),
+        number => format!("{worker} x{number}"),
+    });
+    words.collect::<Vec<_>>().join(", ")
 }

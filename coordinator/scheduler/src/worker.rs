@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use nettailor_domain::ids::{Attempt, Digest};
+use nettailor_domain::ids::{Digest, Seat};
 use nettailor_domain::session::Offer;
 use nettailor_domain::stage::Artifact;
 
@@ -16,11 +16,11 @@ pub(crate) struct Worker {
     pub(crate) threads_per_slot: u32,
     pub(crate) device: String,
     pub(crate) version: String,
-    /// Blobs thought to be in its cache: what it said, and what its attempts have read and written since.
+    /// Blobs thought to be in its cache: what it said, and what ran on it has read and written since.
     pub(crate) cached: HashSet<Digest>,
     pub(crate) link: Link,
-    /// What takes its slots, one each.
-    pub(crate) held: BTreeMap<Attempt, Hold>,
+    /// What takes its slots, one each; several may be of one attempt.
+    pub(crate) held: BTreeMap<Seat, Hold>,
     /// Milliseconds since 1970 of its last message, for display; 0 for none.
     pub(crate) last_seen_ms: u64,
 }
@@ -52,9 +52,9 @@ pub(crate) struct Session {
 /// Why a slot is taken.
 #[derive(Debug, Clone)]
 pub(crate) enum Hold {
-    /// The attempt runs.
+    /// The rank runs.
     Working,
-    /// The attempt was told to stop; its end was not reported.
+    /// The rank was told to stop; its end was not reported.
     Stopping {
         /// Why, in words.
         reason: String,
@@ -82,7 +82,7 @@ impl Worker {
         }
     }
 
-    /// A worker known only by the attempts that ran on it before a restart.
+    /// A worker known only by what ran on it before a restart.
     pub(crate) fn remembered(until: Duration) -> Self {
         Self {
             slots: 0,

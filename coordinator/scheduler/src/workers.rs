@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use nettailor_domain::ids::{Attempt, WorkerId};
+use nettailor_domain::ids::{Seat, WorkerId};
 use nettailor_domain::session::Offer;
 
 use crate::effect::Effect;
@@ -14,8 +14,8 @@ use crate::timers::Timer;
 use crate::worker::{Hold, Link, Session, Worker};
 
 impl Scheduler {
-    /// A worker opened a session. Attempts that it lists and that are current here go on, and so do those that were given
-    /// up with it and have no successor; others that it lists are stopped; current ones that it does not list never
+    /// A worker opened a session. Ranks that it lists and that are current here go on, and so do those that were given up
+    /// with it and whose attempt has no successor; others that it lists are stopped; current ones that it does not list never
     /// reached it, or died with an earlier process: they are lost.
     pub(crate) fn worker_connected(&mut self, name: WorkerId, number: SessionNumber, offer: Offer) {
         let open = self
@@ -48,51 +48,51 @@ impl Scheduler {
         };
         self.workers
             .insert(name.clone(), Worker::connected(&offer, session, self.now.wall_ms));
-        let listed: BTreeSet<Attempt> = offer.attempts.into_iter().collect();
-        for attempt in &listed {
-            self.welcome_back(&name, number, *attempt);
+        let listed: BTreeSet<Seat> = offer.seats.into_iter().collect();
+        for seat in &listed {
+            self.welcome_back(&name, number, *seat);
         }
-        for attempt in before.into_iter().filter(|attempt| !listed.contains(attempt)) {
-            if self.is_current(&name, attempt) {
+        for seat in before.into_iter().filter(|seat| !listed.contains(seat)) {
+            if self.is_current(&name, seat) {
                 let message = format!("{name} does not know the attempt");
-                self.lose(attempt.stage, &message, Duration::ZERO);
+                self.lose(seat, Some(name.clone()), &message, Duration::ZERO);
             }
         }
         self.count_free(&name);
     }
 
-    /// An attempt that a worker brought along into a new session.
-    fn welcome_back(&mut self, name: &WorkerId, session: SessionNumber, attempt: Attempt) {
-        self.adopt(name, attempt);
-        let current = self.is_current(name, attempt);
-        let stage = self.stages.get(&attempt.stage);
-        if !current && stage.is_some_and(|stage| stage.is_done() && stage.attempt() == attempt) {
+    /// A rank that a worker brought along into a new session.
+    fn welcome_back(&mut self, name: &WorkerId, session: SessionNumber, seat: Seat) {
+        self.adopt(name, seat);
+        let stage = self.stages.get(&seat.attempt.stage);
+        let current = stage.and_then(|stage| stage.current(name, seat));
+        if current.is_none() && stage.is_some_and(|stage| stage.took_in(seat)) {
             // Its report was accepted; only the acknowledgement was lost.
             return self.effect(Effect::Acknowledge {
                 worker: name.clone(),
                 session,
-                attempt,
+                seat,
             });
         }
-        let ending = stage
-            .and_then(|stage| stage.running())
-            .and_then(|running| running.ending);
+        let stop = match current {
+            Some(running) => running.ending.map(Ending::words),
+            None => Some("it is not the stage's current attempt".to_owned()),
+        };
+        let current = current.is_some();
         if let Some(worker) = self.workers.get_mut(name) {
-            worker.held.insert(attempt, Hold::Working);
+            worker.held.insert(seat, Hold::Working);
         }
         if current {
-            self.reached(attempt.stage);
-            self.show(attempt.stage);
+            self.reached(name, seat);
+            self.show(seat.attempt.stage);
         }
-        match (current, ending) {
-            (true, None) => {}
-            (true, Some(Ending::Unneeded)) => self.stop(name, attempt, "no live job asks for it any more"),
-            (true, Some(Ending::Deadline { .. })) => self.stop(name, attempt, "it ran past its deadline"),
-            (false, _) => self.stop(name, attempt, "it is not the stage's current attempt"),
+        match stop {
+            Some(reason) => self.stop(name, seat, &reason),
+            None => self.invite(name, seat),
         }
     }
 
-    /// A worker's stream broke. Its attempts may still run: they are waited for.
+    /// A worker's stream broke. What it runs may go on: it is waited for.
     pub(crate) fn worker_disconnected(&mut self, name: &WorkerId, session: SessionNumber) {
         if self.heard(name, session) {
             self.detach(name);
@@ -153,9 +153,9 @@ impl Scheduler {
             }
             Link::Disconnected { until } if *until <= now => {
                 let message = format!("{name} disconnected and did not come back within its lease");
-                for attempt in self.forget_worker(name) {
-                    if self.is_current(name, attempt) {
-                        self.lose(attempt.stage, &message, self.config.loss_wait);
+                for seat in self.forget_worker(name) {
+                    if self.is_current(name, seat) {
+                        self.lose(seat, Some(name.clone()), &message, self.config.loss_wait);
                     }
                 }
             }
@@ -173,18 +173,18 @@ impl Scheduler {
             self.timers.disarm(session.lease_at, Timer::Lease(name.clone()));
         }
         worker.link = Link::Disconnected { until };
-        let held: Vec<Attempt> = worker.held.keys().copied().collect();
+        let held: Vec<Seat> = worker.held.keys().copied().collect();
         self.timers.arm(until, Timer::Lease(name.clone()));
-        for attempt in held {
-            if self.is_current(name, attempt) {
-                self.show(attempt.stage);
+        for seat in held {
+            if self.is_current(name, seat) {
+                self.show(seat.attempt.stage);
             }
         }
         self.count_free(name);
     }
 
     /// Removes a worker with its timers. Says what took its slots.
-    fn forget_worker(&mut self, name: &WorkerId) -> Vec<Attempt> {
+    fn forget_worker(&mut self, name: &WorkerId) -> Vec<Seat> {
         self.free.remove(name);
         let Some(worker) = self.workers.remove(name) else {
             return Vec::new();
@@ -194,32 +194,33 @@ impl Scheduler {
             Link::Disconnected { until } => until,
         };
         self.timers.disarm(lease_at, Timer::Lease(name.clone()));
-        for (attempt, hold) in &worker.held {
-            self.disarm_stop(name, *attempt, hold);
+        for (seat, hold) in &worker.held {
+            self.disarm_stop(name, *seat, hold);
         }
         worker.held.into_keys().collect()
     }
 
-    /// Frees the slot of an attempt whose end was reported. A second report finds nothing to free.
-    pub(crate) fn free_slot(&mut self, name: &WorkerId, attempt: Attempt) {
+    /// Frees the slot of a rank whose end was reported. A second report finds nothing to free. Says whether there was one.
+    pub(crate) fn free_slot(&mut self, name: &WorkerId, seat: Seat) -> bool {
         let hold = self
             .workers
             .get_mut(name)
-            .and_then(|worker| worker.held.remove(&attempt));
-        if let Some(hold) = hold {
-            self.disarm_stop(name, attempt, &hold);
+            .and_then(|worker| worker.held.remove(&seat));
+        if let Some(hold) = &hold {
+            self.disarm_stop(name, seat, hold);
         }
         self.count_free(name);
+        hold.is_some()
     }
 
-    /// Tells a worker to end an attempt that takes one of its slots, now if it is connected, else when it comes back.
-    pub(crate) fn stop(&mut self, name: &WorkerId, attempt: Attempt, reason: &str) {
+    /// Tells a worker to end a rank that takes one of its slots, now if it is connected, else when it comes back.
+    pub(crate) fn stop(&mut self, name: &WorkerId, seat: Seat, reason: &str) {
         let again = self.now.elapsed.saturating_add(self.config.stop_again);
         let Some(worker) = self.workers.get_mut(name) else {
             return;
         };
         let session = worker.session().map(|session| session.number);
-        let Some(hold) = worker.held.get_mut(&attempt) else {
+        let Some(hold) = worker.held.get_mut(&seat) else {
             return;
         };
         let before = std::mem::replace(
@@ -229,37 +230,33 @@ impl Scheduler {
                 again,
             },
         );
-        self.disarm_stop(name, attempt, &before);
-        self.timers.arm(again, Timer::StopAgain(name.clone(), attempt));
+        self.disarm_stop(name, seat, &before);
+        self.timers.arm(again, Timer::StopAgain(name.clone(), seat));
         if let Some(session) = session {
             let (worker, reason) = (name.clone(), reason.to_owned());
             self.effect(Effect::Stop {
                 worker,
                 session,
-                attempt,
+                seat,
                 reason,
             });
         }
     }
 
-    /// A stop was not followed by the attempt's end for some time: it is sent again.
-    pub(crate) fn stop_due(&mut self, name: &WorkerId, attempt: Attempt) {
-        let hold = self
-            .workers
-            .get(name)
-            .and_then(|worker| worker.held.get(&attempt));
+    /// A stop was not followed by the rank's end for some time: it is sent again.
+    pub(crate) fn stop_due(&mut self, name: &WorkerId, seat: Seat) {
+        let hold = self.workers.get(name).and_then(|worker| worker.held.get(&seat));
         if let Some(Hold::Stopping { reason, again }) = hold
             && *again <= self.now.elapsed
         {
             let reason = reason.clone();
-            self.stop(name, attempt, &reason);
+            self.stop(name, seat, &reason);
         }
     }
 
-    fn disarm_stop(&mut self, name: &WorkerId, attempt: Attempt, hold: &Hold) {
+    fn disarm_stop(&mut self, name: &WorkerId, seat: Seat, hold: &Hold) {
         if let Hold::Stopping { again, .. } = hold {
-            self.timers
-                .disarm(*again, Timer::StopAgain(name.clone(), attempt));
+            self.timers.disarm(*again, Timer::StopAgain(name.clone(), seat));
         }
     }
 
@@ -272,12 +269,17 @@ impl Scheduler {
         }
     }
 
-    /// Whether an attempt is its stage's current one and assigned to this worker. Only then its reports count.
-    pub fn is_current(&self, worker: &WorkerId, attempt: Attempt) -> bool {
-        self.stages.get(&attempt.stage).is_some_and(|stage| {
-            stage.attempts == attempt.number
-                && stage.running().is_some_and(|running| running.worker == *worker)
-        })
+    /// Whether a seat is one of its stage's current attempt, assigned to this worker and not reported as done. Only then what
+    /// the worker says of it counts.
+    pub fn is_current(&self, worker: &WorkerId, seat: Seat) -> bool {
+        let stage = self.stages.get(&seat.attempt.stage);
+        stage.is_some_and(|stage| stage.current(worker, seat).is_some())
+    }
+
+    /// Whether a seat takes a slot of this worker. Then its log is of interest, even if its attempt is over.
+    pub fn takes_slot(&self, worker: &WorkerId, seat: Seat) -> bool {
+        let worker = self.workers.get(worker);
+        worker.is_some_and(|worker| worker.held.contains_key(&seat))
     }
 
     /// Looks at every timer that is due.
@@ -287,7 +289,7 @@ impl Scheduler {
                 Timer::Lease(worker) => self.lease_due(&worker),
                 Timer::BackOff(key) => self.settle(key),
                 Timer::Deadline(key) => self.deadline_due(key),
-                Timer::StopAgain(worker, attempt) => self.stop_due(&worker, attempt),
+                Timer::StopAgain(worker, seat) => self.stop_due(&worker, seat),
             }
         }
     }

@@ -64,10 +64,12 @@ fn stage(view: &StageView, progress: Option<&Progress>) -> v1::Stage {
         state: state.into(),
         reason: view.reason.clone(),
         attempt: view.attempt,
-        worker: view.worker.as_ref().map(ToString::to_string).unwrap_or_default(),
+        workers: view.workers.iter().map(ToString::to_string).collect(),
         progress: progress.cloned().map(Into::into),
         summary: view.result.as_deref().map(found).unwrap_or_default(),
         seconds: view.result.as_deref().map_or(0.0, |result| result.seconds),
+        world_size: view.world_size,
+        checkpoint_epoch: view.checkpoint_epoch,
     }
 }
 
@@ -160,6 +162,7 @@ pub(super) fn log_line(entry: Entry) -> v1::LogLine {
         worker: entry.worker,
         time_ms: entry.time_ms,
         line: entry.line,
+        rank: entry.rank,
     }
 }
 

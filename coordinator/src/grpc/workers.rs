@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use nettailor_domain::ids::Attempt;
+use nettailor_domain::ids::Seat;
 use nettailor_domain::session::Offer;
-use nettailor_domain::stage::StageResult;
+use nettailor_domain::stage::{Artifact, Checkpoint, StageResult};
 use nettailor_domain::trainer::{Failure, FailureClass};
 use nettailor_proto::convert;
 use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello};
@@ -150,7 +150,7 @@ async fn ready(incoming: &mut Streaming<v1::AgentMessage>) -> Result<(), String>
 
 /// Passes on what an agent says; says why there is no more.
 async fn listen(context: &Context, by: &Speaker, incoming: &mut Streaming<v1::AgentMessage>) -> String {
-    let mut checks = Checks::default();
+    let mut lookups = Lookups::default();
     loop {
         let said = match incoming.message().await {
             Ok(Some(message)) => understand(message),
@@ -158,7 +158,7 @@ async fn listen(context: &Context, by: &Speaker, incoming: &mut Streaming<v1::Ag
             Err(status) => return format!("the connection broke: {}", Error::from(status)),
         };
         let heard = match said {
-            Ok(said) => hear(context, by, said, &mut checks).await,
+            Ok(said) => hear(context, by, said, &mut lookups).await,
             Err(error) => Err(error.into()),
         };
         if let Err(error) = heard {
@@ -172,12 +172,12 @@ fn understand(message: v1::AgentMessage) -> Result<FromAgent, convert::Error> {
     use v1::agent_message::Message;
 
     let reported = match &message.message {
-        Some(Message::Finished(report)) => report.attempt.clone(),
-        Some(Message::Failed(report)) => report.attempt.clone(),
+        Some(Message::Finished(report)) => report.seat.clone(),
+        Some(Message::Failed(report)) => report.seat.clone(),
         _ => None,
     };
     FromAgent::try_from(message).or_else(|error| {
-        let attempt = reported.ok_or_else(|| error.clone())?.try_into()?;
+        let seat = reported.ok_or_else(|| error.clone())?.try_into()?;
         let message = format!(
             "the coordinator (version {}) cannot read the worker's report: {error}; are worker and coordinator of the same version?",
             env!("CARGO_PKG_VERSION")
@@ -186,39 +186,53 @@ fn understand(message: v1::AgentMessage) -> Result<FromAgent, convert::Error> {
             class: FailureClass::Internal,
             message,
         };
-        Ok(FromAgent::Failed { attempt, failure })
+        Ok(FromAgent::Failed { seat, failure })
     })
 }
 
-async fn hear(context: &Context, by: &Speaker, said: FromAgent, checks: &mut Checks) -> Result<(), Error> {
+async fn hear(context: &Context, by: &Speaker, said: FromAgent, lookups: &mut Lookups) -> Result<(), Error> {
     let Speaker { worker, session } = by.clone();
     let event = match said {
         FromAgent::Hello(_) | FromAgent::Ready => {
             return Err(convert::Error::invalid("message", "Hello or Ready came twice").into());
         }
-        FromAgent::Finished { attempt, result } => {
-            if checks.start(context, by, attempt, result) {
+        FromAgent::Finished { seat, result: None } => Event::SeatFinished {
+            worker,
+            session,
+            seat,
+            result: None,
+        },
+        FromAgent::Finished {
+            seat,
+            result: Some(result),
+        } => {
+            if !lookups.results.end(seat) {
+                let lookup = finished(context.clone(), by.clone(), seat, result);
+                lookups.results.start(seat, lookup);
                 return Ok(());
             }
-            // Within a session an agent repeats a result only when it is told to stop the attempt.
+            // Within a session an agent repeats a result only when it is told to stop.
             let message = "stopped while its result waited to be checked".to_owned();
             let class = FailureClass::Lost;
-            failed(by, attempt, Failure { class, message })
+            failed(by, seat, Failure { class, message })
         }
-        FromAgent::Progress { attempt, progress } => {
-            return context.handle.progress(by.clone(), attempt, progress).await;
+        FromAgent::Checkpointed { seat, checkpoint } => {
+            // The newest is what counts.
+            lookups.checkpoints.end(seat);
+            let lookup = checkpointed(context.clone(), by.clone(), seat, checkpoint);
+            lookups.checkpoints.start(seat, lookup);
+            return Ok(());
         }
-        FromAgent::Log {
-            attempt,
-            time_ms,
-            lines,
-        } => {
+        FromAgent::Progress { seat, progress } => {
+            return context.handle.progress(by.clone(), seat, progress).await;
+        }
+        FromAgent::Log { seat, time_ms, lines } => {
             return context
                 .handle
                 .log(
                     by.clone(),
                     Batch {
-                        attempt,
+                        seat,
                         worker,
                         time_ms,
                         lines,
@@ -231,105 +245,148 @@ async fn hear(context: &Context, by: &Speaker, said: FromAgent, checks: &mut Che
             info!(%worker, reason, "worker drains");
             Event::WorkerDraining { worker, session }
         }
-        FromAgent::Failed { attempt, failure } => {
-            warn!(%worker, %attempt, class = ?failure.class, "attempt failed: {failure}");
-            failed(by, attempt, failure)
+        FromAgent::Meeting { seat, address } => {
+            info!(%worker, %seat, %address, "rank 0 waits for the others");
+            Event::Meeting {
+                worker,
+                session,
+                seat,
+                address,
+            }
+        }
+        FromAgent::Failed { seat, failure } => {
+            warn!(%worker, %seat, class = ?failure.class, "failed: {failure}");
+            failed(by, seat, failure)
         }
     };
     context.handle.event(event).await
 }
 
-fn failed(by: &Speaker, attempt: Attempt, failure: Failure) -> Event {
+fn failed(by: &Speaker, seat: Seat, failure: Failure) -> Event {
     let Speaker { worker, session } = by.clone();
-    Event::AttemptFailed {
+    Event::SeatFailed {
         worker,
         session,
-        attempt,
+        seat,
         failure,
     }
 }
 
-/// Results that are being checked, one check each. They end with the session.
+/// What is being looked up in the artifact store before it counts.
 #[derive(Default)]
-struct Checks {
-    tasks: JoinSet<Attempt>,
-    running: HashMap<Attempt, AbortHandle>,
+struct Lookups {
+    results: Tasks,
+    checkpoints: Tasks,
 }
 
-impl Checks {
-    /// Starts a check, on its own: while the artifact store is away, heartbeats and other reports go on. If one is under
-    /// way for the attempt, ends that instead and returns false.
-    fn start(&mut self, context: &Context, by: &Speaker, attempt: Attempt, result: Box<StageResult>) -> bool {
+/// Tasks at the side, one for each seat: while the artifact store is away, heartbeats and other reports go on. They end with
+/// the session.
+#[derive(Default)]
+struct Tasks {
+    tasks: JoinSet<Seat>,
+    running: HashMap<Seat, AbortHandle>,
+}
+
+impl Tasks {
+    fn start(&mut self, seat: Seat, task: impl Future<Output = ()> + Send + 'static) {
+        let task = self.tasks.spawn(async move {
+            task.await;
+            seat
+        });
+        self.running.insert(seat, task);
+    }
+
+    /// Ends the one for this seat; says whether there was one.
+    fn end(&mut self, seat: Seat) -> bool {
         while let Some(ended) = self.tasks.try_join_next() {
-            if let Ok(attempt) = ended {
-                self.running.remove(&attempt);
+            if let Ok(seat) = ended {
+                self.running.remove(&seat);
             }
         }
-        if let Some(check) = self.running.remove(&attempt) {
-            check.abort();
-            return false;
-        }
-        let (context, by) = (context.clone(), by.clone());
-        let check = self.tasks.spawn(async move {
-            finished(context, by, attempt, result).await;
-            attempt
-        });
-        self.running.insert(attempt, check);
-        true
+        let task = self.running.remove(&seat);
+        task.map(|task| task.abort()).is_some()
     }
 }
 
-/// Passes on that an attempt is done, once that was checked. The agent says it once per session: a store that does not
+/// Passes on that rank 0 is done, once its result was checked. The agent says it once per session: a store that does not
 /// answer is asked until it does, and the attempt's log says what is waited for.
-async fn finished(context: Context, by: Speaker, attempt: Attempt, result: Box<StageResult>) {
+async fn finished(context: Context, by: Speaker, seat: Seat, result: Box<StageResult>) {
     let Speaker { worker, session } = by.clone();
     let mut pause = FIRST_PAUSE;
     let wrong = loop {
-        match unfounded(&context, &result).await {
+        let looked_up = match result.weights {
+            Some(weights) => unfounded(&context, "weights", weights).await,
+            None => Ok(None),
+        };
+        match looked_up {
             Ok(wrong) => break wrong,
             Err(error) => {
                 let line = format!("the result cannot be checked, trying again: {}", chain(&error));
-                warn!(%worker, %attempt, "{line}");
-                let _ = context.handle.note(by.clone(), attempt, line).await;
+                warn!(%worker, %seat, "{line}");
+                let _ = context.handle.note(by.clone(), seat, line).await;
             }
         }
         tokio::time::sleep(pause).await;
         pause = (2 * pause).min(LONGEST_PAUSE);
     };
     let event = match wrong {
-        None => Event::AttemptFinished {
+        None => Event::SeatFinished {
             worker,
             session,
-            attempt,
-            result: *result,
+            seat,
+            result: Some(result),
         },
         Some(message) => {
-            warn!(%worker, %attempt, message, "a report cannot be accepted");
+            warn!(%worker, %seat, message, "a report cannot be accepted");
             let class = FailureClass::Resources;
-            failed(&by, attempt, Failure { class, message })
+            failed(&by, seat, Failure { class, message })
         }
     };
     // When the driver has stopped, so has everything else.
     let _ = context.handle.event(event).await;
 }
 
-/// What is wrong with a result's weights: a result counts once they can be fetched by others.
+/// Passes on that rank 0 left a checkpoint, if the next attempt can fetch it. One that cannot be looked up now is let go, and
+/// the attempt's log says so: another will follow.
+async fn checkpointed(context: Context, by: Speaker, seat: Seat, checkpoint: Checkpoint) {
+    let Speaker { worker, session } = by.clone();
+    let wrong = match unfounded(&context, "checkpoint", checkpoint.artifact).await {
+        Ok(wrong) => wrong,
+        Err(error) => Some(format!("a checkpoint cannot be checked: {}", chain(&error))),
+    };
+    // When the driver has stopped, so has everything else.
+    let _ = match wrong {
+        None => {
+            let event = Event::Checkpointed {
+                worker,
+                session,
+                seat,
+                checkpoint,
+            };
+            context.handle.event(event).await
+        }
+        Some(line) => {
+            warn!(%worker, %seat, "{line}");
+            context.handle.note(by, seat, line).await
+        }
+    };
+}
+
+/// What is wrong with what a rank says it left in the artifact store: it counts once it can be fetched by others.
 async fn unfounded(
     context: &Context,
-    result: &StageResult,
+    what: &str,
+    left: Artifact,
 ) -> Result<Option<String>, nettailor_artifacts::Error> {
-    let Some(weights) = result.weights else {
-        return Ok(None);
-    };
-    Ok(match context.artifacts.size(weights.digest).await? {
-        Some(bytes) if bytes == weights.bytes => None,
+    Ok(match context.artifacts.size(left.digest).await? {
+        Some(bytes) if bytes == left.bytes => None,
         Some(bytes) => Some(format!(
-            "weights {}: {} bytes were reported, {bytes} are stored",
-            weights.digest, weights.bytes
+            "{what} {}: {} bytes were reported, {bytes} are stored",
+            left.digest, left.bytes
         )),
         None => Some(format!(
-            "weights {} are not in the artifact store {}: make sure that worker and coordinator see the same one",
-            weights.digest,
+            "{what} {}: not in the artifact store {}; make sure that worker and coordinator see the same one",
+            left.digest,
             context.artifacts.url()
         )),
     })

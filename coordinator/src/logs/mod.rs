@@ -1,7 +1,7 @@
 //! Log lines of attempts, in files under the state directory.
 //!
 //! ```text
-//! <state>/logs/<stage key>/<attempt>.jsonl      one Line as JSON per line, in the order of arrival
+//! <state>/logs/<stage key>/<attempt>.jsonl      one Line as JSON per line, of all ranks, in the order of arrival
 //! ```
 //!
 //! A stage may serve several jobs, so its log belongs to the stage; a job's log is that of its stages. Logs are for
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nettailor_domain::ids::{Attempt, StageKey, WorkerId};
+use nettailor_domain::ids::{Seat, StageKey, WorkerId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::warn;
@@ -37,14 +37,15 @@ const LONGEST_LINE: usize = 8 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Line {
     time_ms: u64,
+    rank: u32,
     worker: String,
     line: String,
 }
 
-/// What an attempt wrote at a time.
+/// What a rank wrote at a time.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    pub(crate) attempt: Attempt,
+    pub(crate) seat: Seat,
     pub(crate) worker: WorkerId,
     /// Milliseconds since 1970, by the worker's clock.
     pub(crate) time_ms: u64,
@@ -124,9 +125,9 @@ fn write_all(
             Message::Append(batch) => {
                 match append(folder, &batch) {
                     // Nobody may be following.
-                    Ok(()) => drop(written.send(batch.attempt.stage)),
+                    Ok(()) => drop(written.send(batch.seat.attempt.stage)),
                     Err(error) => {
-                        warn!(attempt = %batch.attempt, %error, "log lines cannot be written");
+                        warn!(seat = %batch.seat, %error, "log lines cannot be written");
                         dropped.fetch_add(batch.lines.len() as u64, Ordering::Relaxed);
                     }
                 }
@@ -141,9 +142,10 @@ fn write_all(
 }
 
 fn append(folder: &Path, batch: &Batch) -> io::Result<()> {
-    let folder = folder.join(batch.attempt.stage.to_string());
+    let attempt = batch.seat.attempt;
+    let folder = folder.join(attempt.stage.to_string());
     fs::create_dir_all(&folder)?;
-    let path = folder.join(format!("{}.jsonl", batch.attempt.number));
+    let path = folder.join(format!("{}.jsonl", attempt.number));
     let mut file = File::options().create(true).read(true).append(true).open(path)?;
     let size = file.metadata()?.len();
     if size > LARGEST_FILE {
@@ -180,6 +182,7 @@ fn torn(file: &File, size: u64) -> io::Result<bool> {
 fn push(text: &mut Vec<u8>, batch: &Batch, line: &str) -> io::Result<()> {
     let line = Line {
         time_ms: batch.time_ms,
+        rank: batch.seat.rank,
         worker: batch.worker.to_string(),
         line: line.to_owned(),
     };
@@ -197,7 +200,7 @@ fn shortened(line: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use nettailor_domain::ids::Digest;
+    use nettailor_domain::ids::{Attempt, Digest};
     use nettailor_domain::stage::StageKind;
 
     use super::*;
@@ -212,7 +215,7 @@ mod tests {
     fn batch(attempt: Attempt, time_ms: u64, lines: &[&str]) -> Batch {
         let lines = lines.iter().map(|&line| line.to_owned()).collect();
         Batch {
-            attempt,
+            seat: Seat { attempt, rank: 0 },
             worker: "w".parse().unwrap(),
             time_ms,
             lines,

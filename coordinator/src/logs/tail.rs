@@ -16,6 +16,7 @@ use super::Line;
 pub(crate) struct Entry {
     pub(crate) stage: StageKind,
     pub(crate) attempt: u32,
+    pub(crate) rank: u32,
     pub(crate) worker: String,
     pub(crate) time_ms: u64,
     pub(crate) line: String,
@@ -124,6 +125,7 @@ fn entry(stage: StageKind, attempt: u32, line: Line) -> Entry {
     Entry {
         stage,
         attempt,
+        rank: line.rank,
         worker: line.worker,
         time_ms: line.time_ms,
         line: line.line,

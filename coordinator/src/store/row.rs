@@ -4,8 +4,9 @@ use nettailor_domain::model::BackboneRecord;
 use nettailor_scheduler::record::Record;
 use serde::de::DeserializeOwned;
 
-/// Version of the values; their first byte. 2: backbones may come from a source stage, outcomes of searches.
-const VALUE_VERSION: u8 = 2;
+/// Version of the values; their first byte. 2: backbones may come from a source stage, outcomes of searches. 3: attempts have
+/// ranks, stages checkpoints.
+const VALUE_VERSION: u8 = 3;
 
 /// One thing to keep.
 #[derive(Debug, Clone, PartialEq)]

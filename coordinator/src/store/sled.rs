@@ -30,7 +30,7 @@ use super::row::{Tree, Unreadable};
 use super::{Error, Row, Store};
 
 /// Version of the directory's layout and values, in `format` and in the `meta` tree.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const FORMAT_KEY: &[u8] = b"format";
 const COMMITS_KEY: &[u8] = b"commits";
 /// Place of the `meta` tree, after those of the rows.

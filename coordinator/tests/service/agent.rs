@@ -2,7 +2,7 @@
 
 use nettailor_artifacts::ArtifactStore;
 use nettailor_domain::architecture::{Architecture, Selection};
-use nettailor_domain::ids::Attempt;
+use nettailor_domain::ids::Seat;
 use nettailor_domain::session::{Offer, Order};
 use nettailor_domain::stage::{FrontierPoint, Latency, StageKind, StageOutcome, StageResult, Tailored};
 use nettailor_domain::units::Accuracy;
@@ -22,15 +22,15 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Opens a session of one slot; `attempts` are those it says it still has.
-    pub(crate) async fn connect(site: &Site, name: &str, attempts: Vec<Attempt>) -> Self {
-        let agent = Self::greet(site, name, attempts).await;
+    /// Opens a session of one slot; `seats` are those it says it still has.
+    pub(crate) async fn connect(site: &Site, name: &str, seats: Vec<Seat>) -> Self {
+        let agent = Self::greet(site, name, seats).await;
         agent.say(FromAgent::Ready).await;
         agent
     }
 
     /// The same up to the Welcome.
-    pub(crate) async fn greet(site: &Site, name: &str, attempts: Vec<Attempt>) -> Self {
+    pub(crate) async fn greet(site: &Site, name: &str, seats: Vec<Seat>) -> Self {
         let hello = Hello {
             worker: name.parse().unwrap(),
             offer: Offer {
@@ -38,7 +38,7 @@ impl Agent {
                 threads_per_slot: 1,
                 device: "cpu".into(),
                 cached: vec![],
-                attempts,
+                seats,
                 version: "test".into(),
                 draining: false,
             },
@@ -90,16 +90,19 @@ impl Agent {
         }
     }
 
-    /// Reports an attempt as done and waits for the acknowledgement.
+    /// Reports a rank as done and waits for the acknowledgement.
     pub(crate) async fn finish(&mut self, order: &Order) {
-        let result = Box::new(self.result(order).await);
+        let result = match order.seat.rank {
+            0 => Some(Box::new(self.result(order).await)),
+            _ => None,
+        };
         self.say(FromAgent::Finished {
-            attempt: order.attempt,
+            seat: order.seat,
             result,
         })
         .await;
         let heard = self.hear().await.unwrap();
-        assert_eq!(heard, Some(FromCoordinator::Acknowledged(order.attempt)));
+        assert_eq!(heard, Some(FromCoordinator::Acknowledged(order.seat)));
     }
 
     /// Does everything until `count` stages are done.

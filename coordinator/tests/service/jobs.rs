@@ -152,7 +152,7 @@ async fn a_watcher_sees_every_change_and_the_end() {
     };
     agent
         .say(FromAgent::Progress {
-            attempt: order.attempt,
+            seat: order.seat,
             progress: progress.clone(),
         })
         .await;
@@ -196,7 +196,7 @@ async fn logs_are_kept_and_followed_to_the_end() {
         let lines = vec![format!("line {number}"), "more".into()];
         agent
             .say(FromAgent::Log {
-                attempt: order.attempt,
+                seat: order.seat,
                 time_ms: 100 + number,
                 lines,
             })
@@ -205,10 +205,10 @@ async fn logs_are_kept_and_followed_to_the_end() {
     }
     let mut lines = Vec::new();
     while let Some(line) = next(&mut followed).await.unwrap() {
-        lines.push((line.stage, line.attempt, line.worker, line.line));
+        lines.push((line.stage, line.attempt, line.rank, line.worker, line.line));
     }
     assert_eq!(lines.len(), 2 * STAGES, "{lines:?}");
-    assert_eq!(lines[0], ("teacher".into(), 1, "w1".into(), "line 0".into()));
+    assert_eq!(lines[0], ("teacher".into(), 1, 0, "w1".into(), "line 0".into()));
 
     let mut kept = site
         .jobs()
@@ -238,7 +238,7 @@ async fn a_cancelled_job_stops_its_attempt() {
     assert!(cancelled.reason.contains("not needed"), "{cancelled:?}");
     let heard = agent.hear().await.unwrap();
     assert!(
-        matches!(heard, Some(FromCoordinator::Stop { attempt, .. }) if attempt == order.attempt),
+        matches!(heard, Some(FromCoordinator::Stop { seat, .. }) if seat == order.seat),
         "{heard:?}"
     );
     let failure = Failure {
@@ -247,13 +247,13 @@ async fn a_cancelled_job_stops_its_attempt() {
     };
     agent
         .say(FromAgent::Failed {
-            attempt: order.attempt,
+            seat: order.seat,
             failure,
         })
         .await;
     assert_eq!(
         agent.hear().await.unwrap(),
-        Some(FromCoordinator::Acknowledged(order.attempt))
+        Some(FromCoordinator::Acknowledged(order.seat))
     );
     // A final job is left as it is.
     assert_eq!(

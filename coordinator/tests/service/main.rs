@@ -3,6 +3,7 @@
 
 mod agent;
 mod errors;
+mod gangs;
 mod jobs;
 mod restart;
 mod sessions;

@@ -49,7 +49,7 @@ async fn a_restart_loses_nothing_that_was_answered() {
         .into_inner();
     assert_eq!(backbones.backbones.len(), 1);
     // The agent has gone on meanwhile: its attempt counts.
-    let mut agent = Agent::connect(&site, "w1", vec![order.attempt]).await;
+    let mut agent = Agent::connect(&site, "w1", vec![order.seat]).await;
     agent.finish(&order).await;
     agent.work(2).await;
     let done = site.job(&job.id).await;

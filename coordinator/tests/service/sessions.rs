@@ -16,7 +16,7 @@ async fn a_second_session_of_a_name_replaces_the_first_and_keeps_its_attempts() 
     site.submit("digits").await;
     let mut first = Agent::connect(&site, "w1", vec![]).await;
     let order = first.order().await;
-    let mut second = Agent::connect(&site, "w1", vec![order.attempt]).await;
+    let mut second = Agent::connect(&site, "w1", vec![order.seat]).await;
     let error = first.hear().await.unwrap_err();
     assert_eq!(error.code, Code::SessionReplaced);
     assert!(error.message.contains("newer session"), "{error}");
@@ -54,7 +54,7 @@ async fn a_worker_that_is_not_ready_gets_no_work() {
     assert!(error.message.contains("after Hello comes Ready"), "{error}");
     assert_eq!(site.job(&job.id).await.stages[0].attempt, 0);
     let mut agent = Agent::connect(&site, "w1", vec![]).await;
-    assert_eq!(agent.order().await.attempt.number, 1);
+    assert_eq!(agent.order().await.seat.attempt.number, 1);
     site.stop().await;
 }
 
@@ -65,7 +65,7 @@ async fn a_result_counts_once_the_artifact_store_is_back() {
     let job = site.submit("digits").await;
     let mut agent = Agent::connect(&site, "w1", vec![]).await;
     let order = agent.order().await;
-    let result = Box::new(agent.result(&order).await);
+    let result = Some(Box::new(agent.result(&order).await));
     let request = v1::LogsRequest {
         id: job.id.clone(),
         stage: String::new(),
@@ -77,7 +77,7 @@ async fn a_result_counts_once_the_artifact_store_is_back() {
     std::fs::write(&blobs, "no folder").unwrap();
     agent
         .say(FromAgent::Finished {
-            attempt: order.attempt,
+            seat: order.seat,
             result,
         })
         .await;
@@ -87,7 +87,7 @@ async fn a_result_counts_once_the_artifact_store_is_back() {
     std::fs::rename(&away, &blobs).unwrap();
     assert_eq!(
         agent.hear().await.unwrap(),
-        Some(FromCoordinator::Acknowledged(order.attempt))
+        Some(FromCoordinator::Acknowledged(order.seat))
     );
     assert_eq!(agent.order().await.spec.kind().to_string(), "student");
     site.stop().await;
@@ -100,8 +100,8 @@ async fn a_report_that_cannot_be_read_is_a_failure_and_acknowledged() {
     let job = site.submit("digits").await;
     let mut agent = Agent::connect(&site, "w1", vec![]).await;
     let order = agent.order().await;
-    let report = v1::AttemptFinished {
-        attempt: Some(order.attempt.into()),
+    let report = v1::SeatFinished {
+        seat: Some(order.seat.into()),
         result_json: b"{}".to_vec(),
     };
     agent
@@ -111,7 +111,7 @@ async fn a_report_that_cannot_be_read_is_a_failure_and_acknowledged() {
         .await;
     assert_eq!(
         agent.hear().await.unwrap(),
-        Some(FromCoordinator::Acknowledged(order.attempt))
+        Some(FromCoordinator::Acknowledged(order.seat))
     );
     let reason = site.job(&job.id).await.stages.remove(0).reason;
     assert!(
@@ -135,13 +135,13 @@ async fn weights_that_nobody_can_fetch_do_not_count_as_a_result() {
     });
     agent
         .say(FromAgent::Finished {
-            attempt: order.attempt,
-            result: Box::new(result),
+            seat: order.seat,
+            result: Some(Box::new(result)),
         })
         .await;
     assert_eq!(
         agent.hear().await.unwrap(),
-        Some(FromCoordinator::Acknowledged(order.attempt))
+        Some(FromCoordinator::Acknowledged(order.seat))
     );
     let teacher = site.job(&job.id).await.stages.remove(0);
     assert!(
@@ -151,8 +151,8 @@ async fn weights_that_nobody_can_fetch_do_not_count_as_a_result() {
     // It is tried again.
     let again = agent.order().await;
     assert_eq!(
-        (again.attempt.stage, again.attempt.number),
-        (order.attempt.stage, 2)
+        (again.seat.attempt.stage, again.seat.attempt.number),
+        (order.seat.attempt.stage, 2)
     );
     site.stop().await;
 }

@@ -175,3 +175,18 @@ impl fmt::Display for Attempt {
         write!(f, "{}#{}", self.stage.0.short(), self.number)
     }
 }
+
+/// One rank of an attempt: what takes a slot of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Seat {
+    /// Of which attempt.
+    pub attempt: Attempt,
+    /// From 0; less than the gang's world size.
+    pub rank: u32,
+}
+
+impl fmt::Display for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.attempt, self.rank)
+    }
+}

@@ -1,7 +1,11 @@
 //! What passes between the coordinator and a worker agent, on either side of the wire.
 
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
 use crate::architecture::Selection;
-use crate::ids::{Attempt, Digest};
+use crate::ids::{Digest, InvalidId, Seat};
 use crate::stage::{Artifact, StageResult, StageSpec};
 
 /// What a worker offers.
@@ -15,19 +19,21 @@ pub struct Offer {
     pub device: String,
     /// Digests in its blob cache.
     pub cached: Vec<Digest>,
-    /// Attempts it still runs, or has reported without being acknowledged.
-    pub attempts: Vec<Attempt>,
+    /// Seats whose rank it still runs, or whose end it has reported without being acknowledged.
+    pub seats: Vec<Seat>,
     /// The agent's version.
     pub version: String,
     /// It takes no new work.
     pub draining: bool,
 }
 
-/// Everything an agent needs to run an attempt.
+/// Everything an agent needs to run one rank of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Order {
-    /// The attempt.
-    pub attempt: Attempt,
+    /// Which rank of which attempt.
+    pub seat: Seat,
+    /// Ranks of the attempt.
+    pub world_size: u32,
     /// What to do.
     pub spec: StageSpec,
     /// Backbone weights; none for a source stage.
@@ -38,6 +44,50 @@ pub struct Order {
     pub parents: Vec<StageResult>,
     /// The choice, for a select stage.
     pub selection: Option<Selection>,
+    /// The checkpoint that an earlier attempt left, to go on from.
+    pub checkpoint: Option<Artifact>,
+    /// Rank 0 leaves a checkpoint at the end of an epoch, not more often than this, seconds; 0 for every epoch.
+    pub checkpoint_seconds: u32,
     /// Task and stage in words.
     pub description: String,
+}
+
+/// Where rank 0 of a gang waits for the others: `host:port`, an IPv6 host in brackets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address(String);
+
+impl Address {
+    /// The address as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Address {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let is_name = |host: &str| {
+            let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
+            !host.is_empty() && host.bytes().all(allowed)
+        };
+        let is_host = |host: &str| match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(host) => host.parse::<Ipv6Addr>().is_ok(),
+            None => is_name(host),
+        };
+        let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+        match text.rsplit_once(':') {
+            Some((host, port)) if is_host(host) && is_port(port) => Ok(Self(text.to_owned())),
+            _ => Err(InvalidId {
+                kind: "address",
+                text: text.to_owned(),
+                expected: "host:port, an IPv6 host in brackets",
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
 }

@@ -37,6 +37,16 @@ pub enum StageKind {
     Select,
 }
 
+impl StageKind {
+    /// Whether it trains: then a gang of as many ranks as its task asks for shares the work. Anything else has one rank.
+    pub fn trains(self) -> bool {
+        match self {
+            Self::Source | Self::Teacher | Self::Student | Self::Candidate(_) | Self::Search => true,
+            Self::Select => false,
+        }
+    }
+}
+
 impl fmt::Display for StageKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -68,6 +78,12 @@ pub struct StageSpec {
     /// Precision of feature maps.
     #[serde(default, skip_serializing_if = "Precision::is_default")]
     pub precision: Precision,
+    /// Whether batch norms in training take their statistics from the whole batch, over all ranks of a gang.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sync_bn: bool,
+    /// Precision in which gradients travel between the ranks of a gang.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub wire: Precision,
     /// What to do.
     pub work: StageWork,
 }
@@ -177,6 +193,8 @@ pub fn plan(arch: BackboneName, task: &TaskSpec, inputs: &TaskInputs) -> Vec<Pla
             classes: inputs.data.classes.clone(),
             seed: task.seed,
             precision: task.precision,
+            sync_bn: task.sync_bn && work.kind().trains(),
+            wire: Precision::default(),
             work,
         };
         PlannedStage::new(spec, [&weights, parents].concat())
@@ -241,6 +259,8 @@ fn source_stage(arch: BackboneName, settings: &SourceSettings, data: &DataInput)
         classes: data.classes.clone(),
         seed: settings.seed,
         precision: Precision::default(),
+        sync_bn: settings.sync_bn,
+        wire: Precision::default(),
         work: StageWork::Source {
             training: settings.training.clone(),
         },
@@ -428,6 +448,17 @@ pub struct Artifact {
     pub digest: Digest,
     /// Its size.
     pub bytes: u64,
+}
+
+/// What a stage that is not finished left in the artifact store, for a later attempt to go on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The file; for the trainer, opaque to everybody else.
+    pub artifact: Artifact,
+    /// Epochs that are behind it.
+    pub epoch: u32,
+    /// Steps that are behind it.
+    pub step: u64,
 }
 
 /// What a finished stage leaves behind.

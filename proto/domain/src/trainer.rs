@@ -2,6 +2,7 @@
 //!
 //! The agent writes an [`Assignment`] as JSON to a file and starts `nettailor-trainer run <file>`. The trainer prints one
 //! [`TrainerEvent`] as JSON per line on stdout; its stderr is the stage's log. The last event is `Finished` or `Failed`.
+//! A trainer of a gang is told one [`TrainerCommand`] as a JSON line on stdin.
 
 use std::path::PathBuf;
 
@@ -30,6 +31,16 @@ pub struct Assignment {
     pub output_dir: PathBuf,
     /// CPU threads that the trainer may use.
     pub threads: usize,
+    /// Which rank it is.
+    pub rank: u32,
+    /// Ranks that work on the stage together; 1 for a trainer of its own.
+    pub world_size: u32,
+    /// Names the attempt, so that ranks of different attempts do not meet.
+    pub gang: String,
+    /// What an earlier attempt left, to go on from.
+    pub checkpoint: Option<PathBuf>,
+    /// Seconds between checkpoints at least; 0 for one after every epoch.
+    pub checkpoint_seconds: u32,
 }
 
 /// A backbone's weights on this node.
@@ -59,10 +70,39 @@ pub struct ParentInput {
 pub enum TrainerEvent {
     /// Something moved.
     Progress(Progress),
+    /// Rank 0 of a gang waits for the others.
+    Meeting {
+        /// TCP port, on every address of the node.
+        port: u16,
+    },
+    /// A checkpoint is complete: it stays until the next one is announced.
+    Checkpoint(Checkpoint),
     /// The stage is done; its weights file, if any, is complete.
     Finished(Finished),
     /// The stage cannot be done.
     Failed(Failure),
+}
+
+/// What a trainer is told while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "command")]
+pub enum TrainerCommand {
+    /// To ranks other than 0: where rank 0 waits.
+    Meet {
+        /// `host:port`.
+        address: String,
+    },
+}
+
+/// Contents of [`TrainerEvent::Checkpoint`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The file, in [`Assignment::output_dir`].
+    pub file: PathBuf,
+    /// Epochs that are behind it.
+    pub epoch: u32,
+    /// Steps that are behind it.
+    pub step: u64,
 }
 
 /// How far a stage is. Losses are means since the last report.

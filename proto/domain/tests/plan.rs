@@ -197,10 +197,11 @@ fn tasks_of_one_source_share_its_stage_and_no_other() {
 #[test]
 fn a_changed_source_changes_every_key() {
     let before = plan(ARCH, &task("digits"), &sourced(settings()));
-    let mut changes = vec![settings(), settings(), settings()];
+    let mut changes = vec![settings(), settings(), settings(), settings()];
     changes[0].training.epochs += 1;
     changes[1].seed = 1;
     changes[2].data.image_size = 64;
+    changes[3].sync_bn = true;
     for changed in changes {
         let after = plan(ARCH, &task("digits"), &sourced(changed));
         assert_eq!(again(&before, &after), kinds(&after));
@@ -215,4 +216,31 @@ fn a_changed_source_changes_every_key() {
         again(&before, &plan(ARCH, &task("digits"), &weights())),
         [Teacher, Student, Candidate(2), Candidate(4), Select]
     );
+}
+
+#[test]
+fn by_how_many_workers_and_with_what_resources_is_no_part_of_a_key() {
+    let before = plan(ARCH, &task("digits"), &sourced(settings()));
+    let mut wide = task("digits");
+    wide.workers = "2..4".parse().expect("a range");
+    wide.resources.checkpoint_seconds = 0;
+    assert_eq!(keys(&plan(ARCH, &wide, &sourced(settings()))), keys(&before));
+}
+
+#[test]
+fn statistics_over_all_workers_are_part_of_the_stages_of_a_task_that_train() {
+    let before = plan(ARCH, &task("digits"), &sourced(settings()));
+    let mut synchronous = task("digits");
+    synchronous.sync_bn = true;
+    let after = plan(ARCH, &synchronous, &sourced(settings()));
+    assert_eq!(again(&before, &after), kinds(&after)[1..], "all but the source");
+    let with: Vec<StageKind> = after
+        .iter()
+        .filter(|stage| stage.spec.sync_bn)
+        .map(|stage| stage.spec.kind())
+        .collect();
+    assert_eq!(with, [Teacher, Student, Candidate(2), Candidate(4)]);
+    // Keys from before there was a choice stay.
+    let spec = serde_json::to_value(&before[1].spec).expect("plain data");
+    assert_eq!(spec.get("sync_bn"), None);
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use nettailor_domain::ids::{Attempt, WorkerId};
-use nettailor_domain::session::{Offer, Order};
-use nettailor_domain::stage::StageResult;
+use nettailor_domain::ids::{Attempt, Seat, WorkerId};
+use nettailor_domain::session::{Address, Offer, Order};
+use nettailor_domain::stage::{Checkpoint, StageResult};
 use nettailor_domain::trainer::{Failure, FailureClass, Progress};
 
 use super::{Error, all, from_json, optional, parse, parse_all, required, to_json};
@@ -19,33 +19,48 @@ pub enum FromAgent {
     Ready,
     /// It is alive.
     Heartbeat,
-    /// How far an attempt is.
+    /// How far a rank is.
     Progress {
         /// Which.
-        attempt: Attempt,
+        seat: Seat,
         /// How far.
         progress: Progress,
     },
-    /// What an attempt wrote to its log.
+    /// What a rank wrote to its log.
     Log {
         /// Which.
-        attempt: Attempt,
+        seat: Seat,
         /// When, milliseconds since 1970 by the worker's clock.
         time_ms: u64,
         /// Lines without line ends.
         lines: Vec<String>,
     },
-    /// An attempt is done, its artifacts are in the store. Repeated until acknowledged.
+    /// Rank 0 waits for the others. Repeated in every new session while it runs.
+    Meeting {
+        /// Of rank 0.
+        seat: Seat,
+        /// Where the other workers reach it.
+        address: Address,
+    },
+    /// Rank 0 has left a checkpoint, which is in the store. Not acknowledged: one that gets lost costs the work up to the
+    /// next.
+    Checkpointed {
+        /// Of rank 0.
+        seat: Seat,
+        /// What it left.
+        checkpoint: Checkpoint,
+    },
+    /// A rank is done; rank 0's artifacts are in the store. Repeated until acknowledged.
     Finished {
         /// Which.
-        attempt: Attempt,
-        /// What it found.
-        result: Box<StageResult>,
+        seat: Seat,
+        /// What was found; from rank 0, and from no other.
+        result: Option<Box<StageResult>>,
     },
-    /// An attempt ended without a result. Repeated until acknowledged.
+    /// A rank ended without being done. Repeated until acknowledged.
     Failed {
         /// Which.
-        attempt: Attempt,
+        seat: Seat,
         /// Why.
         failure: Failure,
     },
@@ -75,17 +90,24 @@ pub enum FromCoordinator {
         /// A heartbeat is due this often.
         heartbeat: Duration,
     },
-    /// Run an attempt.
+    /// Run a rank of an attempt.
     Assign(Box<Order>),
-    /// End an attempt.
+    /// To ranks other than 0: where rank 0 waits for them. May come more than once.
+    Meet {
+        /// Which rank is told.
+        seat: Seat,
+        /// Where.
+        address: Address,
+    },
+    /// End a rank.
     Stop {
         /// Which.
-        attempt: Attempt,
+        seat: Seat,
         /// Why, in words.
         reason: String,
     },
-    /// The report of this attempt is durable, or was rejected: forget it.
-    Acknowledged(Attempt),
+    /// The report of this seat's end is durable, or was rejected: forget it.
+    Acknowledged(Seat),
 }
 
 impl TryFrom<v1::AgentMessage> for FromAgent {
@@ -97,25 +119,44 @@ impl TryFrom<v1::AgentMessage> for FromAgent {
             Message::Ready(v1::Ready {}) => Self::Ready,
             Message::Heartbeat(v1::Heartbeat {}) => Self::Heartbeat,
             Message::Progress(report) => Self::Progress {
-                attempt: required(report.attempt, "attempt")?,
+                seat: required(report.seat, "seat")?,
                 progress: required(report.progress, "progress")?,
             },
             Message::Log(log) => Self::Log {
-                attempt: required(log.attempt, "attempt")?,
+                seat: required(log.seat, "seat")?,
                 time_ms: log.time_ms,
                 lines: log.lines,
             },
-            Message::Finished(report) => Self::Finished {
-                attempt: required(report.attempt, "attempt")?,
-                result: from_json(&report.result_json, "result_json")?,
+            Message::Meeting(meeting) => Self::Meeting {
+                seat: rank_0(meeting.seat)?,
+                address: parse(&meeting.address, "address")?,
             },
+            Message::Checkpointed(left) => Self::Checkpointed {
+                seat: rank_0(left.seat)?,
+                checkpoint: Checkpoint {
+                    artifact: required(left.checkpoint, "checkpoint")?,
+                    epoch: left.epoch,
+                    step: left.step,
+                },
+            },
+            Message::Finished(report) => {
+                let seat: Seat = required(report.seat, "seat")?;
+                let result = match (seat.rank, report.result_json.as_slice()) {
+                    (0, json) => Some(from_json(json, "result_json")?),
+                    (_, []) => None,
+                    (rank, _) => {
+                        let reason = format!("it comes from rank 0, not from rank {rank}");
+                        return Err(Error::invalid("result_json", reason));
+                    }
+                };
+                Self::Finished { seat, result }
+            }
             Message::Failed(report) => {
                 let class = v1::FailureClass::try_from(report.failure_class)
                     .map_err(|error| Error::invalid("failure_class", error))?;
                 let class = class.try_into()?;
-                let attempt = required(report.attempt, "attempt")?;
                 Self::Failed {
-                    attempt,
+                    seat: required(report.seat, "seat")?,
                     failure: Failure {
                         class,
                         message: report.message,
@@ -134,25 +175,31 @@ impl From<FromAgent> for v1::AgentMessage {
             FromAgent::Hello(hello) => Message::Hello(hello.into()),
             FromAgent::Ready => Message::Ready(v1::Ready {}),
             FromAgent::Heartbeat => Message::Heartbeat(v1::Heartbeat {}),
-            FromAgent::Progress { attempt, progress } => Message::Progress(v1::AttemptProgress {
-                attempt: Some(attempt.into()),
+            FromAgent::Progress { seat, progress } => Message::Progress(v1::SeatProgress {
+                seat: Some(seat.into()),
                 progress: Some(progress.into()),
             }),
-            FromAgent::Log {
-                attempt,
-                time_ms,
-                lines,
-            } => Message::Log(v1::AttemptLog {
-                attempt: Some(attempt.into()),
+            FromAgent::Log { seat, time_ms, lines } => Message::Log(v1::SeatLog {
+                seat: Some(seat.into()),
                 time_ms,
                 lines,
             }),
-            FromAgent::Finished { attempt, result } => Message::Finished(v1::AttemptFinished {
-                attempt: Some(attempt.into()),
-                result_json: to_json(&result),
+            FromAgent::Meeting { seat, address } => Message::Meeting(v1::Meeting {
+                seat: Some(seat.into()),
+                address: address.to_string(),
             }),
-            FromAgent::Failed { attempt, failure } => Message::Failed(v1::AttemptFailed {
-                attempt: Some(attempt.into()),
+            FromAgent::Checkpointed { seat, checkpoint } => Message::Checkpointed(v1::Checkpointed {
+                seat: Some(seat.into()),
+                checkpoint: Some(checkpoint.artifact.into()),
+                epoch: checkpoint.epoch,
+                step: checkpoint.step,
+            }),
+            FromAgent::Finished { seat, result } => Message::Finished(v1::SeatFinished {
+                seat: Some(seat.into()),
+                result_json: result.map(|result| to_json(&result)).unwrap_or_default(),
+            }),
+            FromAgent::Failed { seat, failure } => Message::Failed(v1::SeatFailed {
+                seat: Some(seat.into()),
                 failure_class: v1::FailureClass::from(failure.class).into(),
                 message: failure.message,
             }),
@@ -177,7 +224,7 @@ impl TryFrom<v1::Hello> for Hello {
                 threads_per_slot: message.threads_per_slot,
                 device: message.device,
                 cached: parse_all(&message.cached, "cached")?,
-                attempts: all(message.attempts, "attempts")?,
+                seats: all(message.seats, "seats")?,
                 version: message.version,
                 draining: message.draining,
             },
@@ -193,7 +240,7 @@ impl From<Hello> for v1::Hello {
             threads_per_slot: offer.threads_per_slot,
             device: offer.device,
             cached: offer.cached.iter().map(ToString::to_string).collect(),
-            attempts: offer.attempts.into_iter().map(Into::into).collect(),
+            seats: offer.seats.into_iter().map(Into::into).collect(),
             version: offer.version,
             draining: offer.draining,
         }
@@ -213,11 +260,15 @@ impl TryFrom<v1::CoordinatorMessage> for FromCoordinator {
                 heartbeat: Duration::from_millis(welcome.heartbeat_ms.into()),
             },
             Message::Assign(assign) => Self::Assign(Box::new(assign.try_into()?)),
+            Message::Meet(meet) => Self::Meet {
+                seat: required(meet.seat, "seat")?,
+                address: parse(&meet.address, "address")?,
+            },
             Message::Stop(stop) => Self::Stop {
-                attempt: required(stop.attempt, "attempt")?,
+                seat: required(stop.seat, "seat")?,
                 reason: stop.reason,
             },
-            Message::Acknowledged(attempt) => Self::Acknowledged(attempt.try_into()?),
+            Message::Acknowledged(seat) => Self::Acknowledged(seat.try_into()?),
         })
     }
 }
@@ -234,11 +285,15 @@ impl From<FromCoordinator> for v1::CoordinatorMessage {
                 heartbeat_ms: u32::try_from(heartbeat.as_millis()).unwrap_or(u32::MAX),
             }),
             FromCoordinator::Assign(order) => Message::Assign((*order).into()),
-            FromCoordinator::Stop { attempt, reason } => Message::Stop(v1::Stop {
-                attempt: Some(attempt.into()),
+            FromCoordinator::Meet { seat, address } => Message::Meet(v1::Meet {
+                seat: Some(seat.into()),
+                address: address.to_string(),
+            }),
+            FromCoordinator::Stop { seat, reason } => Message::Stop(v1::Stop {
+                seat: Some(seat.into()),
                 reason,
             }),
-            FromCoordinator::Acknowledged(attempt) => Message::Acknowledged(attempt.into()),
+            FromCoordinator::Acknowledged(seat) => Message::Acknowledged(seat.into()),
         };
         Self {
             message: Some(message),
@@ -253,13 +308,21 @@ impl TryFrom<v1::Assign> for Order {
             [] => None,
             json => Some(from_json(json, "selection_json")?),
         };
+        let seat: Seat = required(message.seat, "seat")?;
+        if seat.rank >= message.world_size {
+            let reason = format!("there is no rank {} among so many", seat.rank);
+            return Err(Error::invalid("world_size", reason));
+        }
         Ok(Self {
-            attempt: required(message.attempt, "attempt")?,
+            seat,
+            world_size: message.world_size,
             spec: from_json(&message.spec_json, "spec_json")?,
             backbone: optional(message.backbone, "backbone")?,
             data: required(message.data, "data")?,
             parents: all(message.parents, "parents")?,
             selection,
+            checkpoint: optional(message.checkpoint, "checkpoint")?,
+            checkpoint_seconds: message.checkpoint_seconds,
             description: message.description,
         })
     }
@@ -268,7 +331,8 @@ impl TryFrom<v1::Assign> for Order {
 impl From<Order> for v1::Assign {
     fn from(order: Order) -> Self {
         Self {
-            attempt: Some(order.attempt.into()),
+            seat: Some(order.seat.into()),
+            world_size: order.world_size,
             spec_json: to_json(&order.spec),
             backbone: order.backbone.map(Into::into),
             data: Some(order.data.into()),
@@ -277,6 +341,8 @@ impl From<Order> for v1::Assign {
                 .selection
                 .map(|selection| to_json(&selection))
                 .unwrap_or_default(),
+            checkpoint: order.checkpoint.map(Into::into),
+            checkpoint_seconds: order.checkpoint_seconds,
             description: order.description,
         }
     }
@@ -303,25 +369,41 @@ impl From<StageResult> for v1::Parent {
     }
 }
 
-impl TryFrom<v1::AttemptId> for Attempt {
+impl TryFrom<v1::Seat> for Seat {
     type Error = Error;
-    fn try_from(message: v1::AttemptId) -> Result<Self, Error> {
-        if message.number == 0 {
-            return Err(Error::missing("number"));
+    fn try_from(message: v1::Seat) -> Result<Self, Error> {
+        if message.attempt == 0 {
+            return Err(Error::missing("attempt"));
         }
         Ok(Self {
-            stage: parse(&message.stage_key, "stage_key")?,
-            number: message.number,
+            attempt: Attempt {
+                stage: parse(&message.stage_key, "stage_key")?,
+                number: message.attempt,
+            },
+            rank: message.rank,
         })
     }
 }
 
-impl From<Attempt> for v1::AttemptId {
-    fn from(attempt: Attempt) -> Self {
+impl From<Seat> for v1::Seat {
+    fn from(seat: Seat) -> Self {
         Self {
-            stage_key: attempt.stage.to_string(),
-            number: attempt.number,
+            stage_key: seat.attempt.stage.to_string(),
+            attempt: seat.attempt.number,
+            rank: seat.rank,
         }
+    }
+}
+
+/// The seat of something that only rank 0 says.
+fn rank_0(message: Option<v1::Seat>) -> Result<Seat, Error> {
+    let seat: Seat = required(message, "seat")?;
+    match seat.rank {
+        0 => Ok(seat),
+        rank => Err(Error::invalid(
+            "seat.rank",
+            format!("rank 0 says this, not rank {rank}"),
+        )),
     }
 }
 

@@ -4,12 +4,13 @@ use std::cell::RefCell;
 
 use tch::Tensor;
 
-use crate::{Collective, Error};
+use crate::gate::Aborted;
+use crate::{Collective, Error, Pending, Reduction};
 
-/// A gang with a single rank: a mean over it is the tensor itself.
+/// A gang with a single rank: a mean or a sum over it is the tensor itself.
 #[derive(Debug, Default)]
 pub struct Solo {
-    aborted: RefCell<Option<String>>,
+    ended: RefCell<Option<Aborted>>,
 }
 
 impl Solo {
@@ -19,12 +20,16 @@ impl Solo {
     }
 
     fn in_step(&self) -> Result<(), Error> {
-        match &*self.aborted.borrow() {
-            Some(reason) => Err(Error::Aborted {
-                reason: reason.clone(),
-            }),
+        match &*self.ended.borrow() {
+            Some(aborted) => Err(aborted.clone().into()),
             None => Ok(()),
         }
+    }
+
+    fn end(&self, reason: &str) {
+        self.ended
+            .borrow_mut()
+            .get_or_insert_with(|| Aborted(reason.to_owned()));
     }
 }
 
@@ -37,17 +42,15 @@ impl Collective for Solo {
         1
     }
 
-    fn all_reduce_mean(&self, _tensors: &[Tensor]) -> Result<(), Error> {
-        self.in_step()
+    fn start_all_reduce(&self, tensors: Vec<Tensor>, reduction: Reduction) -> Result<Pending, Error> {
+        self.in_step()?;
+        reduction.check(&tensors)?;
+        Ok(Pending::done())
     }
 
     fn broadcast(&self, _tensors: &[Tensor], root: usize) -> Result<(), Error> {
         self.in_step()?;
-        if root == 0 {
-            Ok(())
-        } else {
-            Err(Error::NoSuchRank { root, world_size: 1 })
-        }
+        Error::unless_rank(root, 1)
     }
 
     fn barrier(&self) -> Result<(), Error> {
@@ -55,7 +58,13 @@ impl Collective for Solo {
     }
 
     fn abort(&self, reason: &str) {
-        self.aborted.borrow_mut().get_or_insert_with(|| reason.to_owned());
+        self.end(reason);
+    }
+
+    fn leave(&self) -> Result<(), Error> {
+        self.in_step()?;
+        self.end("this rank has left the gang");
+        Ok(())
     }
 }
 
@@ -65,6 +74,7 @@ mod tests {
 
     #[test]
     fn conforms() {
-        crate::conformance::check(1, |_rank| Solo::new());
+        crate::conformance::check(1, |_rank| Box::new(Solo::new()));
+        crate::conformance::check_leave(1, |_rank| Box::new(Solo::new()));
     }
 }

@@ -1,16 +1,17 @@
-use nettailor_domain::ids::{Digest, StageKey};
+use nettailor_domain::ids::{Attempt, Digest, StageKey};
 
 use super::*;
 
-fn attempt(number: u32) -> Attempt {
-    Attempt {
+fn seat(number: u32) -> Seat {
+    let attempt = Attempt {
         stage: StageKey(Digest::of(b"stage")),
         number,
-    }
+    };
+    Seat { attempt, rank: 0 }
 }
 
 fn begin(ledger: &Arc<Ledger>, number: u32) -> Running {
-    match ledger.begin(attempt(number)) {
+    match ledger.begin(seat(number)) {
         Begin::Started(running) => running,
         other => panic!("{other:?}"),
     }
@@ -37,12 +38,12 @@ fn the_latest_progress_wins_and_the_report_comes_last() {
         said,
         [
             FromAgent::Log {
-                attempt: attempt(1),
+                seat: seat(1),
                 time_ms: 7,
                 lines
             },
             FromAgent::Progress {
-                attempt: attempt(1),
+                seat: seat(1),
                 progress: progress(2)
             },
         ]
@@ -64,14 +65,14 @@ fn reports_are_due_again_in_every_session_until_acknowledged() {
     begin(&ledger, 1).end(Err(lost("gone")));
     let _running = begin(&ledger, 2);
     assert_eq!(ledger.take().len(), 1);
-    assert_eq!(ledger.open_session(), [attempt(2), attempt(1)]);
+    assert_eq!(ledger.open_session(), [seat(2), seat(1)]);
     assert_eq!(ledger.take().len(), 1);
-    assert!(matches!(ledger.begin(attempt(1)), Begin::Known));
+    assert!(matches!(ledger.begin(seat(1)), Begin::Known));
     assert_eq!(ledger.take().len(), 1, "asked for again, said again");
-    ledger.stop(attempt(1), "past its deadline");
+    ledger.stop(seat(1), "past its deadline");
     assert_eq!(ledger.take().len(), 1, "told to stop, it says how it ended");
-    ledger.acknowledge(attempt(1));
-    assert_eq!(ledger.open_session(), [attempt(2)]);
+    ledger.acknowledge(seat(1));
+    assert_eq!(ledger.open_session(), [seat(2)]);
     assert!(ledger.take().is_empty());
 }
 
@@ -112,8 +113,8 @@ fn a_long_silence_costs_the_oldest_lines_and_says_so() {
 async fn a_stop_arrives_once_with_its_reason() {
     let ledger = Arc::<Ledger>::default();
     let mut running = begin(&ledger, 1);
-    ledger.stop(attempt(1), "cancelled");
-    ledger.stop(attempt(1), "again");
+    ledger.stop(seat(1), "cancelled");
+    ledger.stop(seat(1), "again");
     assert_eq!(running.stopped().await, "cancelled");
     ledger.stop_all("leaving");
     let again = futures::FutureExt::now_or_never(running.stopped());
@@ -125,12 +126,12 @@ async fn a_drained_ledger_starts_nothing_and_settles_when_all_is_acknowledged() 
     let ledger = Arc::<Ledger>::default();
     let running = begin(&ledger, 1);
     ledger.drain();
-    assert!(matches!(ledger.begin(attempt(2)), Begin::Draining));
+    assert!(matches!(ledger.begin(seat(2)), Begin::Draining));
     assert!(futures::FutureExt::now_or_never(ledger.idle()).is_none());
     running.end(Err(lost("gone")));
     ledger.idle().await;
     assert!(futures::FutureExt::now_or_never(ledger.settled()).is_none());
-    ledger.acknowledge(attempt(1));
-    ledger.acknowledge(attempt(2));
+    ledger.acknowledge(seat(1));
+    ledger.acknowledge(seat(2));
     ledger.settled().await;
 }

@@ -26,7 +26,7 @@ async fn failure_of(script: &str) -> Failure {
     let (_coordinator, mut session) = at_work(&stage).await;
     let order = stage.order(1).await;
     session.assign(order.clone()).await;
-    failure(session.report(order.attempt).await)
+    failure(session.report(order.seat).await)
 }
 
 fn failure(report: FromAgent) -> Failure {
@@ -54,15 +54,15 @@ finish"#,
         (session.hello.offer.slots, session.hello.offer.threads_per_slot),
         (2, 3)
     );
-    assert!(session.hello.offer.attempts.is_empty() && session.hello.offer.cached.is_empty());
+    assert!(session.hello.offer.seats.is_empty() && session.hello.offer.cached.is_empty());
 
     let order = stage.order(1).await;
     session.assign(order.clone()).await;
     let (mut log, mut epoch) = (Vec::new(), 0);
     let heard_all = |said| {
         match said {
-            FromAgent::Log { attempt, lines, .. } => {
-                assert_eq!(attempt, order.attempt);
+            FromAgent::Log { seat, lines, .. } => {
+                assert_eq!(seat, order.seat);
                 log.extend(lines);
             }
             FromAgent::Progress { progress, .. } => epoch = progress.epoch,
@@ -81,7 +81,10 @@ finish"#,
     assert_eq!(stage.attempt_folders(), 1);
 
     tokio::fs::write(go, "\n").await.expect("the trainer reads");
-    let FromAgent::Finished { result, .. } = session.report(order.attempt).await else {
+    let FromAgent::Finished {
+        result: Some(result), ..
+    } = session.report(order.seat).await
+    else {
         panic!("expected a result")
     };
     assert!(matches!(result.outcome, StageOutcome::Teacher { held_out } if held_out.correct == 9));
@@ -164,19 +167,19 @@ async fn weights_wait_for_a_store_that_is_away() {
             // Being stopped ends the wait.
             session
                 .say(FromCoordinator::Stop {
-                    attempt: order.attempt,
+                    seat: order.seat,
                     reason: "cancelled".to_owned(),
                 })
                 .await;
             assert_eq!(
-                failure(session.report(order.attempt).await).class,
+                failure(session.report(order.seat).await).class,
                 FailureClass::Lost
             );
         }
         std::fs::remove_file(&blobs).expect("removed");
         std::fs::rename(&away, &blobs).expect("the folder is back");
         if number == 2 {
-            let report = session.report(order.attempt).await;
+            let report = session.report(order.seat).await;
             assert!(matches!(report, FromAgent::Finished { .. }), "{report:?}");
         }
     }
@@ -194,7 +197,7 @@ async fn a_missing_input_fails_the_attempt_and_names_the_blob() {
     let (_coordinator, mut session) = at_work(&stage).await;
     let order = stage::order(1, Digest::of(b"never stored"), Digest::of(b"never stored"));
     session.assign(order.clone()).await;
-    let failure = failure(session.report(order.attempt).await);
+    let failure = failure(session.report(order.seat).await);
     assert_eq!(failure.class, FailureClass::Resources);
     assert!(
         failure.message.contains(&order.data.digest.to_string()),
@@ -219,7 +222,10 @@ async fn a_stage_without_a_backbone_is_assigned_none() {
     };
     session.until("the assignment", heard_all).await;
     assert!(log.iter().any(|line| line == "  \"backbone\": null,"), "{log:?}");
-    let FromAgent::Finished { result, .. } = session.report(order.attempt).await else {
+    let FromAgent::Finished {
+        result: Some(result), ..
+    } = session.report(order.seat).await
+    else {
         panic!("expected a result")
     };
     assert!(result.weights.is_some());
@@ -236,11 +242,11 @@ async fn a_stubborn_trainer_is_stopped_and_its_slot_reported_free() {
     let pid: i32 = session.log("pid").await.parse().expect("a number");
     session
         .say(FromCoordinator::Stop {
-            attempt: order.attempt,
+            seat: order.seat,
             reason: "job cancelled".to_owned(),
         })
         .await;
-    let failure = failure(session.report(order.attempt).await);
+    let failure = failure(session.report(order.seat).await);
     assert_eq!(failure.class, FailureClass::Lost);
     assert!(failure.message.contains("job cancelled"), "{failure}");
     let alive = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None);
@@ -252,12 +258,12 @@ async fn a_stubborn_trainer_is_stopped_and_its_slot_reported_free() {
 async fn stopping_what_does_not_run_frees_the_slot() {
     let stage = Stage::with_trainer("finish");
     let (_coordinator, mut session) = at_work(&stage).await;
-    let attempt = stage::unknown_attempt();
+    let seat = stage::unknown_seat();
     session
         .say(FromCoordinator::Stop {
-            attempt,
+            seat,
             reason: "cancelled".to_owned(),
         })
         .await;
-    assert_eq!(failure(session.report(attempt).await).class, FailureClass::Lost);
+    assert_eq!(failure(session.report(seat).await).class, FailureClass::Lost);
 }

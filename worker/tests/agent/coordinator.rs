@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
-use nettailor_domain::ids::Attempt;
+use nettailor_domain::ids::Seat;
 use nettailor_domain::session::Order;
 use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello};
 use nettailor_proto::status::{Code, Error};
@@ -119,11 +119,11 @@ impl Session {
         soon(what, search).await
     }
 
-    /// The report of `attempt`.
-    pub(crate) async fn report(&mut self, attempt: Attempt) -> FromAgent {
+    /// The report of `seat`.
+    pub(crate) async fn report(&mut self, seat: Seat) -> FromAgent {
         let wanted = |said: FromAgent| match &said {
-            FromAgent::Finished { attempt: it, .. } | FromAgent::Failed { attempt: it, .. } => {
-                (*it == attempt).then_some(said)
+            FromAgent::Finished { seat: it, .. } | FromAgent::Failed { seat: it, .. } => {
+                (*it == seat).then_some(said)
             }
             _ => None,
         };

@@ -32,12 +32,12 @@ async fn a_draining_agent_finishes_what_runs_and_starts_nothing() {
         .await;
     let late = stage.order(2).await;
     session.assign(late.clone()).await;
-    let refusal = session.report(late.attempt).await;
+    let refusal = session.report(late.seat).await;
     assert!(
         matches!(&refusal, FromAgent::Failed { failure, .. } if failure.class == FailureClass::Lost),
         "{refusal:?}"
     );
-    session.say(FromCoordinator::Acknowledged(late.attempt)).await;
+    session.say(FromCoordinator::Acknowledged(late.seat)).await;
     drop(session);
     let mut session = coordinator.welcome(&stage.url()).await;
     assert!(
@@ -46,10 +46,10 @@ async fn a_draining_agent_finishes_what_runs_and_starts_nothing() {
     );
 
     tokio::fs::write(go, "\n").await.expect("the trainer reads");
-    let report = session.report(order.attempt).await;
+    let report = session.report(order.seat).await;
     assert!(matches!(report, FromAgent::Finished { .. }), "{report:?}");
     assert!(!running.is_finished(), "it waits for the acknowledgement");
-    session.say(FromCoordinator::Acknowledged(order.attempt)).await;
+    session.say(FromCoordinator::Acknowledged(order.seat)).await;
     soon("the agent's end", running)
         .await
         .expect("no panic")
@@ -77,12 +77,12 @@ async fn what_does_not_finish_in_time_is_given_back() {
     session.log("begun").await;
 
     shutdown.cancel();
-    let report = session.report(order.attempt).await;
+    let report = session.report(order.seat).await;
     assert!(
         matches!(&report, FromAgent::Failed { failure, .. } if failure.class == FailureClass::Lost),
         "{report:?}"
     );
-    session.say(FromCoordinator::Acknowledged(order.attempt)).await;
+    session.say(FromCoordinator::Acknowledged(order.seat)).await;
     soon("the agent's end", running)
         .await
         .expect("no panic")

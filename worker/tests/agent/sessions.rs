@@ -23,30 +23,26 @@ async fn a_report_is_repeated_until_it_is_acknowledged() {
     drop(session);
 
     let mut session = coordinator.welcome(&stage.url()).await;
-    assert_eq!(session.hello.offer.attempts, [order.attempt], "it runs on");
+    assert_eq!(session.hello.offer.seats, [order.seat], "it runs on");
     tokio::fs::write(go, "\n").await.expect("the trainer reads");
-    let first = session.report(order.attempt).await;
+    let first = session.report(order.seat).await;
     assert!(matches!(first, FromAgent::Finished { .. }), "{first:?}");
     drop(session);
 
     let mut session = coordinator.welcome(&stage.url()).await;
-    assert_eq!(
-        session.hello.offer.attempts,
-        [order.attempt],
-        "it is not acknowledged"
-    );
-    assert_eq!(session.report(order.attempt).await, first);
+    assert_eq!(session.hello.offer.seats, [order.seat], "it is not acknowledged");
+    assert_eq!(session.report(order.seat).await, first);
     // Assigned again, it does not run again: the pipe would block it.
     session.assign(order.clone()).await;
-    assert_eq!(session.report(order.attempt).await, first);
-    session.say(FromCoordinator::Acknowledged(order.attempt)).await;
+    assert_eq!(session.report(order.seat).await, first);
+    session.say(FromCoordinator::Acknowledged(order.seat)).await;
     drop(session);
 
     let session = coordinator.session().await;
     assert!(
-        session.hello.offer.attempts.is_empty(),
+        session.hello.offer.seats.is_empty(),
         "{:?}",
-        session.hello.offer.attempts
+        session.hello.offer.seats
     );
     assert_eq!(session.hello.offer.cached.len(), 3);
 }

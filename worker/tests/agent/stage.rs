@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nettailor_artifacts::ArtifactStore;
-use nettailor_domain::ids::{Attempt, Digest, StageKey};
+use nettailor_domain::ids::{Attempt, Digest, Seat, StageKey};
 use nettailor_domain::session::Order;
 use nettailor_domain::stage::{StageSpec, StageWork};
 use nettailor_domain::task::DataSettings;
@@ -101,31 +101,38 @@ pub(crate) fn order(number: u32, backbone: Digest, data: Digest) -> Order {
         classes: vec!["a".to_owned(), "b".to_owned()],
         seed: 1,
         precision: Default::default(),
+        sync_bn: false,
+        wire: Default::default(),
         work: StageWork::Teacher {
             training: serde_json::from_value(training).expect("settings"),
         },
     };
     let artifact = |digest| nettailor_domain::stage::Artifact { digest, bytes: 8 };
+    let attempt = Attempt {
+        stage: spec.key(&[]),
+        number,
+    };
     Order {
-        attempt: Attempt {
-            stage: spec.key(&[]),
-            number,
-        },
+        seat: Seat { attempt, rank: 0 },
+        world_size: 1,
         spec,
         backbone: Some(artifact(backbone)),
         data: artifact(data),
         parents: Vec::new(),
         selection: None,
+        checkpoint: None,
+        checkpoint_seconds: 60,
         description: "teacher of a test".to_owned(),
     }
 }
 
-/// An attempt that nobody knows.
-pub(crate) fn unknown_attempt() -> Attempt {
-    Attempt {
+/// A seat that nobody knows.
+pub(crate) fn unknown_seat() -> Seat {
+    let attempt = Attempt {
         stage: StageKey(Digest::of(b"unknown")),
         number: 1,
-    }
+    };
+    Seat { attempt, rank: 0 }
 }
 
 /// Writes a program. Another process does it: were the file open for writing here, a child that another test forks in

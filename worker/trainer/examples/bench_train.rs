@@ -25,7 +25,7 @@ use nettailor_trainer::device::{Images, Layout};
 use nettailor_trainer::model::network::Recipe;
 use nettailor_trainer::model::{Init, Mode, Network, Origin, Role};
 use nettailor_trainer::runtime::{self, Clock};
-use nettailor_trainer::step::{Cohort, Learner as _, Moment, Pressure, StudentLearner, StudentLoss};
+use nettailor_trainer::step::{Cohort, Learner as _, Moment, Part, Pressure, StudentLearner, StudentLoss};
 use nettailor_trainer::weights::{self, Weights};
 use tch::{Kind, Tensor};
 
@@ -123,7 +123,7 @@ fn step(layout: Layout, side: u32, batch: u32) -> anyhow::Result<()> {
         progress: 0.5,
     };
     serve(0, || {
-        cohort.step(&images, &labels, at)?;
+        cohort.step(Part::whole(&images, &labels), at)?;
         Ok(())
     })
 }

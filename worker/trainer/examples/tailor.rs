@@ -117,6 +117,11 @@ fn run(
         cache_dir: files.out.join("cache"),
         output_dir: folder(stage),
         threads: files.threads,
+        rank: 0,
+        world_size: 1,
+        gang: String::new(),
+        checkpoint: None,
+        checkpoint_seconds: u32::MAX,
     };
     std::fs::create_dir_all(&assignment.cache_dir)?;
     write_json(&folder(stage).join("assignment.json"), &assignment)?;

@@ -9,10 +9,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use nettailor_collective::Solo;
 use nettailor_domain::trainer::{Assignment, Failure, FailureClass, TrainerEvent};
 use nettailor_trainer::runtime::{self, Clock};
-use nettailor_trainer::stages;
+use nettailor_trainer::{gang, stages};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -61,9 +60,23 @@ fn run(assignment: &Assignment) -> TrainerEvent {
         assignment.spec.kind(),
         assignment.threads
     );
-    match stages::run(assignment, device, &Solo::new(), clock, &mut emit) {
-        Ok(finished) => TrainerEvent::Finished(finished),
-        Err(error) => TrainerEvent::Failed(error.failure()),
+    let mut meeting = |port| emit(&TrainerEvent::Meeting { port });
+    let gang = match gang::join(assignment, device, &mut meeting) {
+        Ok(gang) => gang,
+        Err(error) => return TrainerEvent::Failed(error.failure()),
+    };
+    match stages::run(assignment, device, gang.as_ref(), clock, &mut emit) {
+        // The work is done whoever is lost now.
+        Ok(finished) => {
+            if let Err(error) = gang.leave() {
+                eprintln!("left the gang without a word: {error}");
+            }
+            TrainerEvent::Finished(finished)
+        }
+        Err(error) => {
+            gang.abort(&error.to_string());
+            TrainerEvent::Failed(error.failure())
+        }
     }
 }
 

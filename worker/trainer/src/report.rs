@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nettailor_domain::trainer::{Progress, TrainerEvent};
+use nettailor_domain::trainer::{Checkpoint, Progress, TrainerEvent};
 
 use crate::runtime::Clock;
 use crate::step::Losses;
@@ -16,8 +16,12 @@ pub type Sink<'a> = dyn FnMut(&TrainerEvent) + 'a;
 /// Collects what happens and reports it now and then.
 pub struct Reporter<'a> {
     sink: &'a mut Sink<'a>,
+    /// Whether it says anything: one rank of a gang does.
+    speaks: bool,
     clock: Clock,
     now: Progress,
+    /// Steps that an earlier attempt has done.
+    earlier: u64,
     /// Sums since the last report.
     sums: Losses,
     steps: u64,
@@ -28,14 +32,16 @@ pub struct Reporter<'a> {
 }
 
 impl<'a> Reporter<'a> {
-    /// Reports to `sink`.
-    pub fn new(sink: &'a mut Sink<'a>, clock: Clock) -> Self {
+    /// Reports to `sink`, if it is to speak.
+    pub fn new(sink: &'a mut Sink<'a>, clock: Clock, speaks: bool) -> Self {
         let now = Progress::default();
         let zero = Duration::ZERO;
         Self {
             sink,
+            speaks,
             clock,
             now,
+            earlier: 0,
             sums: Losses::default(),
             steps: 0,
             images: 0,
@@ -52,14 +58,16 @@ impl<'a> Reporter<'a> {
         }
     }
 
-    /// Says how much training there will be.
-    pub fn start_training(&mut self, epochs: u32, steps: u64) {
+    /// Says how much training there will be, and how much of it an earlier attempt has done.
+    pub fn start_training(&mut self, [behind, epochs]: [u32; 2], [earlier, steps]: [u64; 2]) {
         self.now = Progress {
             epochs,
             steps,
-            epoch: 1,
+            epoch: behind + 1,
+            step: earlier,
             ..Progress::default()
         };
+        self.earlier = earlier;
         self.started = self.clock.elapsed();
         self.phase("training");
     }
@@ -85,6 +93,13 @@ impl<'a> Reporter<'a> {
         self.send();
     }
 
+    /// Says that a checkpoint is complete.
+    pub fn checkpoint(&mut self, checkpoint: Checkpoint) {
+        if self.speaks {
+            (self.sink)(&TrainerEvent::Checkpoint(checkpoint));
+        }
+    }
+
     fn send(&mut self) {
         let elapsed = self.clock.elapsed();
         let seconds = (elapsed - self.reported).as_secs_f64();
@@ -95,10 +110,13 @@ impl<'a> Reporter<'a> {
             self.now.hint = mean(self.sums.hint);
             self.now.expected_complexity = mean(self.sums.complexity);
             self.now.images_per_second = self.images as f64 / seconds.max(1e-9);
-            let pace = (elapsed - self.started).as_secs_f64() / self.now.step as f64;
+            let done = self.now.step - self.earlier;
+            let pace = (elapsed - self.started).as_secs_f64() / done as f64;
             self.now.eta_seconds = Some(pace * self.now.steps.saturating_sub(self.now.step) as f64);
         }
-        (self.sink)(&TrainerEvent::Progress(self.now.clone()));
+        if self.speaks {
+            (self.sink)(&TrainerEvent::Progress(self.now.clone()));
+        }
         (self.sums, self.steps, self.images) = (Losses::default(), 0, 0);
         self.reported = elapsed;
     }

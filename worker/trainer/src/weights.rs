@@ -101,10 +101,16 @@ pub fn verify(path: &Path, expected: Digest) -> Result<(), Error> {
 impl Weights {
     /// Reads every floating-point tensor of the file, in single precision. Integers (batch counters) are left out.
     pub fn read(path: &Path) -> Result<Self, Error> {
+        Ok(Self::read_with_notes(path)?.0)
+    }
+
+    /// The same, and what [`write`] was told to note beside the tensors.
+    pub fn read_with_notes(path: &Path) -> Result<(Self, HashMap<String, String>), Error> {
         let name = || path.display().to_string();
         let bytes = map(path)?;
         let format = |source| Error::Format { path: name(), source };
         let file = SafeTensors::deserialize(&bytes).map_err(format)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(format)?;
         let mut tensors = HashMap::new();
         for (tensor, view) in file.tensors() {
             let kind = match view.dtype() {
@@ -125,10 +131,11 @@ impl Weights {
             let values = Tensor::f_from_data_size(view.data(), &size, kind)?.f_to_kind(Kind::Float)?;
             tensors.insert(tensor, values);
         }
-        Ok(Self {
+        let weights = Self {
             tensors,
             origin: name(),
-        })
+        };
+        Ok((weights, header.metadata().clone().unwrap_or_default()))
     }
 
     /// Tensors made elsewhere; `origin` names them in errors.
@@ -152,6 +159,11 @@ impl Weights {
     /// The tensor of this name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)
+    }
+
+    /// All of them, by name.
+    pub fn into_tensors(self) -> impl Iterator<Item = (String, Tensor)> {
+        self.tensors.into_iter()
     }
 
     /// Where they come from, for errors.
@@ -195,6 +207,15 @@ impl View for Stored {
 /// Writes single-precision tensors to `path`. The file appears complete or not at all: it is written under another name,
 /// flushed and renamed.
 pub fn write<'a>(path: &Path, tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<(), Error> {
+    write_with_notes(path, tensors, None)
+}
+
+/// The same with notes beside the tensors, each under a name of its own.
+pub fn write_with_notes<'a>(
+    path: &Path,
+    tensors: impl Iterator<Item = (&'a str, &'a Tensor)>,
+    notes: Option<HashMap<String, String>>,
+) -> Result<(), Error> {
     let mut stored = Vec::new();
     for (name, tensor) in tensors {
         let shape = tensor.size().into_iter().map(|n| n as usize).collect();
@@ -210,7 +231,7 @@ pub fn write<'a>(path: &Path, tensors: impl Iterator<Item = (&'a str, &'a Tensor
         path: path.display().to_string(),
         source,
     };
-    let serialised = safetensors::serialize(stored, None).map_err(format)?;
+    let serialised = safetensors::serialize(stored, notes).map_err(format)?;
     let partial = path.with_extension("partial");
     let io = |what| {
         move |source| Error::Io {

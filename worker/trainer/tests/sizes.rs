@@ -15,7 +15,7 @@ use nettailor_domain::task::{BnMode, Hints, StudentSettings};
 use nettailor_trainer::device::Layout;
 use nettailor_trainer::model::network::Recipe;
 use nettailor_trainer::model::{Init, Mode, Network, Origin, Role};
-use nettailor_trainer::step::{Cohort, Learner, Moment, Pressure, StudentLearner, StudentLoss};
+use nettailor_trainer::step::{Cohort, Learner, Moment, Part, Pressure, StudentLearner, StudentLoss};
 use nettailor_trainer::weights::Weights;
 use tch::{Device, Tensor};
 
@@ -119,7 +119,7 @@ fn train_one_step(name: BackboneName, max_skip: usize, input: u32, student: &Wei
     };
     let images = images(input);
     let labels = Tensor::from_slice(&[0i64, 1, 2]);
-    let losses = Cohort::new(Some(&teacher), vec![&mut learner]).step(&images, &labels, at);
+    let losses = Cohort::new(Some(&teacher), vec![&mut learner]).step(Part::whole(&images, &labels), at);
     let losses = losses.unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(
         losses.total.is_finite() && losses.hint > 0.0 && losses.complexity > 0.0,

@@ -43,13 +43,15 @@ fn a_job_in_full() {
     let teacher = StageView {
         summary: "held-out 97.75 %".into(),
         attempt: 1,
-        worker: "one".into(),
+        workers: vec!["one".into()],
+        world_size: 1,
         seconds: Some(61.0),
         ..stage("teacher", StageState::Done)
     };
     let student = StageView {
         attempt: 2,
-        worker: "two".into(),
+        workers: ["two", "two", "one"].map(str::to_owned).to_vec(),
+        world_size: 3,
         progress: Some(progress),
         ..stage("student", StageState::Running)
     };
@@ -71,10 +73,10 @@ fn a_job_in_full() {
     assert!(
         text.ends_with(
             "\
-STAGE    STATE    ATTEMPT  WORKER   TOOK  DETAIL
-teacher  done           1  one     1m 1s  held-out 97.75 %
-student  running        2  two         -  training, epoch 1/6
-select   waiting        0              -  waits for student
+STAGE    STATE    ATTEMPT  RANKS  WORKERS       TOOK  DETAIL
+teacher  done           1      1  one          1m 1s  held-out 97.75 %
+student  running        2      3  two x2, one      -  training, epoch 1/6
+select   waiting        0      -                   -  waits for student
 "
         ),
         "{text}"
@@ -96,7 +98,8 @@ fn the_keys_of_json_are_those_documented() {
             "model_version": 1, "stages_run": 7,
             "stages": [{
                 "key": stage("teacher", StageState::Queued).key, "kind": "teacher", "state": "queued", "reason": "",
-                "attempt": 0, "worker": "", "progress": null, "summary": "", "seconds": null,
+                "attempt": 0, "workers": [], "world_size": 0, "checkpoint_epoch": null,
+                "progress": null, "summary": "", "seconds": null,
             }],
         })
     );
@@ -141,16 +144,17 @@ fn a_message_becomes_a_view() {
 }
 
 #[test]
-fn a_log_line_names_its_attempt() {
+fn a_log_line_names_its_attempt_and_rank() {
     let line = v1::LogLine {
         stage: "teacher".into(),
         attempt: 2,
         worker: "one".into(),
         time_ms: 1_000,
         line: "epoch 1".into(),
+        rank: 1,
     };
     assert_eq!(
         LogView::from(line).to_string(),
-        "1970-01-01 00:00:01Z teacher#2 one | epoch 1"
+        "1970-01-01 00:00:01Z teacher#2/1 one | epoch 1"
     );
 }

@@ -57,11 +57,11 @@ fn stages_run_in_order_and_the_model_is_published_with_the_jobs_end() {
     );
     assert_eq!(select.parents, [result(&teacher), result(&second)]);
 
-    let done = Event::AttemptFinished {
+    let done = Event::SeatFinished {
         worker: worker("w"),
         session: 1,
-        attempt: select.attempt,
-        result: result(&select),
+        seat: select.seat,
+        result: Some(Box::new(result(&select))),
     };
     let transition = world.scheduler.apply(done, world.now).expect("accepted");
     let kinds: Vec<_> = transition
@@ -177,8 +177,8 @@ fn infeasible_candidates_count_as_done_and_without_any_other_the_job_fails() {
     let teacher = only(&world.submit(task("a", "digits")));
     let student = only(&world.finish("w", 1, &teacher));
     let two = only(&world.finish("w", 1, &student));
-    let four = only(&world.finish_with("w", 1, two.attempt, infeasible(2)));
-    let effects = world.finish_with("w", 1, four.attempt, infeasible(4));
+    let four = only(&world.finish_with("w", 1, two.seat, infeasible(2)));
+    let effects = world.finish_with("w", 1, four.seat, infeasible(4));
     assert!(assigned(&effects).is_empty());
     let view = world.job("a");
     assert_eq!(view.phase, JobPhase::Failed);
@@ -212,18 +212,18 @@ fn a_cancelled_jobs_attempt_is_stopped_and_holds_its_slot_until_it_ended() {
         other
     });
     let effects = world.cancel("a");
-    assert_eq!(stopped(&effects), [teacher.attempt]);
+    assert_eq!(stopped(&effects), [teacher.seat]);
     assert!(assigned(&effects).is_empty(), "the slot is still taken");
     assert_eq!(world.job("a").phase, JobPhase::Cancelled);
     assert_eq!(world.job("a").reason, "cancelled: enough");
     assert_eq!(world.worker("w").slots_used, 1);
 
-    let effects = world.fail("w", 1, teacher.attempt, FailureClass::Internal);
-    assert_eq!(acknowledged(&effects), [teacher.attempt]);
+    let effects = world.fail("w", 1, teacher.seat, FailureClass::Internal);
+    assert_eq!(acknowledged(&effects), [teacher.seat]);
     assert_eq!(only(&effects).description, "other: teacher");
     assert_eq!(world.stage("a", StageKind::Teacher).phase, StagePhase::Idle);
     // A second report of the same end frees nothing more.
-    assert!(assigned(&world.fail("w", 1, teacher.attempt, FailureClass::Internal)).is_empty());
+    assert!(assigned(&world.fail("w", 1, teacher.seat, FailureClass::Internal)).is_empty());
     assert_eq!(world.worker("w").slots_used, 1);
     assert_eq!(world.scheduler.counters().stale_reports, 1);
 
@@ -240,8 +240,8 @@ fn a_stage_asked_for_anew_while_it_is_being_stopped_starts_over_uncounted() {
     world.cancel("a");
     assert!(assigned(&world.submit(task("b", "digits"))).is_empty());
     assert_eq!(world.job("b").stages_run, 0);
-    let again = only(&world.fail("w", 1, teacher.attempt, FailureClass::Internal));
-    assert_eq!(again.attempt.number, 2);
+    let again = only(&world.fail("w", 1, teacher.seat, FailureClass::Internal));
+    assert_eq!(again.seat.attempt.number, 2);
     assert_eq!(world.job("b").stages_run, 1);
     assert_eq!(world.scheduler.counters().faults, 0);
 }
@@ -258,7 +258,7 @@ fn a_stop_without_an_end_is_sent_again() {
         stops += stopped(&world.pass(crate::world::seconds(5))).len();
     }
     assert_eq!(stops, 2, "every 30 s");
-    world.fail("w", 1, teacher.attempt, FailureClass::Internal);
+    world.fail("w", 1, teacher.seat, FailureClass::Internal);
     world.heartbeat("w", 1);
     assert!(stopped(&world.pass(crate::world::seconds(5))).is_empty());
 }

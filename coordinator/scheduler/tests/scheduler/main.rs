@@ -1,5 +1,7 @@
 //! The scheduler, rule by rule, and under simulated workers that crash, repeat themselves and come back.
 
+mod backfill;
+mod gangs;
 mod history;
 mod jobs;
 mod placement;

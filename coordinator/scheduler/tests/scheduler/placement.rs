@@ -72,6 +72,6 @@ fn a_worker_is_remembered_to_hold_what_its_attempts_read_and_wrote() {
     let (name, student) = assigned(&world.finish("a", 1, &teacher)).remove(0);
     assert_eq!(name.as_str(), "a");
     assert_eq!(world.worker("a").cached_blobs, 3);
-    world.finish_with("a", 1, student.attempt, result(&student));
+    world.finish_with("a", 1, student.seat, result(&student));
     assert_eq!(world.worker("a").cached_blobs, 4);
 }

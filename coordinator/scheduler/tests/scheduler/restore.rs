@@ -20,7 +20,7 @@ fn running_attempts_are_found_again_after_a_restart() {
     assert_eq!(world.job("a").phase, JobPhase::Running);
     // Longer than a lease: agents have to find the coordinator again.
     world.pass(seconds(50));
-    let effects = world.connect_with("w", 2, 1, &[teacher.attempt], &[]);
+    let effects = world.connect_with("w", 2, 1, &[teacher.seat], &[]);
     assert!(assigned(&effects).is_empty());
     assert_eq!(
         only(&world.finish("w", 2, &teacher)).spec.kind(),
@@ -40,7 +40,7 @@ fn attempts_of_workers_that_do_not_come_back_are_placed_again_after_the_grace() 
         assert!(assigned(&world.pass(seconds(5))).is_empty());
         world.heartbeat("v", 1);
     }
-    assert_eq!(only(&world.pass(seconds(1))).attempt.number, 2);
+    assert_eq!(only(&world.pass(seconds(1))).seat.attempt.number, 2);
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn an_attempt_that_was_durable_but_never_sent_is_placed_again_when_its_worker_is
     world.connect("w", 1, 1);
     world.submit(task("a", "digits"));
     world.restart();
-    assert_eq!(only(&world.connect("w", 2, 1)).attempt.number, 2);
+    assert_eq!(only(&world.connect("w", 2, 1)).seat.attempt.number, 2);
 }
 
 #[test]
@@ -60,10 +60,10 @@ fn an_attempt_of_a_cancelled_job_is_stopped_when_its_worker_is_back() {
     world.cancel("a");
     world.restart();
     assert_eq!(
-        stopped(&world.connect_with("w", 2, 1, &[teacher.attempt], &[])),
-        [teacher.attempt]
+        stopped(&world.connect_with("w", 2, 1, &[teacher.seat], &[])),
+        [teacher.seat]
     );
-    world.fail("w", 2, teacher.attempt, FailureClass::Internal);
+    world.fail("w", 2, teacher.seat, FailureClass::Internal);
     assert_eq!(world.worker("w").slots_used, 0);
     assert_eq!(world.scheduler.counters().faults, 0);
 }

@@ -1,6 +1,6 @@
 //! Attempts that end without a result.
 
-use nettailor_domain::ids::Attempt;
+use nettailor_domain::ids::Seat;
 use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::FailureClass;
 use nettailor_scheduler::view::{JobPhase, StagePhase};
@@ -12,7 +12,7 @@ use crate::world::{World, assigned, only, seconds, stopped};
 fn faults_are_retried_with_growing_waits_until_the_attempts_are_used_up() {
     let mut world = World::new();
     world.connect("w", 1, 1);
-    let first = only(&world.submit(task("a", "digits"))).attempt;
+    let first = only(&world.submit(task("a", "digits"))).seat;
     assert!(assigned(&world.fail("w", 1, first, FailureClass::Internal)).is_empty());
     let stage = world.stage("a", StageKind::Teacher);
     assert_eq!(
@@ -20,11 +20,11 @@ fn faults_are_retried_with_growing_waits_until_the_attempts_are_used_up() {
         (StagePhase::Queued, "retry 2 of 3 in 1 s after: it broke")
     );
     assert!(assigned(&world.pass(seconds(1) / 2)).is_empty());
-    let second = only(&world.pass(seconds(1) / 2)).attempt;
-    assert_eq!(second.number, 2);
+    let second = only(&world.pass(seconds(1) / 2)).seat;
+    assert_eq!(second.attempt.number, 2);
     world.fail("w", 1, second, FailureClass::Resources);
     assert!(assigned(&world.pass(seconds(1))).is_empty());
-    let third = only(&world.pass(seconds(1))).attempt;
+    let third = only(&world.pass(seconds(1))).seat;
     world.fail("w", 1, third, FailureClass::Internal);
     let view = world.job("a");
     assert_eq!(view.phase, JobPhase::Failed);
@@ -42,9 +42,9 @@ fn the_most_patient_job_decides_how_often() {
     world.connect("w", 1, 1);
     let mut once = task("a", "digits");
     once.task.resources.max_attempts = 1;
-    let attempt = only(&world.submit(once)).attempt;
+    let seat = only(&world.submit(once)).seat;
     world.submit(task("b", "digits"));
-    world.fail("w", 1, attempt, FailureClass::Internal);
+    world.fail("w", 1, seat, FailureClass::Internal);
     assert_eq!(world.job("a").phase, JobPhase::Running);
     assert!(
         world
@@ -58,9 +58,9 @@ fn the_most_patient_job_decides_how_often() {
 fn a_retry_goes_to_another_worker_if_there_is_one() {
     let mut world = World::new();
     world.connect("a", 1, 2);
-    let attempt = only(&world.submit(task("a", "digits"))).attempt;
+    let seat = only(&world.submit(task("a", "digits"))).seat;
     world.connect("b", 1, 1);
-    world.fail("a", 1, attempt, FailureClass::Resources);
+    world.fail("a", 1, seat, FailureClass::Resources);
     let effects = world.pass(seconds(1));
     assert_eq!(assigned(&effects)[0].0.as_str(), "b");
 }
@@ -80,9 +80,9 @@ fn lost_attempts_are_not_faults_but_a_stage_that_keeps_losing_workers_is_given_u
                 JobPhase::Running
             }
         );
-        let attempt = only(&world.connect("w", session, 1)).attempt;
-        assert_eq!(u64::from(attempt.number), session);
-        world.runs("w", session, attempt);
+        let seat = only(&world.connect("w", session, 1)).seat;
+        assert_eq!(u64::from(seat.attempt.number), session);
+        world.runs("w", session, seat);
         world.disconnect("w", session);
         assert!(
             world
@@ -114,25 +114,25 @@ fn a_worker_can_say_that_it_lost_an_attempt() {
     world.connect("w", 1, 1);
     let mut once = task("a", "digits");
     once.task.resources.max_attempts = 1;
-    let attempt = only(&world.submit(once)).attempt;
-    world.fail("w", 1, attempt, FailureClass::Lost);
+    let seat = only(&world.submit(once)).seat;
+    world.fail("w", 1, seat, FailureClass::Lost);
     assert_eq!(
         world.stage("a", StageKind::Teacher).reason,
         "next attempt in 1 s after: it broke"
     );
-    assert_eq!(only(&world.pass(seconds(1))).attempt.number, 2);
+    assert_eq!(only(&world.pass(seconds(1))).seat.attempt.number, 2);
 }
 
 #[test]
 fn what_workers_give_back_never_uses_up_the_losses() {
     let mut world = World::new();
     world.connect("w", 1, 1);
-    let mut attempt = only(&world.submit(task("a", "digits"))).attempt;
+    let mut seat = only(&world.submit(task("a", "digits"))).seat;
     for number in 2..=10 {
-        world.runs("w", 1, attempt);
-        world.fail("w", 1, attempt, FailureClass::Lost);
-        attempt = only(&world.pass(seconds(1))).attempt;
-        assert_eq!(attempt.number, number);
+        world.runs("w", 1, seat);
+        world.fail("w", 1, seat, FailureClass::Lost);
+        seat = only(&world.pass(seconds(1))).seat;
+        assert_eq!(seat.attempt.number, number);
         world.heartbeat("w", 1);
     }
     assert_eq!(world.job("a").stages_run, 1, "it is one stage all the same");
@@ -140,8 +140,8 @@ fn what_workers_give_back_never_uses_up_the_losses() {
     assert_eq!((counters.losses, counters.returns), (0, 9));
     // Nor is that forgotten with a restart.
     world.restart();
-    world.connect_with("w", 2, 1, &[attempt], &[]);
-    world.fail("w", 2, attempt, FailureClass::Lost);
+    world.connect_with("w", 2, 1, &[seat], &[]);
+    world.fail("w", 2, seat, FailureClass::Lost);
     only(&world.pass(seconds(1)));
     assert_eq!(world.job("a").stages_run, 1);
 }
@@ -161,7 +161,7 @@ fn assignments_that_do_not_reach_their_worker_never_use_up_the_losses() {
 }
 
 /// Keeps a worker alive for some minutes. Returns what was stopped.
-fn minutes(world: &mut World, number: u64) -> Vec<Attempt> {
+fn minutes(world: &mut World, number: u64) -> Vec<Seat> {
     let mut all = Vec::new();
     for _ in 0..number * 12 {
         all.extend(stopped(&world.pass(seconds(5))));
@@ -177,17 +177,17 @@ fn a_stage_past_its_deadline_is_stopped_and_counted() {
     let mut short = task("a", "digits");
     short.task.resources.stage_minutes = 1;
     short.task.resources.max_attempts = 1;
-    let attempt = only(&world.submit(short)).attempt;
+    let seat = only(&world.submit(short)).seat;
     assert!(stopped(&world.pass(seconds(9))).is_empty());
     world.heartbeat("w", 1);
-    assert_eq!(minutes(&mut world, 1), [attempt]);
+    assert_eq!(minutes(&mut world, 1), [seat]);
     assert_eq!(
         world.stage("a", StageKind::Teacher).reason,
         "is being stopped on w: it ran for longer than 1 min"
     );
     assert_eq!(world.worker("w").slots_used, 1);
     // The agent says so of whatever it was told to stop.
-    world.fail("w", 1, attempt, FailureClass::Lost);
+    world.fail("w", 1, seat, FailureClass::Lost);
     assert!(
         world
             .job("a")
@@ -202,13 +202,13 @@ fn a_job_that_allows_more_time_extends_the_deadline_and_takes_it_along() {
     world.connect("w", 1, 1);
     let mut short = task("a", "digits");
     short.task.resources.stage_minutes = 1;
-    let attempt = only(&world.submit(short)).attempt;
+    let seat = only(&world.submit(short)).seat;
     let mut long = task("b", "digits");
     long.task.resources.stage_minutes = 4;
     world.submit(long);
     assert!(minutes(&mut world, 2).is_empty());
     world.cancel("b");
-    assert_eq!(minutes(&mut world, 1)[..1], [attempt]);
+    assert_eq!(minutes(&mut world, 1)[..1], [seat]);
 }
 
 #[test]
@@ -216,13 +216,13 @@ fn a_result_of_another_stage_is_a_fault() {
     let mut world = World::new();
     world.connect("w", 1, 1);
     let teacher = only(&world.submit(task("a", "digits")));
-    world.finish_with("w", 1, teacher.attempt, infeasible(2));
+    world.finish_with("w", 1, teacher.seat, infeasible(2));
     let expected = "retry 2 of 3 in 1 s after: the trainer reported infeasible candidate(2) where the result of teacher was expected";
     assert_eq!(world.stage("a", StageKind::Teacher).reason, expected);
     let teacher = only(&world.pass(seconds(1)));
     let mut bare = result(&teacher);
     bare.weights = None;
-    world.finish_with("w", 1, teacher.attempt, bare);
+    world.finish_with("w", 1, teacher.seat, bare);
     assert!(
         world
             .stage("a", StageKind::Teacher)

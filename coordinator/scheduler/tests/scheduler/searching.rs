@@ -35,7 +35,7 @@ fn the_choice_is_the_searchs_own() {
         (selection.k, selection.qualified) = (2, false);
         frontier[1].epochs = 0.0;
     }
-    let select = only(&world.finish_with("w", 1, search.attempt, found.clone()));
+    let select = only(&world.finish_with("w", 1, search.seat, found.clone()));
     let selection = select.selection.expect("a choice");
     assert_eq!((selection.k, selection.qualified), (2, false));
     assert_eq!(select.parents, [result(&teacher), found.clone()]);
@@ -90,7 +90,7 @@ fn a_search_without_a_feasible_candidate_fails_the_job() {
         class: FailureClass::Input,
         message: "no candidate leaves a network".into(),
     };
-    assert!(assigned(&world.fail_with("w", 1, search.attempt, failure)).is_empty());
+    assert!(assigned(&world.fail_with("w", 1, search.seat, failure)).is_empty());
     assert_eq!(world.job("a").phase, JobPhase::Failed);
     assert_eq!(
         world.job("a").reason,
@@ -106,10 +106,10 @@ fn a_search_goes_on_after_a_restart() {
     let student = only(&world.finish("w", 1, &teacher));
     let search = only(&world.finish("w", 1, &student));
     world.restart();
-    world.connect_with("w", 2, 1, &[search.attempt], &[]);
+    world.connect_with("w", 2, 1, &[search.seat], &[]);
     let select = only(&world.finish("w", 2, &search));
     world.restart();
-    world.connect_with("w", 3, 1, &[select.attempt], &[]);
+    world.connect_with("w", 3, 1, &[select.seat], &[]);
     world.finish("w", 3, &select);
     assert_eq!(world.job("a").model_version, Some(1));
 }
@@ -124,7 +124,7 @@ fn what_no_search_can_find_counts_as_a_fault() {
         let search = only(&world.finish("w", 1, &student));
         let mut found = result(&search);
         change(&mut found);
-        world.finish_with("w", 1, search.attempt, found);
+        world.finish_with("w", 1, search.seat, found);
         assert_eq!(world.scheduler.counters().faults, 1);
         let reason = world.stage("a", StageKind::Search).reason;
         let (_, reported) = reason
@@ -197,7 +197,7 @@ fn a_search_is_not_the_result_of_a_candidate() {
         outcome: crate::tasks::search(&[2]),
         ..result(&candidate)
     };
-    world.finish_with("w", 1, candidate.attempt, found);
+    world.finish_with("w", 1, candidate.seat, found);
     let reason = world.stage("a", StageKind::Candidate(2)).reason;
     assert!(
         reason.ends_with("reported a search where the result of candidate(2) was expected"),

@@ -18,7 +18,7 @@ fn a_stage_runs_once_for_all_who_ask_for_it() {
     assert!(assigned(&world.submit(other)).is_empty());
     let users: Vec<_> = world
         .scheduler
-        .stage_jobs(&teacher.attempt.stage)
+        .stage_jobs(&teacher.seat.attempt.stage)
         .map(|id| id.to_string())
         .collect();
     assert_eq!(users, ["a", "b", "c"]);
@@ -36,7 +36,7 @@ fn a_stage_runs_once_for_all_who_ask_for_it() {
         );
     }
     assert_eq!(world.scheduler.models().count(), 2, "a and b share one model");
-    assert_eq!(world.scheduler.stage_jobs(&teacher.attempt.stage).count(), 0);
+    assert_eq!(world.scheduler.stage_jobs(&teacher.seat.attempt.stage).count(), 0);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_failed_stage_fails_every_job_that_needs_it_and_no_other() {
     other.task.seed = 7;
     let others = only(&world.submit(other));
     world.submit(task("b", "digits"));
-    world.fail("w", 1, teacher.attempt, FailureClass::Input);
+    world.fail("w", 1, teacher.seat, FailureClass::Input);
     for id in ["a", "b"] {
         assert_eq!(world.job(id).phase, JobPhase::Failed);
         assert_eq!(
@@ -77,7 +77,7 @@ fn a_failed_stage_fails_every_job_that_needs_it_and_no_other() {
 
     // Asked for anew, it starts over; attempt numbers go on.
     let again = only(&world.submit(task("d", "digits")));
-    assert_eq!(again.attempt.number, 2);
+    assert_eq!(again.seat.attempt.number, 2);
     assert_eq!(world.job("d").stages_run, 1);
 }
 
@@ -89,8 +89,8 @@ fn other_running_stages_of_a_failed_job_are_stopped() {
     let student = only(&world.finish("w", 1, &teacher));
     let candidates = assigned(&world.finish("w", 1, &student));
     assert_eq!(candidates.len(), 2);
-    let effects = world.fail("w", 1, candidates[0].1.attempt, FailureClass::Input);
-    assert_eq!(stopped(&effects), [candidates[1].1.attempt]);
+    let effects = world.fail("w", 1, candidates[0].1.seat, FailureClass::Input);
+    assert_eq!(stopped(&effects), [candidates[1].1.seat]);
     // It was done before the stop reached it: its result is kept all the same.
     world.finish("w", 1, &candidates[1].1);
     assert_eq!(world.stage("a", StageKind::Candidate(4)).phase, StagePhase::Done);

@@ -4,9 +4,9 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use nettailor_domain::ids::{Attempt, WorkerId};
-use nettailor_domain::session::{Offer, Order};
-use nettailor_domain::stage::{StageKind, StageResult};
+use nettailor_domain::ids::{Digest, Seat, WorkerId};
+use nettailor_domain::session::{Address, Offer, Order};
+use nettailor_domain::stage::{Artifact, Checkpoint, StageKind, StageResult};
 use nettailor_domain::trainer::{Failure, FailureClass};
 use nettailor_scheduler::effect::Effect;
 use nettailor_scheduler::event::{Event, SessionNumber, Submission};
@@ -16,21 +16,21 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use crate::history::{Op, op};
-use crate::tasks::{failure, infeasible, result, searching, sourced, task};
+use crate::tasks::{failure, infeasible, result, searching, sourced, task, wide};
 use crate::world::{World, seconds, worker};
 
 /// A worker agent, as far as the scheduler can tell.
 #[derive(Default)]
 struct Agent {
     session: Option<SessionNumber>,
-    running: BTreeMap<Attempt, Order>,
+    running: BTreeMap<Seat, Order>,
     /// Ends that were not acknowledged.
-    reports: BTreeMap<Attempt, Outcome>,
+    reports: BTreeMap<Seat, Outcome>,
     /// Reports of the past, to be sent again by mistake.
-    history: Vec<(Attempt, Outcome)>,
+    history: Vec<(Seat, Outcome)>,
 }
 
-type Outcome = Result<StageResult, Failure>;
+type Outcome = Result<Option<Box<StageResult>>, Failure>;
 
 struct Simulation {
     world: World,
@@ -39,6 +39,10 @@ struct Simulation {
     outbox: Vec<Effect>,
     sessions: SessionNumber,
     jobs: u32,
+    /// Ranks that were told where to meet.
+    met: u32,
+    /// Attempts that went on from a checkpoint.
+    resumed: u32,
 }
 
 const SLOTS: usize = 2;
@@ -52,6 +56,8 @@ impl Simulation {
             outbox: Vec::new(),
             sessions: 0,
             jobs: 0,
+            met: 0,
+            resumed: 0,
         }
     }
 
@@ -69,38 +75,47 @@ impl Simulation {
                     session,
                     order,
                 } => {
+                    self.resumed += u32::from(order.checkpoint.is_some() && order.seat.rank == 0);
                     if let Some(agent) = self.listening(worker.as_str(), session) {
-                        let twice = agent.running.insert(order.attempt, *order);
-                        assert!(twice.is_none(), "an attempt was assigned twice");
-                        assert!(agent.running.len() <= SLOTS, "more attempts than slots");
+                        let twice = agent.running.insert(order.seat, *order);
+                        assert!(twice.is_none(), "a rank was assigned twice");
+                        assert!(agent.running.len() <= SLOTS, "more ranks than slots");
                     }
+                }
+                Effect::Meet {
+                    worker,
+                    session,
+                    seat,
+                    address,
+                } => {
+                    let own = meeting_of(seat) == address && seat.rank > 0;
+                    assert!(own, "{seat} was called to {address}");
+                    self.met += u32::from(self.listening(worker.as_str(), session).is_some());
                 }
                 Effect::Stop {
                     worker,
                     session,
-                    attempt,
+                    seat,
                     ..
                 } => {
                     if let Some(agent) = self.listening(worker.as_str(), session)
-                        && agent.running.remove(&attempt).is_some()
+                        && agent.running.remove(&seat).is_some()
                     {
-                        agent
-                            .reports
-                            .insert(attempt, Err(failure(FailureClass::Internal)));
+                        agent.reports.insert(seat, Err(failure(FailureClass::Internal)));
                     }
                 }
                 Effect::Acknowledge {
                     worker,
                     session,
-                    attempt,
+                    seat,
                 } => {
                     if let Some(agent) = self.listening(worker.as_str(), session) {
                         assert!(
-                            !agent.running.contains_key(&attempt),
-                            "a running attempt was acknowledged"
+                            !agent.running.contains_key(&seat),
+                            "a running rank was acknowledged"
                         );
-                        let report = agent.reports.remove(&attempt);
-                        agent.history.extend(report.map(|report| (attempt, report)));
+                        let report = agent.reports.remove(&seat);
+                        agent.history.extend(report.map(|report| (seat, report)));
                     }
                 }
                 Effect::CloseSession { worker, session, .. } => {
@@ -158,14 +173,8 @@ impl Simulation {
             }),
             Op::Heartbeat { agent } => {
                 let running: Vec<_> = self.agents[usize::from(agent)].running.keys().copied().collect();
-                for attempt in running {
-                    self.with_session(agent, |worker, session, _| {
-                        Some(Event::AttemptRuns {
-                            worker,
-                            session,
-                            attempt,
-                        })
-                    });
+                for seat in running {
+                    self.speak_of(agent, seat);
                 }
                 self.with_session(agent, |worker, session, _| {
                     Some(Event::Heartbeat { worker, session })
@@ -173,13 +182,18 @@ impl Simulation {
             }
             Op::End { agent, which, how } => self.end(agent, which, how),
             Op::Report { agent, which } => self.with_session(agent, |worker, session, agent| {
-                let (attempt, outcome) = pick(agent.reports.iter(), which)?;
-                Some(report(worker, session, *attempt, outcome.clone()))
+                let (seat, outcome) = pick(agent.reports.iter(), which)?;
+                Some(report(worker, session, *seat, outcome.clone()))
             }),
-            Op::Repeat { agent, which } => self.with_session(agent, |worker, session, agent| {
-                let (attempt, outcome) = pick(agent.history.iter(), which)?;
-                Some(report(worker, session, *attempt, outcome.clone()))
-            }),
+            Op::Repeat { agent, which } => {
+                let past = pick(self.agents[usize::from(agent)].history.iter(), which).cloned();
+                if let Some((seat, outcome)) = past {
+                    self.speak_of(agent, seat);
+                    self.with_session(agent, |worker, session, _| {
+                        Some(report(worker, session, seat, outcome))
+                    });
+                }
+            }
             Op::Pass { seconds: number } => {
                 let effects = self.world.pass(seconds(number.into()));
                 self.outbox.extend(effects);
@@ -197,7 +211,7 @@ impl Simulation {
             threads_per_slot: 1,
             device: "cpu".into(),
             cached: vec![],
-            attempts: agent
+            seats: agent
                 .running
                 .keys()
                 .chain(agent.reports.keys())
@@ -226,22 +240,62 @@ impl Simulation {
         }
     }
 
+    /// A rank is heard of: of rank 0 that it waits, and that it left a checkpoint.
+    fn speak_of(&mut self, index: u8, seat: Seat) {
+        self.with_session(index, |worker, session, _| {
+            Some(Event::SeatRuns {
+                worker,
+                session,
+                seat,
+            })
+        });
+        if seat.rank > 0 {
+            return;
+        }
+        self.with_session(index, |worker, session, _| {
+            Some(Event::Meeting {
+                worker,
+                session,
+                seat,
+                address: meeting_of(seat),
+            })
+        });
+        let epoch = (self.world.now.elapsed.as_secs() / 4) as u32;
+        let artifact = Artifact {
+            digest: Digest::of(seat.to_string().as_bytes()),
+            bytes: epoch.into(),
+        };
+        self.with_session(index, |worker, session, _| {
+            Some(Event::Checkpointed {
+                worker,
+                session,
+                seat,
+                checkpoint: Checkpoint {
+                    artifact,
+                    epoch,
+                    step: epoch.into(),
+                },
+            })
+        });
+    }
+
     fn end(&mut self, index: u8, which: u8, how: u8) {
         let agent = &mut self.agents[usize::from(index)];
-        let Some((attempt, order)) = pick(agent.running.iter(), which) else {
+        let Some((seat, order)) = pick(agent.running.iter(), which) else {
             return;
         };
-        let attempt = *attempt;
+        let seat = *seat;
         let outcome = match how {
             0..8 => Err(failure(FailureClass::Internal)),
             8..16 => Err(failure(FailureClass::Resources)),
             16..24 => Err(failure(FailureClass::Lost)),
             24..28 => Err(failure(FailureClass::Input)),
-            28..32 => Ok(infeasible(2)),
-            _ => Ok(natural(order)),
+            _ if seat.rank > 0 => Ok(None),
+            28..32 => Ok(Some(Box::new(infeasible(2)))),
+            _ => Ok(Some(Box::new(natural(order)))),
         };
-        agent.running.remove(&attempt);
-        agent.reports.insert(attempt, outcome);
+        agent.running.remove(&seat);
+        agent.reports.insert(seat, outcome);
     }
 
     /// Everybody comes back and behaves: every job must end.
@@ -281,8 +335,8 @@ impl Simulation {
     }
 }
 
-/// One of eight tasks that overlap in different ways, half of them over a backbone that is made first, some with a search;
-/// the last have no feasible candidate.
+/// One of eight tasks that overlap in different ways, half of them over a backbone that is made first, some with a search, half
+/// of them for gangs; the last have no feasible candidate. All fit on the three workers.
 fn variation(variant: u8, job: &str) -> Submission {
     let mut submission = task(
         job,
@@ -298,6 +352,8 @@ fn variation(variant: u8, job: &str) -> Submission {
         2 => submission.task.candidates.k = Some(vec![2, 4, 6]),
         _ => submission.task.candidates.k = Some(vec![8]),
     }
+    let workers = ["1", "2", "1", "3..6", "1..4", "1", "1", "2..3"][usize::from(variant)];
+    let submission = wide(submission, workers);
     match variant {
         1 | 3 | 7 => sourced(submission, 0),
         4 => searching(submission),
@@ -313,18 +369,24 @@ fn natural(order: &Order) -> StageResult {
     }
 }
 
-fn report(worker: WorkerId, session: SessionNumber, attempt: Attempt, outcome: Outcome) -> Event {
+/// Where rank 0 of this seat's attempt waits.
+fn meeting_of(seat: Seat) -> Address {
+    let attempt = seat.attempt.to_string().replace('#', "-");
+    format!("{attempt}:1").parse().expect("an address")
+}
+
+fn report(worker: WorkerId, session: SessionNumber, seat: Seat, outcome: Outcome) -> Event {
     match outcome {
-        Ok(result) => Event::AttemptFinished {
+        Ok(result) => Event::SeatFinished {
             worker,
             session,
-            attempt,
+            seat,
             result,
         },
-        Err(failure) => Event::AttemptFailed {
+        Err(failure) => Event::SeatFailed {
             worker,
             session,
-            attempt,
+            seat,
             failure,
         },
     }
@@ -340,8 +402,9 @@ fn pick<T>(items: impl ExactSizeIterator<Item = T>, which: u8) -> Option<T> {
     }
 }
 
-/// Runs a history to its end. Returns what was dropped and went wrong in it.
-fn live_through(ops: Vec<Op>) -> Result<Counters, TestCaseError> {
+/// Runs a history to its end. Returns what was dropped and went wrong in it, how many ranks were called to meet and how many
+/// attempts went on from a checkpoint.
+fn live_through(ops: Vec<Op>) -> Result<(Counters, u32, u32), TestCaseError> {
     let mut simulation = Simulation::new();
     let mut total = Counters::default();
     for op in ops {
@@ -365,7 +428,8 @@ fn live_through(ops: Vec<Op>) -> Result<Counters, TestCaseError> {
         prop_assert_eq!(job.phase == JobPhase::Succeeded, job.model_version.is_some());
         prop_assert!(job.stages_run as usize <= job.stage_count);
     }
-    Ok(sum(total, simulation.world.scheduler.counters()))
+    let total = sum(total, simulation.world.scheduler.counters());
+    Ok((total, simulation.met, simulation.resumed))
 }
 
 fn sum(a: Counters, b: Counters) -> Counters {
@@ -389,17 +453,19 @@ fn every_job_ends_and_no_stage_is_done_twice() {
         failure_persistence: None,
         ..ProptestConfig::default()
     };
-    let total = Cell::new(Counters::default());
+    let total = Cell::new((Counters::default(), 0, 0));
     let histories = prop::collection::vec(op(), 1..150);
     let outcome = TestRunner::new(config).run(&histories, |ops| {
-        total.set(sum(total.get(), live_through(ops)?));
+        let (before, now) = (total.get(), live_through(ops)?);
+        total.set((sum(before.0, now.0), before.1 + now.1, before.2 + now.2));
         Ok(())
     });
     if let Err(error) = outcome {
         panic!("{error}");
     }
     // The faults that this is about did happen.
-    let total = total.get();
+    let (total, met, resumed) = total.get();
+    assert!(met > 0 && resumed > 0, "{met} met, {resumed} resumed");
     assert!(
         total.finished > 0 && total.faults > 0 && total.losses > 0 && total.returns > 0 && total.adopted > 0,
         "{total:?}"

@@ -74,7 +74,7 @@ fn two_jobs_share_a_source() {
     let mut other = searching(sourced(task("b", "letters"), 0));
     other.task.seed = 3;
     assert!(assigned(&world.submit(other)).is_empty());
-    assert_eq!(world.scheduler.stage_jobs(&source.attempt.stage).count(), 2);
+    assert_eq!(world.scheduler.stage_jobs(&source.seat.attempt.stage).count(), 2);
     let effects = world.finish("w", 1, &source);
     assert_eq!(assigned(&effects).len(), 2, "two different teachers");
     let ran = world.run(effects);
@@ -108,7 +108,7 @@ fn a_source_that_fails_fails_every_job_that_needs_it() {
     let source = only(&world.submit(sourced(task("a", "digits"), 0)));
     world.submit(sourced(task("b", "letters"), 0));
     world.submit(task("c", "others"));
-    world.fail("w", 1, source.attempt, FailureClass::Input);
+    world.fail("w", 1, source.seat, FailureClass::Input);
     for id in ["a", "b"] {
         let view = world.job(id);
         assert_eq!(view.phase, JobPhase::Failed, "{id}");
@@ -123,10 +123,10 @@ fn a_source_survives_a_restart_while_it_runs_and_when_it_is_done() {
     world.connect("w", 1, 1);
     let source = only(&world.submit(sourced(task("a", "digits"), 0)));
     world.restart();
-    world.connect_with("w", 2, 1, &[source.attempt], &[]);
+    world.connect_with("w", 2, 1, &[source.seat], &[]);
     let teacher = only(&world.finish("w", 2, &source));
     world.restart();
-    world.connect_with("w", 1, 1, &[teacher.attempt], &[]);
+    world.connect_with("w", 1, 1, &[teacher.seat], &[]);
     assert_eq!(world.stage("a", StageKind::Source).phase, StagePhase::Done);
     let student = only(&world.finish("w", 1, &teacher));
     assert_eq!(student.backbone, result(&source).weights);
@@ -140,7 +140,7 @@ fn a_source_leaves_weights_and_is_no_teacher() {
     let source = only(&world.submit(sourced(task("a", "digits"), 0)));
     let mut bare = result(&source);
     bare.weights = None;
-    world.finish_with("w", 1, source.attempt, bare);
+    world.finish_with("w", 1, source.seat, bare);
     let reason = |world: &World| world.stage("a", StageKind::Source).reason;
     assert!(
         reason(&world).ends_with("reported source as done without leaving its weights"),
@@ -156,7 +156,7 @@ fn a_source_leaves_weights_and_is_no_teacher() {
         outcome: StageOutcome::Teacher { held_out },
         ..result(&again)
     };
-    world.finish_with("w", 1, again.attempt, teacher);
+    world.finish_with("w", 1, again.seat, teacher);
     assert!(
         reason(&world).ends_with("reported a teacher where the result of source was expected"),
         "{}",

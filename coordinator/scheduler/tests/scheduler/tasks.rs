@@ -9,7 +9,7 @@ use nettailor_domain::stage::{
 };
 use nettailor_domain::task::{
     AugmentSettings, BackboneInput, CandidateSettings, DataInput, DataSettings, ResourceSettings, Schedule,
-    Search, SourceSettings, StudentSettings, TaskInputs, TaskSpec, TrainingSettings,
+    Search, SourceSettings, StudentSettings, TaskInputs, TaskSpec, TrainingSettings, Workers,
 };
 use nettailor_domain::trainer::{Failure, FailureClass};
 use nettailor_domain::units::{Accuracy, Cost};
@@ -55,10 +55,13 @@ pub(crate) fn task(job: &str, name: &str) -> Submission {
             ..CandidateSettings::default()
         },
         precision: Default::default(),
+        workers: Workers::ONE,
+        sync_bn: false,
         tolerance_points: 0.5,
         resources: ResourceSettings {
             max_attempts: 3,
             stage_minutes: 60,
+            checkpoint_seconds: 30,
         },
         seed: 0,
     };
@@ -92,11 +95,19 @@ pub(crate) fn searching(submission: Submission) -> Submission {
     submission
 }
 
+/// The same task with so many workers, as in a tasks file.
+pub(crate) fn wide(submission: Submission, workers: &str) -> Submission {
+    let mut submission = submission;
+    submission.task.workers = workers.parse().expect("workers");
+    submission
+}
+
 /// The same task over a backbone that is pre-trained on a source data set; `seed` tells sources apart.
 pub(crate) fn sourced(submission: Submission, seed: u64) -> Submission {
     let settings = SourceSettings {
         data: submission.task.data.clone(),
         training: submission.task.teacher.clone(),
+        sync_bn: false,
         seed,
     };
     let inputs = TaskInputs {
@@ -138,7 +149,7 @@ pub(crate) fn result(order: &Order) -> StageResult {
             latency: latency(2.0),
         },
     };
-    let digest = Digest::of(order.attempt.stage.to_string().as_bytes());
+    let digest = Digest::of(order.seat.attempt.stage.to_string().as_bytes());
     let weights = outcome.leaves_weights().then_some(Artifact {
         digest,
         bytes: WEIGHTS_BYTES,

@@ -1,11 +1,12 @@
 //! A scheduler with its store, and time that passes when told to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use nettailor_domain::ids::{Attempt, Digest, JobId, StageKey, WorkerId};
+use nettailor_domain::ids::{Attempt, Digest, JobId, Seat, StageKey, WorkerId};
 use nettailor_domain::session::{Offer, Order};
 use nettailor_domain::stage::{StageKind, StageResult};
+use nettailor_domain::task::Workers;
 use nettailor_domain::trainer::{Failure, FailureClass};
 use nettailor_scheduler::effect::Effect;
 use nettailor_scheduler::event::{Event, Now, SessionNumber, Submission};
@@ -69,21 +70,42 @@ impl World {
                 "a record that did not change was written"
             );
         }
-        for effect in &transition.effects {
-            if let Effect::Assign { worker, order, .. } = effect {
-                let kept = self.kept.get(&RecordKey::Stage(order.attempt.stage));
-                let Some(Record::Stage(stage)) = kept else {
-                    panic!("assigned without a record")
-                };
-                assert_eq!(
-                    stage.attempts, order.attempt.number,
-                    "an attempt is durable before it is assigned"
-                );
-                assert!(matches!(&stage.state, StageState::Running { worker: w, .. } if w == worker));
-            }
-        }
         self.check();
+        self.check_gangs(&transition.effects);
         Ok(transition.effects)
+    }
+
+    /// What was assigned is durable and goes on from what is durable, all of it or nothing.
+    fn check_gangs(&self, effects: &[Effect]) {
+        let mut gangs: BTreeMap<Attempt, Vec<(WorkerId, Order)>> = BTreeMap::new();
+        for (worker, order) in assigned(effects) {
+            gangs.entry(order.seat.attempt).or_default().push((worker, order));
+        }
+        for (attempt, gang) in gangs {
+            let Some(Record::Stage(stage)) = self.kept.get(&RecordKey::Stage(attempt.stage)) else {
+                panic!("assigned without a record")
+            };
+            assert_eq!(
+                stage.attempts, attempt.number,
+                "an attempt is durable before it is assigned"
+            );
+            let StageState::Running { ranks, .. } = &stage.state else {
+                panic!("assigned and not running: {stage:?}")
+            };
+            assert_eq!(gang.len(), ranks.len(), "no gang is half placed");
+            for (rank, ((worker, order), kept)) in (0..).zip(gang.iter().zip(ranks)) {
+                assert_eq!((order.seat.rank, worker), (rank, &kept.worker));
+                assert_eq!(order.world_size as usize, ranks.len());
+                let from = stage.checkpoint.map(|kept| kept.checkpoint.artifact);
+                assert_eq!(order.checkpoint, from);
+            }
+            let users = self.scheduler.stage_jobs(&attempt.stage);
+            let asked = users.filter_map(|id| Some(self.scheduler.job_record(id)?.task.workers));
+            let asked = asked.filter(|_| stage.planned.spec.kind().trains());
+            let asked = asked.reduce(Workers::or).unwrap_or_default();
+            let width = asked.min() as usize..=asked.max() as usize;
+            assert!(width.contains(&ranks.len()), "{asked}: {ranks:?}");
+        }
     }
 
     pub(crate) fn apply(&mut self, event: Event) -> Vec<Effect> {
@@ -158,7 +180,7 @@ impl World {
         name: &str,
         session: SessionNumber,
         slots: u32,
-        attempts: &[Attempt],
+        seats: &[Seat],
         cached: &[Digest],
     ) -> Vec<Effect> {
         let offer = Offer {
@@ -166,7 +188,7 @@ impl World {
             threads_per_slot: 1,
             device: "cpu".into(),
             cached: cached.to_vec(),
-            attempts: attempts.to_vec(),
+            seats: seats.to_vec(),
             version: "0.1.0".into(),
             draining: false,
         };
@@ -177,12 +199,12 @@ impl World {
         })
     }
 
-    /// A worker speaks of an attempt.
-    pub(crate) fn runs(&mut self, name: &str, session: SessionNumber, attempt: Attempt) {
-        let effects = self.apply(Event::AttemptRuns {
+    /// A worker speaks of a seat.
+    pub(crate) fn runs(&mut self, name: &str, session: SessionNumber, seat: Seat) {
+        let effects = self.apply(Event::SeatRuns {
             worker: worker(name),
             session,
-            attempt,
+            seat,
         });
         assert!(effects.is_empty(), "{effects:?}");
     }
@@ -202,21 +224,26 @@ impl World {
     }
 
     pub(crate) fn finish(&mut self, name: &str, session: SessionNumber, order: &Order) -> Vec<Effect> {
-        self.finish_with(name, session, order.attempt, result(order))
+        self.apply(Event::SeatFinished {
+            worker: worker(name),
+            session,
+            seat: order.seat,
+            result: (order.seat.rank == 0).then(|| Box::new(result(order))),
+        })
     }
 
     pub(crate) fn finish_with(
         &mut self,
         name: &str,
         session: SessionNumber,
-        attempt: Attempt,
+        seat: Seat,
         result: StageResult,
     ) -> Vec<Effect> {
-        self.apply(Event::AttemptFinished {
+        self.apply(Event::SeatFinished {
             worker: worker(name),
             session,
-            attempt,
-            result,
+            seat,
+            result: Some(Box::new(result)),
         })
     }
 
@@ -224,23 +251,23 @@ impl World {
         &mut self,
         name: &str,
         session: SessionNumber,
-        attempt: Attempt,
+        seat: Seat,
         class: FailureClass,
     ) -> Vec<Effect> {
-        self.fail_with(name, session, attempt, failure(class))
+        self.fail_with(name, session, seat, failure(class))
     }
 
     pub(crate) fn fail_with(
         &mut self,
         name: &str,
         session: SessionNumber,
-        attempt: Attempt,
+        seat: Seat,
         failure: Failure,
     ) -> Vec<Effect> {
-        self.apply(Event::AttemptFailed {
+        self.apply(Event::SeatFailed {
             worker: worker(name),
             session,
-            attempt,
+            seat,
             failure,
         })
     }
@@ -298,19 +325,19 @@ pub(crate) fn only(effects: &[Effect]) -> Order {
     all.remove(0).1
 }
 
-/// Attempts that were told to stop.
-pub(crate) fn stopped(effects: &[Effect]) -> Vec<Attempt> {
+/// Seats that were told to stop.
+pub(crate) fn stopped(effects: &[Effect]) -> Vec<Seat> {
     let stopped = effects.iter().filter_map(|effect| match effect {
-        Effect::Stop { attempt, .. } => Some(*attempt),
+        Effect::Stop { seat, .. } => Some(*seat),
         _ => None,
     });
     stopped.collect()
 }
 
-/// Attempts whose reports were acknowledged.
-pub(crate) fn acknowledged(effects: &[Effect]) -> Vec<Attempt> {
+/// Seats whose reports were acknowledged.
+pub(crate) fn acknowledged(effects: &[Effect]) -> Vec<Seat> {
     let acknowledged = effects.iter().filter_map(|effect| match effect {
-        Effect::Acknowledge { attempt, .. } => Some(*attempt),
+        Effect::Acknowledge { seat, .. } => Some(*seat),
         _ => None,
     });
     acknowledged.collect()

@@ -6,6 +6,7 @@
 mod data;
 mod defaults;
 mod training;
+mod workers;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ pub use training::{
     BnMode, CandidateSettings, HintScale, Hints, Precision, Schedule, Search, StudentSettings,
     TrainingSettings,
 };
+pub use workers::{InvalidWorkers, Workers};
 
 /// Where the pre-trained weights come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +46,9 @@ pub struct SourceSettings {
     /// The optimiser.
     #[serde(default = "defaults::source")]
     pub training: TrainingSettings,
+    /// Whether batch norms take their statistics over all workers' parts of a batch; see the task's own.
+    #[serde(default)]
+    pub sync_bn: bool,
     /// Seed of initialisation, shuffling, augmentation and the held-out split. Up to 2^53 - 1.
     #[serde(default)]
     #[schemars(range(max = 9_007_199_254_740_991u64))]
@@ -77,6 +82,15 @@ pub struct TaskSpec {
     /// with matrix units for it (AMX, tensor cores); where only AVX-512 has it, it is slower.
     #[serde(default, skip_serializing_if = "Precision::is_default")]
     pub precision: Precision,
+    /// How many workers train a stage together, each with one slot: `4`, or `2..4` for as many of these as are free when it
+    /// starts. Every batch is shared out among them. A stage that several jobs share is trained by as many as any of
+    /// them allows.
+    #[serde(default)]
+    pub workers: Workers,
+    /// Whether batch norms take their statistics over all workers' parts of a batch, in every stage but `source`: then
+    /// the result is that of one worker but for rounding, at some cost in speed. Otherwise each part has its own.
+    #[serde(default)]
+    pub sync_bn: bool,
     /// Held-out accuracy that a tailored network may lose against its teacher, in points (0.5 means 0.5 %).
     #[serde(default = "defaults::tolerance_points")]
     #[schemars(range(min = 0.0, max = 100.0))]
@@ -100,6 +114,10 @@ pub struct ResourceSettings {
     /// A stage that runs longer is stopped, in minutes.
     #[schemars(range(min = 1, max = 100000))]
     pub stage_minutes: u32,
+    /// A stage that trains leaves a checkpoint at the end of an epoch, not more often than this, in seconds; 0 for every
+    /// epoch. An attempt that follows one which was lost or failed goes on from there.
+    #[schemars(range(max = 86400))]
+    pub checkpoint_seconds: u32,
 }
 
 impl Default for ResourceSettings {
@@ -107,6 +125,7 @@ impl Default for ResourceSettings {
         Self {
             max_attempts: 3,
             stage_minutes: 24 * 60,
+            checkpoint_seconds: 60,
         }
     }
 }

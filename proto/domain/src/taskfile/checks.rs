@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 
+use super::TasksFile;
 use super::explain::found;
 use super::problems::{Path, Problem};
 use super::yaml::Node;
 use crate::backbone::BackboneName;
+use crate::task::{TaskSpec, Workers};
 
 /// Problems that the schema cannot see.
 pub(super) fn check(document: &Node) -> Vec<Problem> {
@@ -33,6 +35,38 @@ pub(super) fn check(document: &Node) -> Vec<Problem> {
     }
     unique_names(&tasks_path, tasks, &mut problems);
     problems
+}
+
+/// Every worker takes a part of each batch, so no batch may have fewer images than there are workers. This looks at
+/// complete tasks: the batch may be a task's own and the workers those of `defaults`.
+pub(super) fn check_batches(document: &Node, file: &TasksFile) -> Vec<Problem> {
+    let source = file.backbone.source.as_ref();
+    let source = source.map(|source| ("backbone.source.training", &source.training));
+    let check = |(index, task): (usize, &TaskSpec)| {
+        let stages = [
+            ("teacher", &task.teacher),
+            ("student.training", &task.student.training),
+            ("candidates.training", &task.candidates.training),
+        ];
+        let (stage, training) = stages
+            .into_iter()
+            .chain(source)
+            .min_by_key(|(_, training)| training.batch_size)?;
+        if task.workers.max() <= training.batch_size {
+            return None;
+        }
+        let own = Path::default().key("tasks").index(index).key("workers");
+        let shared = Path::default().key("defaults").key("workers");
+        let mut places = [own, shared].into_iter();
+        let (path, node) = places.find_map(|path| document.at(&path).map(|node| (path, node)))?;
+        let message = format!(
+            "expected at most {}, the batch size of {stage} (every worker takes a part of each batch), found {}",
+            training.batch_size,
+            found(node)
+        );
+        Some(Problem::new(node.at, &path, message))
+    };
+    file.tasks.iter().enumerate().filter_map(check).collect()
 }
 
 fn backbone(document: &Node) -> Option<BackboneName> {
@@ -114,6 +148,12 @@ impl Section<'_> {
             "at least one number of main blocks to remove",
             problems,
         );
+        self.expect(
+            &["workers"],
+            |node| Some(range(node.text()?)?.parse::<Workers>().is_ok()),
+            &format!("least..most with 1 <= least <= most <= {}", Workers::LIMIT),
+            problems,
+        );
     }
 
     fn check_data(&self, problems: &mut Vec<Problem>) {
@@ -170,6 +210,13 @@ impl Section<'_> {
             }
         }
     }
+}
+
+/// The text, if it is two whole numbers with `..` between them, as the schema wants it.
+fn range(text: &str) -> Option<&str> {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    let (least, most) = text.split_once("..")?;
+    (number(least) && number(most)).then_some(text)
 }
 
 /// The numbers of a list of nothing else.

@@ -83,7 +83,11 @@ impl TasksFile {
         if !problems.is_empty() {
             return Err(Problems::new(problems));
         }
-        build(value, &document)
+        let file = build(value, &document)?;
+        match checks::check_batches(&document, &file) {
+            problems if problems.is_empty() => Ok(file),
+            problems => Err(Problems::new(problems)),
+        }
     }
 }
 

@@ -90,6 +90,12 @@ pub(super) fn expected(root: &Value, schema: &Value) -> String {
         return format!("{}{or_mapping}", one_of(&words));
     }
     let schema = container(root, schema);
+    if let Some(Value::Array(branches)) = schema.get("anyOf") {
+        let branches = branches
+            .iter()
+            .map(|branch| expected(root, resolve(root, branch)));
+        return branches.collect::<Vec<_>>().join(" or ");
+    }
     let kind = match schema.get("type") {
         Some(Value::Array(kinds)) => kinds
             .iter()
@@ -102,7 +108,10 @@ pub(super) fn expected(root: &Value, schema: &Value) -> String {
         Some("integer") => range("a whole number", bound("minimum"), bound("maximum")),
         Some("number") => range("a number", bound("minimum"), bound("maximum")),
         Some("string") if schema.get("minLength").is_some() => "a text that is not empty".to_owned(),
-        Some("string") => "a text".to_owned(),
+        Some("string") => match schema.pointer("/examples/0").and_then(Value::as_str) {
+            Some(example) => format!("a text like `{example}`"),
+            None => "a text".to_owned(),
+        },
         Some("boolean") => "true or false".to_owned(),
         Some("array") => list(root, schema),
         Some("object") => "a mapping".to_owned(),

@@ -69,7 +69,8 @@ fn unknown_keys_are_traced_to_what_was_meant() {
     );
     one(
         &with("resources: {gpus: 1}"),
-        "6:15: tasks[0].resources.gpus: unknown key: expected `max_attempts` or `stage_minutes`",
+        "6:15: tasks[0].resources.gpus: unknown key: expected `max_attempts`, `stage_minutes` or \
+         `checkpoint_seconds`",
     );
     one(
         &format!("x: &x {{seed: 1}}\n{}", SMALL),
@@ -226,5 +227,62 @@ fn what_is_no_yaml_says_where() {
         problems(&deep)[0].contains("expected at most 32 levels"),
         "{:?}",
         problems(&deep)
+    );
+}
+
+#[test]
+fn a_number_of_workers_must_be_one() {
+    let form = "expected a whole number from 1 to 64 or a text like `2..4`";
+    for (workers, found) in [
+        ("0", "0"),
+        ("65", "65"),
+        ("1.5", "1.5"),
+        ("many", "\"many\""),
+        ("2..", "\"2..\""),
+        ("\"4\"", "\"4\""),
+        ("[2, 4]", "[2, 4]"),
+        ("~", "nothing"),
+    ] {
+        one(
+            &with(&format!("workers: {workers}")),
+            &format!("6:12: tasks[0].workers: {form}, found {found}"),
+        );
+    }
+    for range in ["4..2", "0..2", "2..65", "1..99999999999"] {
+        one(
+            &with(&format!("workers: {range}")),
+            &format!(
+                "6:12: tasks[0].workers: expected least..most with 1 <= least <= most <= 64, found \"{range}\""
+            ),
+        );
+    }
+}
+
+#[test]
+fn no_batch_has_fewer_images_than_there_are_workers() {
+    let too_many = |place: &str, most: u32, stage: &str, workers: &str| {
+        format!(
+            "{place}: expected at most {most}, the batch size of {stage} (every worker takes a part of each batch), \
+             found {workers}"
+        )
+    };
+    one(
+        &with("workers: 33"),
+        &too_many("6:12: tasks[0].workers", 32, "student.training", "33"),
+    );
+    one(
+        &with("workers: 1..8\n  candidates: {training: {batch_size: 4}}"),
+        &too_many("6:12: tasks[0].workers", 4, "candidates.training", "\"1..8\""),
+    );
+    // One's batch, the other's workers.
+    let shared = SMALL.replace("tasks:", "defaults: {workers: 3}\ntasks:");
+    one(
+        &format!("{shared}  teacher: {{batch_size: 2}}\n"),
+        &too_many("3:21: defaults.workers", 2, "teacher", "3"),
+    );
+    let source = "{arch: lite0, source: {data: {path: s}, training: {batch_size: 1}}}";
+    one(
+        &with("workers: 2").replace("lite0", source),
+        &too_many("6:12: tasks[0].workers", 1, "backbone.source.training", "2"),
     );
 }

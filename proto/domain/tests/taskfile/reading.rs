@@ -1,7 +1,9 @@
 //! What is accepted, and what it becomes.
 
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::task::{BnMode, Hints, OnUnreadable, Schedule, Search, SourceSettings, TaskSpec};
+use nettailor_domain::task::{
+    BnMode, Hints, OnUnreadable, Schedule, Search, SourceSettings, TaskSpec, Workers,
+};
 use nettailor_domain::taskfile::TasksFile;
 use proptest::prelude::*;
 
@@ -183,6 +185,29 @@ fn a_cosine_needs_no_milestones_and_ignores_those_it_has() {
         &with("teacher: {schedule: linear}"),
         "6:23: tasks[0].teacher.schedule: expected `step` or `cosine`, found \"linear\"",
     );
+}
+
+#[test]
+fn workers_are_a_number_or_a_range() {
+    let written = |workers: &str| {
+        let task = parse(&with(&format!("workers: {workers}"))).tasks.remove(0);
+        let again: TaskSpec = serde_json::from_value(serde_json::to_value(&task).expect("plain data"))
+            .expect("what was written can be read");
+        assert_eq!(again, task);
+        (task.workers.min(), task.workers.max(), task.workers.to_string())
+    };
+    assert_eq!(written("4"), (4, 4, "4".into()));
+    assert_eq!(written("2..4"), (2, 4, "2..4".into()));
+    assert_eq!(written("3..3"), (3, 3, "3".into()));
+    assert_eq!(written("1..32"), (1, 32, "1..32".into()));
+    let bare = parse(SMALL).tasks.remove(0);
+    assert_eq!((bare.workers, bare.sync_bn), (Workers::ONE, false));
+    assert_eq!(bare.resources.checkpoint_seconds, 60);
+    let every_epoch = parse(&with("resources: {checkpoint_seconds: 0}")).tasks.remove(0);
+    assert_eq!(every_epoch.resources.checkpoint_seconds, 0);
+    let range = |min, max| Workers::new(min, max).expect("a range");
+    assert_eq!(range(2, 3).or(range(1, 2)), range(1, 3));
+    assert!(Workers::new(1, Workers::LIMIT + 1).is_err());
 }
 
 #[test]

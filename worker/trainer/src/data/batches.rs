@@ -1,5 +1,6 @@
-//! The order of an epoch, and batches prepared ahead of time.
+//! The order of an epoch, who takes what of it, and batches prepared ahead of time.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Builder, JoinHandle};
@@ -14,6 +15,35 @@ use super::{Batch, Error, Shared, Split};
 /// Batches that wait ready: one hides the time of preparing the next, a second evens out slow ones. More would only
 /// hold memory (a batch of 64 images at 224 px is 9.6 MB).
 const READY: usize = 2;
+
+/// Which of how many parts is ours: one rank's of a gang.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// From 0.
+    pub rank: usize,
+    /// Parts in all; at least 1.
+    pub of: usize,
+}
+
+impl Share {
+    /// Everything.
+    pub const WHOLE: Self = Self { rank: 0, of: 1 };
+
+    /// Our part of `count` things in a row: the parts of all ranks follow each other, and their sizes differ by one at most.
+    pub fn part(self, count: usize) -> Range<usize> {
+        self.rank * count / self.of..(self.rank + 1) * count / self.of
+    }
+}
+
+/// What one batch is made of.
+struct Plan {
+    /// Images, by index.
+    members: Vec<usize>,
+    /// Images of the batch that all ranks share, of which these are a part.
+    whole: usize,
+    /// For which they are augmented; without one they stay as they are.
+    epoch: Option<u32>,
+}
 
 /// Batches of one pass over a split, in order.
 ///
@@ -31,31 +61,63 @@ pub struct Batches {
 }
 
 impl Batches {
-    pub(super) fn train(shared: Arc<Shared>, epoch: u32, batch_size: usize, first: usize) -> Self {
-        let order = order(&shared, epoch);
-        let full = order.len() / batch_size;
-        let kept = if full > 0 { full * batch_size } else { order.len() };
-        let batches = order[..kept].chunks(batch_size).skip(first);
-        let plan = batches.map(<[usize]>::to_vec).collect();
-        Self::start(shared, plan, Some(epoch))
+    /// Our part of every batch of an epoch but the `first` ones.
+    pub(super) fn train(
+        shared: Arc<Shared>,
+        share: Share,
+        epoch: u32,
+        batch_size: usize,
+        first: usize,
+    ) -> Self {
+        let ours = |batch: Vec<usize>| Plan {
+            members: batch[share.part(batch.len())].to_vec(),
+            whole: batch.len(),
+            epoch: Some(epoch),
+        };
+        let batches = epoch_batches(&shared, epoch, batch_size).into_iter();
+        let plans = batches.skip(first).map(ours).collect();
+        Self::start(shared, plans)
     }
 
-    pub(super) fn eval(shared: Arc<Shared>, split: Split, batch_size: usize) -> Self {
-        let plan = shared
-            .members(split)
-            .chunks(batch_size)
-            .map(<[usize]>::to_vec)
-            .collect();
-        Self::start(shared, plan, None)
+    /// Our part of the first `count` training batches, over as many epochs as they take: whole batches.
+    pub(super) fn train_dealt(shared: Arc<Shared>, share: Share, count: usize, batch_size: usize) -> Self {
+        let epochs = (0..).map(|epoch| (epoch, epoch_batches(&shared, epoch, batch_size)));
+        let batches =
+            epochs.flat_map(|(epoch, batches)| batches.into_iter().map(move |batch| (epoch, batch)));
+        let ours = share.part(count);
+        let plan = |(epoch, members): (u32, Vec<usize>)| Plan {
+            whole: members.len(),
+            members,
+            epoch: Some(epoch),
+        };
+        let plans = batches.skip(ours.start).take(ours.len()).map(plan).collect();
+        Self::start(shared, plans)
     }
 
-    fn start(shared: Arc<Shared>, plan: Vec<Vec<usize>>, epoch: Option<u32>) -> Self {
-        let left = plan.len();
+    /// Our part of a split's batches: whole batches, so that each is computed as it would be alone.
+    pub(super) fn eval(shared: Arc<Shared>, share: Share, split: Split, batch_size: usize) -> Self {
+        let batches: Vec<&[usize]> = shared.members(split).chunks(batch_size).collect();
+        let ours = batches[share.part(batches.len())].iter();
+        let plan = |members: &&[usize]| Plan {
+            members: members.to_vec(),
+            whole: members.len(),
+            epoch: None,
+        };
+        let plans = ours.map(plan).collect();
+        Self::start(shared, plans)
+    }
+
+    fn start(shared: Arc<Shared>, plans: Vec<Plan>) -> Self {
+        let left = plans.len();
         let (sender, ready) = sync_channel(READY);
         let work = move || {
-            for members in plan {
+            for plan in plans {
+                let made = Batch {
+                    whole: plan.whole,
+                    ..batch(&shared, &plan.members, plan.epoch)
+                };
                 // Nobody wants the rest once the receiver is gone.
-                if sender.send(batch(&shared, &members, epoch)).is_err() {
+                if sender.send(made).is_err() {
                     return;
                 }
             }
@@ -104,6 +166,14 @@ impl Drop for Batches {
     }
 }
 
+/// The batches of an epoch: the last partial one is dropped if there is a full one.
+fn epoch_batches(shared: &Shared, epoch: u32, batch_size: usize) -> Vec<Vec<usize>> {
+    let order = order(shared, epoch);
+    let full = order.len() / batch_size;
+    let kept = if full > 0 { full * batch_size } else { order.len() };
+    order[..kept].chunks(batch_size).map(<[usize]>::to_vec).collect()
+}
+
 /// The training images in the order of an epoch.
 fn order(shared: &Shared, epoch: u32) -> Vec<usize> {
     let mut order = shared.train.clone();
@@ -147,5 +217,6 @@ pub(super) fn batch(shared: &Shared, members: &[usize], epoch: Option<u32>) -> B
         pixels,
         labels: members.iter().map(|&index| shared.labels[index]).collect(),
         size: shared.size,
+        whole: members.len(),
     }
 }

@@ -55,6 +55,17 @@ pub enum Error {
         /// Which.
         split: Split,
     },
+    /// A batch that is too small to be shared.
+    #[error(
+        "a batch of {images} images cannot be shared by {ranks} ranks; ask for at most {images} workers, or for a larger \
+         batch_size if there are images for it"
+    )]
+    TooManyRanks {
+        /// Ranks of the gang.
+        ranks: usize,
+        /// Images of a training batch.
+        images: usize,
+    },
     /// The node's cache refused.
     #[error("cannot {operation} {}; check the disk's free space and the folder's permissions", path.display())]
     Cache {
@@ -82,7 +93,8 @@ impl Error {
             | Self::UnknownClass { .. }
             | Self::Unreadable(_)
             | Self::EmptyClass { .. }
-            | Self::EmptySplit { .. } => FailureClass::Input,
+            | Self::EmptySplit { .. }
+            | Self::TooManyRanks { .. } => FailureClass::Input,
             Self::Archive { .. } | Self::Cache { .. } | Self::Thread(_) => FailureClass::Resources,
             Self::Stopped => FailureClass::Internal,
         }

@@ -28,7 +28,7 @@ use nettailor_domain::ids::Digest;
 use nettailor_domain::task::{AugmentSettings, DataSettings, OnUnreadable};
 use serde::{Deserialize, Serialize};
 
-pub use batches::Batches;
+pub use batches::{Batches, Share};
 pub use error::Error;
 use packed::Packed;
 
@@ -66,6 +66,8 @@ pub struct Batch {
     pub labels: Vec<i64>,
     /// Side of the images in pixels.
     pub size: usize,
+    /// Images of the batch that all ranks share: N, or more where this is a rank's part of it.
+    pub whole: usize,
 }
 
 /// An image that could not be read.
@@ -77,10 +79,12 @@ pub struct Unreadable {
     pub reason: String,
 }
 
-/// A data set, decoded and split. Cheap to clone: the images are shared.
+/// A data set, decoded and split, as one rank of a gang sees it. Cheap to clone: the images are shared.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     shared: Arc<Shared>,
+    /// Which images of a batch, or batches of a split, this rank gets to see.
+    share: Share,
 }
 
 /// What the threads that prepare batches need.
@@ -168,7 +172,26 @@ impl Dataset {
         };
         Ok(Self {
             shared: Arc::new(shared),
+            share: Share::WHOLE,
         })
+    }
+
+    /// The same for one rank of a gang: batches hold its part only. All ranks together see what a single one would.
+    pub fn for_rank(self, share: Share) -> Self {
+        Self { share, ..self }
+    }
+
+    /// Fails where the gang has ranks that would get no image of a training batch.
+    pub fn check_shares(&self, batch_size: usize) -> Result<(), Error> {
+        let images = batch_size.max(1).min(self.len(Split::Train));
+        if self.share.of <= images {
+            Ok(())
+        } else {
+            Err(Error::TooManyRanks {
+                ranks: self.share.of,
+                images,
+            })
+        }
     }
 
     /// Number of images of a split.
@@ -201,20 +224,27 @@ impl Dataset {
         (self.len(Split::Train) / batch_size.max(1)).max(1)
     }
 
-    /// The training images of an epoch (counted from any number, 0 say), shuffled and augmented. A `batch_size` of 0
-    /// counts as 1. Batches are prepared on a thread of their own, which ends when the iterator is dropped.
+    /// The training images of an epoch (counted from any number, 0 say), shuffled and augmented: of each batch of
+    /// `batch_size` the rank's part. A `batch_size` of 0 counts as 1. Batches are prepared on a thread of their own, which
+    /// ends when the iterator is dropped.
     pub fn train_batches(&self, epoch: u32, batch_size: usize) -> Batches {
         self.train_batches_from(epoch, batch_size, 0)
     }
 
     /// The same without an epoch's `first` batches, which are not prepared either.
     pub fn train_batches_from(&self, epoch: u32, batch_size: usize, first: usize) -> Batches {
-        Batches::train(self.shared.clone(), epoch, batch_size.max(1), first)
+        Batches::train(self.shared.clone(), self.share, epoch, batch_size.max(1), first)
     }
 
-    /// All images of a split in the archive's order, unchanged but for their size; the last batch may be smaller.
+    /// Of the first `count` batches of the epochs from 0 on the rank's part: whole batches.
+    pub fn train_batches_dealt(&self, count: usize, batch_size: usize) -> Batches {
+        Batches::train_dealt(self.shared.clone(), self.share, count, batch_size.max(1))
+    }
+
+    /// The images of a split in the archive's order, unchanged but for their size; the last batch may be smaller. A rank
+    /// of a gang gets some of the batches, or none.
     pub fn eval_batches(&self, split: Split, batch_size: usize) -> Batches {
-        Batches::eval(self.shared.clone(), split, batch_size.max(1))
+        Batches::eval(self.shared.clone(), self.share, split, batch_size.max(1))
     }
 }
 

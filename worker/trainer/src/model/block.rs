@@ -83,7 +83,7 @@ impl Block {
     }
 
     /// Node l-1 to the block's share of node l, before attention and activation.
-    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, Error> {
+    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor, Error> {
         let mut y = self.body[0].forward(x, mode.universal)?;
         for unit in &self.body[1..] {
             y = unit.forward(&y, mode.universal)?;
@@ -182,7 +182,7 @@ impl Proxy {
     }
 
     /// The pooled source times `scale` (the block's attention) through the layer; linear at the end.
-    pub fn forward(&self, pooled: &Tensor, mode: Mode, scale: Option<&Tensor>) -> Result<Tensor, Error> {
+    pub fn forward(&self, pooled: &Tensor, mode: Mode<'_>, scale: Option<&Tensor>) -> Result<Tensor, Error> {
         let last = self.steps.len() - 1;
         let mut y = pooled.shallow_clone();
         for (index, step) in self.steps.iter().enumerate() {
@@ -197,7 +197,12 @@ impl Proxy {
 }
 
 impl Step {
-    fn forward(&self, x: &Tensor, statistics: Statistics, scale: Option<&Tensor>) -> Result<Tensor, Error> {
+    fn forward(
+        &self,
+        x: &Tensor,
+        statistics: Statistics<'_>,
+        scale: Option<&Tensor>,
+    ) -> Result<Tensor, Error> {
         let convolve =
             |weight: &Tensor, bias: Option<&Tensor>| x.f_conv2d(weight, bias, [1, 1], [0, 0], [1, 1], 1);
         match (&self.folded, statistics) {

@@ -108,7 +108,7 @@ impl Layer {
         main: Option<&Tensor>,
         pooled: &[Option<Tensor>],
         attention: Option<&Tensor>,
-        mode: Mode,
+        mode: Mode<'_>,
     ) -> Result<Option<Tensor>, Error> {
         let mut sum: Option<Tensor> = match (main, attention) {
             (Some(main), Some(attention)) => Some(main.f_mul(&attention.f_select(0, 0)?)?),

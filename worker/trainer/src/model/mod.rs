@@ -3,6 +3,7 @@
 //! One mechanism serves all backbones: [`unit`] is a convolution with batch norm ([`depthwise`]: another form of some), [`block`] chains units into universal
 //! blocks and makes proxies, [`layer`] merges blocks into a node, [`network`] is the whole. [`variables`] names the tensors,
 //! [`latency`] times blocks.
+//! [`synchronised`] spreads batch norms over a gang.
 //! The forward code is shared by teacher and student, by training and evaluation; what differs is the [`unit::Mode`] and
 //! where the autograd graph is cut (see [`crate::step`]).
 
@@ -12,11 +13,13 @@ mod init;
 pub mod latency;
 pub mod layer;
 pub mod network;
+pub mod synchronised;
 pub mod unit;
 pub mod variables;
 
 pub use init::Init;
 pub use network::{Forward, Network};
+pub use synchronised::Synchronised;
 pub use unit::{Mode, Statistics};
 pub use variables::{Builder, Origin, Role, Variables};
 
@@ -34,6 +37,9 @@ pub enum Error {
     /// Nothing leads to the last node.
     #[error("the architecture has no path from the stem to its last node")]
     Disconnected,
+    /// The gang is broken.
+    #[error(transparent)]
+    Gang(#[from] nettailor_collective::Error),
     /// libtorch refused.
     #[error("a tensor operation failed: {0}")]
     Torch(#[from] tch::TchError),

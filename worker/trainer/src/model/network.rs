@@ -187,8 +187,21 @@ impl Network {
             .collect()
     }
 
+    /// Indices of the variables of each stretch of the network, in the order of the forward pass: the stem, layers 1..=L,
+    /// and what comes after the last node.
+    pub fn stretches(&self) -> Vec<Range<usize>> {
+        let firsts = self.layers.iter().map(|layer| layer.universal.start);
+        let last = self.layers.last().map_or(0, |layer| layer.own.end);
+        let bounds: Vec<usize> = [0]
+            .into_iter()
+            .chain(firsts)
+            .chain([last, self.variables.len()])
+            .collect();
+        bounds.windows(2).map(|pair| pair[0]..pair[1]).collect()
+    }
+
     /// Images `[n, 3, input, input]` to node 0.
-    pub fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor, Error> {
+    pub fn stem(&self, images: &Tensor, mode: Mode<'_>) -> Result<Tensor, Error> {
         let x = self.stem.forward(images, mode.universal)?;
         Ok(if self.backbone.stem_pool {
             x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?
@@ -198,7 +211,7 @@ impl Network {
     }
 
     /// The last node to logits.
-    pub fn head(&self, x: &Tensor, mode: Mode) -> Result<Tensor, Error> {
+    pub fn head(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor, Error> {
         let x = match &self.head {
             Some(unit) => unit.forward(x, mode.universal)?,
             None => x.shallow_clone(),
@@ -213,7 +226,7 @@ impl Network {
     }
 
     /// The whole network on one autograd graph (or none, under `no_grad`): teachers, and every evaluation.
-    pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Forward, Error> {
+    pub fn forward(&self, images: &Tensor, mode: Mode<'_>) -> Result<Forward, Error> {
         self.forward_with(images, mode, &self.attention(false)?)
     }
 
@@ -221,7 +234,7 @@ impl Network {
     pub fn forward_with(
         &self,
         images: &Tensor,
-        mode: Mode,
+        mode: Mode<'_>,
         attention: &[Option<Tensor>],
     ) -> Result<Forward, Error> {
         let mut nodes = vec![Some(self.stem(images, mode)?)];

@@ -4,13 +4,14 @@ use nettailor_domain::backbone::{Activation, ConvBn, Padding, TensorSpec};
 use tch::Tensor;
 
 use super::depthwise::Depthwise;
+use super::synchronised::{Place, Synchronised};
 use super::variables::{Builder, Role};
 use super::{Error, Init};
 use crate::device::Layout;
 
 /// Which statistics a batch norm normalises with.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Statistics {
+#[derive(Debug, Clone, Copy)]
+pub enum Statistics<'a> {
     /// The running ones, unchanged: evaluation.
     Running,
     /// The batch's own; the running ones move towards them by `momentum`, once for each forward pass.
@@ -18,41 +19,86 @@ pub enum Statistics {
         /// Share of the new value. 1/n at the n-th batch makes the running value the mean over all batches.
         momentum: f64,
     },
+    /// The same over the batches of a whole gang. Such a norm cuts the autograd graph: see [`Synchronised`].
+    Gang {
+        /// As for a batch.
+        momentum: f64,
+        /// The gang, and where its cuts are noted.
+        over: &'a Synchronised<'a>,
+    },
 }
 
 /// Momentum of running statistics in training.
 pub const STATISTICS_MOMENTUM: f64 = 0.1;
 
 /// How batch norms work in one forward pass.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Mode {
+#[derive(Debug, Clone, Copy)]
+pub struct Mode<'a> {
     /// Those of the backbone's blocks.
-    pub universal: Statistics,
+    pub universal: Statistics<'a>,
     /// Those of proxies, and wrn26's end.
-    pub task: Statistics,
+    pub task: Statistics<'a>,
 }
 
-impl Mode {
+impl<'a> Statistics<'a> {
+    fn over(self, gang: &'a Synchronised<'a>) -> Self {
+        match self {
+            Self::Batch { momentum } => Self::Gang { momentum, over: gang },
+            other => other,
+        }
+    }
+
+    fn for_batch(self, images: i64, whole: i64) -> Self {
+        match self {
+            Self::Batch { .. } if images < 2 => Self::Running,
+            Self::Gang { .. } if whole < 2 => Self::Running,
+            other => other,
+        }
+    }
+}
+
+impl<'a> Mode<'a> {
     /// Running statistics everywhere.
-    pub const EVALUATE: Mode = Mode {
+    pub const EVALUATE: Mode<'static> = Mode {
         universal: Statistics::Running,
         task: Statistics::Running,
     };
 
     /// Batch statistics everywhere, one running update.
-    pub const TRAIN: Mode = Mode::batch(STATISTICS_MOMENTUM);
+    pub const TRAIN: Mode<'static> = Mode::batch(STATISTICS_MOMENTUM);
 
     /// Batch statistics everywhere, with this momentum.
-    pub const fn batch(momentum: f64) -> Mode {
+    pub const fn batch(momentum: f64) -> Mode<'static> {
         Mode {
             universal: Statistics::Batch { momentum },
             task: Statistics::Batch { momentum },
         }
     }
 
-    /// The same for a batch of `size` images: a single image has no statistics worth the name.
-    pub fn for_batch(self, size: i64) -> Mode {
-        if size > 1 { self } else { Mode::EVALUATE }
+    /// The same with the statistics of a whole gang's batches in the place of this rank's.
+    pub fn over(self, gang: &'a Synchronised<'a>) -> Self {
+        Self {
+            universal: self.universal.over(gang),
+            task: self.task.over(gang),
+        }
+    }
+
+    /// The gang that statistics are taken over, if they are.
+    pub(crate) fn gang(self) -> Option<&'a Synchronised<'a>> {
+        let of = |statistics| match statistics {
+            Statistics::Gang { over, .. } => Some(over),
+            Statistics::Running | Statistics::Batch { .. } => None,
+        };
+        of(self.universal).or_else(|| of(self.task))
+    }
+
+    /// The same for `images` images of a batch of which the gang has `whole`: a single image has no statistics worth the
+    /// name.
+    pub fn for_batch(self, images: i64, whole: i64) -> Self {
+        Self {
+            universal: self.universal.for_batch(images, whole),
+            task: self.task.for_batch(images, whole),
+        }
     }
 }
 
@@ -110,30 +156,31 @@ impl Norm {
     pub fn forward(
         &self,
         x: &Tensor,
-        statistics: Statistics,
+        statistics: Statistics<'_>,
         scale: Option<&Tensor>,
     ) -> Result<Tensor, Error> {
+        let scaled = scale.map(|scale| Ok::<_, Error>((self.weight.f_mul(scale)?, self.bias.f_mul(scale)?)));
+        let scaled = scaled.transpose()?;
+        let (weight, bias) = scaled
+            .as_ref()
+            .map_or((&self.weight, &self.bias), |(weight, bias)| (weight, bias));
         let (training, momentum) = match statistics {
             Statistics::Running => (false, 0.0),
             Statistics::Batch { momentum } => (true, momentum),
+            Statistics::Gang { momentum, over } => {
+                let place = Place {
+                    running: [&self.mean, &self.variance],
+                    momentum,
+                    epsilon: self.epsilon,
+                };
+                let normal = over.normalise(x, place)?;
+                return over.affine(&normal, weight, bias);
+            }
         };
-        let affine = |weight: &Tensor, bias: &Tensor| {
-            let (mean, variance) = (Some(&self.mean), Some(&self.variance));
-            x.f_batch_norm(
-                Some(weight),
-                Some(bias),
-                mean,
-                variance,
-                training,
-                momentum,
-                self.epsilon,
-                true,
-            )
-        };
-        Ok(match scale {
-            None => affine(&self.weight, &self.bias)?,
-            Some(scale) => affine(&self.weight.f_mul(scale)?, &self.bias.f_mul(scale)?)?,
-        })
+        let (mean, variance) = (Some(&self.mean), Some(&self.variance));
+        let (weight, bias) = (Some(weight), Some(bias));
+        let epsilon = self.epsilon;
+        Ok(x.f_batch_norm(weight, bias, mean, variance, training, momentum, epsilon, true)?)
     }
 }
 
@@ -212,7 +259,7 @@ impl Unit {
     }
 
     /// `[n, in, h, w] -> [n, out, h', w']`, sides by the convolution formula.
-    pub fn forward(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor, Error> {
+    pub fn forward(&self, x: &Tensor, statistics: Statistics<'_>) -> Result<Tensor, Error> {
         let y = match (&self.folded, statistics) {
             (Some((weight, bias)), Statistics::Running) => self.convolve(x, weight, Some(bias))?,
             _ => {

@@ -70,10 +70,21 @@ impl Variables {
             .collect()
     }
 
+    /// Those tensors, in order.
+    pub fn trained_tensors(&self) -> Vec<Tensor> {
+        let trained = self.0.iter().filter(|variable| variable.role == Role::Trained);
+        trained.map(|variable| variable.tensor.shallow_clone()).collect()
+    }
+
     /// blake3 over the frozen tensors' bytes: equal before and after training, or something is badly wrong.
     pub fn frozen_digest(&self) -> Result<blake3::Hash, Error> {
+        self.digest(|role| role == Role::Frozen)
+    }
+
+    /// blake3 over names and bytes of the tensors of the roles that `of` accepts.
+    pub fn digest(&self, of: impl Fn(Role) -> bool) -> Result<blake3::Hash, Error> {
         let mut hasher = blake3::Hasher::new();
-        for variable in self.0.iter().filter(|variable| variable.role == Role::Frozen) {
+        for variable in self.0.iter().filter(|variable| of(variable.role)) {
             hasher.update(variable.name.as_bytes());
             hasher.update(&crate::weights::bytes(&variable.tensor)?);
         }

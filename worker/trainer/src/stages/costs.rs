@@ -1,5 +1,5 @@
 //! What a student's blocks cost, in the unit that its task asks for. Latencies are measured once for every backbone, skip,
-//! input, batch, precision, device and number of threads, and kept in the node's cache.
+//! input, batch, precision, device and number of threads, and kept in the node's cache. A gang goes by its first rank's.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +7,7 @@ use nettailor_domain::architecture::{BlockCosts, CostVector};
 use nettailor_domain::ids::Digest;
 use nettailor_domain::task::StudentSettings;
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
 use super::{Error, Stage};
 use crate::model::{Network, latency};
@@ -42,7 +43,34 @@ impl Stage<'_> {
         })
     }
 
+    /// The first rank's latencies, on every rank.
     fn latencies(&mut self, network: &Network, batch: u32) -> Result<Measured, Error> {
+        let measured = match self.gang.rank() {
+            0 => self.own_latencies(network, batch)?,
+            _ => Measured {
+                fixed: 0.0,
+                blocks: (network.architecture.layers.iter())
+                    .map(|layer| vec![0.0; layer.blocks.len()])
+                    .collect(),
+            },
+        };
+        let numbers: Vec<f64> = std::iter::once(measured.fixed)
+            .chain(measured.blocks.iter().flatten().copied())
+            .collect();
+        let tensor = Tensor::f_from_slice(&numbers)?.f_to_device(self.layout.device)?;
+        self.gang.broadcast(&[tensor.shallow_clone()], 0)?;
+        let mut numbers = Vec::<f64>::try_from(tensor)?.into_iter();
+        let fixed = numbers.next().unwrap_or_default();
+        let blocks = measured.blocks.iter();
+        Ok(Measured {
+            fixed,
+            blocks: blocks
+                .map(|layer| numbers.by_ref().take(layer.len()).collect())
+                .collect(),
+        })
+    }
+
+    fn own_latencies(&mut self, network: &Network, batch: u32) -> Result<Measured, Error> {
         let (input, threads) = (self.assignment.spec.reading.image_size, self.assignment.threads);
         let (arch, max_skip) = (self.backbone.name, network.architecture.max_skip);
         let (classes, layout) = (self.assignment.spec.classes.len(), self.layout);

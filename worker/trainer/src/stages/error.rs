@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use nettailor_domain::ids::Digest;
 use nettailor_domain::stage::NothingLeft;
 use nettailor_domain::trainer::{Failure, FailureClass};
 use tch::TchError;
@@ -44,12 +45,31 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// What is to be gone on from holds no position.
+    #[error("{path} is not a checkpoint; start the stage without it")]
+    NoCheckpoint {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What is to be gone on from was left by another stage.
+    #[error("checkpoint {path} belongs to stage {found}, this one is {expected}; start the stage without it")]
+    ForeignCheckpoint {
+        /// The file.
+        path: PathBuf,
+        /// What it names.
+        found: Digest,
+        /// What it should name.
+        expected: Digest,
+    },
     /// Every rung of a search's ladder is infeasible.
     #[error(transparent)]
     NothingLeft(#[from] NothingLeft),
     /// The shared weights are not what they were.
     #[error("the frozen backbone changed during training; the result is discarded")]
     BackboneChanged,
+    /// The gang is broken.
+    #[error(transparent)]
+    Gang(#[from] nettailor_collective::Error),
     /// libtorch refused.
     #[error("a tensor operation failed: {0}")]
     Torch(#[from] TchError),
@@ -68,7 +88,11 @@ impl Error {
             Self::Weights(weights::Error::Format { .. } | weights::Error::Type { .. }) => FailureClass::Input,
             Self::Model(model::Error::Mismatch { .. }) => FailureClass::Input,
             Self::Step(step::Error::Diverged { .. }) | Self::NothingLeft(_) => FailureClass::Input,
-            Self::Step(step::Error::Gang(_)) => FailureClass::Lost,
+            Self::Gang(_)
+            | Self::Model(model::Error::Gang(_))
+            | Self::Step(step::Error::Gang(_) | step::Error::Model(model::Error::Gang(_))) => {
+                FailureClass::Lost
+            }
             Self::Torch(error)
             | Self::Weights(weights::Error::Torch(error))
             | Self::Model(model::Error::Torch(error))
@@ -76,7 +100,9 @@ impl Error {
                 of_torch(error)
             }
             Self::Model(model::Error::Disconnected)
-            | Self::Step(step::Error::Model(_))
+            | Self::Step(step::Error::Model(_) | step::Error::Apart { .. } | step::Error::State { .. })
+            | Self::NoCheckpoint { .. }
+            | Self::ForeignCheckpoint { .. }
             | Self::NoParent { .. }
             | Self::NoBackbone
             | Self::NoSelection

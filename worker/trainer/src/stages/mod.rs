@@ -1,8 +1,9 @@
 //! The stages of a job, each a file: [`source`], [`teacher`], [`student`], [`candidate`], [`search`], [`select`]. They
-//! share one training loop ([`training`]), one way of measuring block costs ([`costs`]) and one of opening data, weights
-//! and reports ([`Stage`]).
+//! share one training loop ([`training`]), one way of leaving what a later attempt can go on from ([`checkpoint`]), one of
+//! measuring block costs ([`costs`]) and one of opening data, weights and reports ([`Stage`]).
 
 mod candidate;
+mod checkpoint;
 mod costs;
 mod error;
 mod search;
@@ -16,18 +17,21 @@ use nettailor_collective::Collective;
 use nettailor_domain::architecture::Architecture;
 use nettailor_domain::backbone::Backbone;
 use nettailor_domain::stage::{StageOutcome, StageWork};
-use nettailor_domain::task::BnMode;
-use nettailor_domain::trainer::{Assignment, Finished, ParentInput, WEIGHTS_FILE};
+use nettailor_domain::task::{BnMode, TrainingSettings};
+use nettailor_domain::trainer::{Assignment, FailureClass, Finished, ParentInput, WEIGHTS_FILE};
 use nettailor_domain::units::Accuracy;
 use tch::{Device, Tensor};
 
-use crate::data::{Batch, Dataset, Split};
+use crate::data::{Batch, Dataset, Share, Split};
 use crate::device::{Images, Layout};
 use crate::model::network::Recipe;
 use crate::model::{Network, Origin, Role};
 use crate::report::{Reporter, Sink};
 use crate::runtime::Clock;
+use crate::step::{ExchangeSettings, LearnerSettings};
 use crate::weights::{self, Weights};
+
+use checkpoint::Checkpoints;
 
 pub use error::Error;
 
@@ -39,10 +43,13 @@ pub(crate) struct Stage<'a> {
     layout: Layout,
     images: Images,
     gang: &'a dyn Collective,
+    clock: Clock,
+    checkpoints: Checkpoints,
     report: Reporter<'a>,
 }
 
-/// Does what the assignment says, on `device`, as one rank of `gang`; progress goes to `sink`.
+/// Does what the assignment says, on `device`, as one rank of `gang`. Every rank comes to the same end; the first one
+/// alone leaves files and tells `sink` of progress. A rank that fails ends the gang.
 ///
 /// # Errors
 /// See [`Error`]; [`Error::failure`] tells whether another attempt can help.
@@ -53,7 +60,26 @@ pub fn run<'a>(
     clock: Clock,
     sink: &'a mut Sink<'a>,
 ) -> Result<Finished, Error> {
-    let mut stage = Stage::open(assignment, device, gang, Reporter::new(sink, clock))?;
+    let ended = attempt(assignment, device, gang, clock, sink);
+    match &ended {
+        // What is wrong with the inputs every rank finds by itself, and is to say so.
+        Err(error) if error.class() != FailureClass::Input => {
+            gang.abort(&format!("rank {} failed: {error}", gang.rank()));
+        }
+        _ => {}
+    }
+    ended
+}
+
+fn attempt<'a>(
+    assignment: &'a Assignment,
+    device: Device,
+    gang: &'a dyn Collective,
+    clock: Clock,
+    sink: &'a mut Sink<'a>,
+) -> Result<Finished, Error> {
+    let report = Reporter::new(sink, clock, gang.rank() == 0);
+    let mut stage = Stage::open(assignment, device, gang, clock, report)?;
     let outcome = match &assignment.spec.work {
         StageWork::Source { training } => source::run(&mut stage, training)?,
         StageWork::Teacher { training } => teacher::run(&mut stage, training)?,
@@ -89,11 +115,13 @@ impl<'a> Stage<'a> {
         assignment: &'a Assignment,
         device: Device,
         gang: &'a dyn Collective,
+        clock: Clock,
         mut report: Reporter<'a>,
     ) -> Result<Self, Error> {
         let spec = &assignment.spec;
         let backbone = spec.arch.describe();
         verify_backbone(assignment)?;
+        let checkpoints = Checkpoints::open(assignment, clock.elapsed())?;
         report.phase("reading data");
         let (reading, cache) = (&spec.reading, &assignment.cache_dir);
         let mut log = |text: &str| eprintln!("{text}");
@@ -106,15 +134,21 @@ impl<'a> Stage<'a> {
             cache,
             &mut log,
         )?;
+        let share = Share {
+            rank: gang.rank(),
+            of: gang.world_size(),
+        };
         let normalisation = reading.normalise.unwrap_or(backbone.normalisation);
         let layout = Layout::on(device).with(spec.precision);
         Ok(Self {
             assignment,
             backbone,
-            data,
+            data: data.for_rank(share),
             layout,
             images: Images::new(layout, &normalisation)?,
             gang,
+            clock,
+            checkpoints,
             report,
         })
     }
@@ -130,6 +164,19 @@ impl<'a> Stage<'a> {
             classes,
             input,
             layout: self.layout,
+        }
+    }
+
+    /// What learners are told besides their loss.
+    fn learning(&self, training: &TrainingSettings) -> LearnerSettings {
+        let spec = &self.assignment.spec;
+        LearnerSettings {
+            exchange: ExchangeSettings {
+                sync_bn: spec.sync_bn,
+                wire: spec.wire,
+                bucket_bytes: None,
+            },
+            ..training.into()
         }
     }
 
@@ -197,8 +244,11 @@ impl<'a> Stage<'a> {
         Ok((images, labels))
     }
 
-    /// Leaves a task's own tensors in the attempt's folder: everything but the backbone's, and the scores.
+    /// Leaves a task's own tensors in the first rank's folder: everything but the backbone's, and the scores.
     fn write_task(&self, network: &Network) -> Result<(), Error> {
+        if self.gang.rank() != 0 {
+            return Ok(());
+        }
         let scores = network.scores()?;
         let own = network
             .variables
@@ -212,8 +262,11 @@ impl<'a> Stage<'a> {
         )?)
     }
 
-    /// Leaves the whole network in the attempt's folder, or as much of it as comes before its end: the backbone.
+    /// Leaves the whole network in the first rank's folder, or as much of it as comes before its end: the backbone.
     fn write_whole(&self, network: &Network, with_end: bool) -> Result<(), Error> {
+        if self.gang.rank() != 0 {
+            return Ok(());
+        }
         let kept = if with_end {
             network.variables.len()
         } else {

@@ -10,9 +10,10 @@ use nettailor_domain::stage::{FrontierPoint, Infeasible, NothingLeft, StageOutco
 use nettailor_domain::task::{CandidateSettings, Schedule, StudentSettings, TrainingSettings};
 use nettailor_domain::units::Accuracy;
 
+use super::checkpoint::Position;
 use super::{Error, Stage, candidate, student};
 use crate::model::Network;
-use crate::step::{Cohort, StudentLearner};
+use crate::step::{self, Cohort, State, StudentLearner};
 
 /// Rounds: share of the candidates that train, share of the epochs that they train for. For n candidates and e epochs:
 /// n e (1/16 + 1/32 + 3/64 + 1/16 + 3/64) = n e / 4; one candidate gets 7/8 of the epochs at most.
@@ -99,7 +100,7 @@ fn line_up<'a>(
         let before = network.variables.frozen_digest()?;
         let (training, no_complexity) = (&settings.training, &candidate::no_complexity);
         runners.push(Runner {
-            learner: student::learner(network, losses, training, no_complexity, stage.gang)?,
+            learner: student::learner(stage, network, losses, training, no_complexity)?,
             point,
             before,
             steps: 0,
@@ -108,7 +109,7 @@ fn line_up<'a>(
     Ok((runners, infeasible))
 }
 
-/// All rounds, as far as anybody has something to win.
+/// All rounds, as far as anybody has something to win. What an earlier attempt left is the state after a round.
 fn race(
     stage: &mut Stage<'_>,
     runners: &mut [Runner<'_>],
@@ -119,8 +120,16 @@ fn race(
     let per_epoch = stage.epoch_steps(training);
     let all = per_epoch * u64::from(training.epochs);
     let most = f64::from(training.epochs);
-    let mut before = 0;
-    for (number, (share, length)) in (1..).zip(ROUNDS) {
+    let (mut before, mut behind) = (0, 0);
+    if let Some((position, state)) = stage.checkpoints.take() {
+        for (runner, point) in runners.iter_mut().zip(position.points) {
+            runner.point = point;
+            runner.steps = (point.epochs * per_epoch as f64).round() as u64;
+            runner.learner.restore(&state.under(&runner.name()), 0)?;
+        }
+        (before, behind) = (position.step, position.rounds);
+    }
+    for (number, (share, length)) in (1..).zip(ROUNDS).skip(behind) {
         let points: Vec<FrontierPoint> = runners.iter().map(|runner| runner.point).collect();
         let places = (share * runners.len() as f64).ceil() as usize;
         let going = next(&points, threshold, places, most);
@@ -151,8 +160,33 @@ fn race(
             runner.point.held_out = held_out;
             runner.point.epochs = runner.steps as f64 / per_epoch as f64;
         }
+        if number < ROUNDS.len() {
+            let position = || Position {
+                epoch: before.div_ceil(per_epoch) as u32,
+                step: before,
+                rounds: number,
+                points: runners.iter().map(|runner| runner.point).collect(),
+            };
+            stage.checkpoint(|| state(runners), position)?;
+        }
     }
     Ok(())
+}
+
+impl Runner<'_> {
+    /// Of its part of the race's state.
+    fn name(&self) -> String {
+        self.point.k.to_string()
+    }
+}
+
+/// Of all candidates.
+fn state(runners: &[Runner<'_>]) -> Result<State, step::Error> {
+    let mut state = State::default();
+    for runner in runners {
+        state.add(&runner.name(), runner.learner.state()?);
+    }
+    Ok(state)
 }
 
 /// Which candidates train next: of those leaner than the leanest that qualifies that have epochs left of `most`, at most

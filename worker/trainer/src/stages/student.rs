@@ -1,6 +1,5 @@
 //! Stage `student`: proxies, attention and classifier over the frozen backbone.
 
-use nettailor_collective::Collective;
 use nettailor_domain::architecture::Architecture;
 use nettailor_domain::stage::StageOutcome;
 use nettailor_domain::task::{BnMode, StudentSettings, TrainingSettings};
@@ -33,7 +32,7 @@ pub(super) fn run(
 }
 
 /// How batch norms work while a student trains.
-pub(super) fn mode(student: &StudentSettings) -> Mode {
+pub(super) fn mode(student: &StudentSettings) -> Mode<'static> {
     match student.bn_mode {
         BnMode::Task | BnMode::Affine => Mode::TRAIN,
         BnMode::Frozen => Mode {
@@ -58,8 +57,7 @@ pub(super) fn train(
 ) -> Result<(Network, Accuracy), Error> {
     let teacher = taught(stage, student)?;
     let before = network.variables.frozen_digest()?;
-    let gang: &dyn Collective = stage.gang;
-    let mut learner = learner(network, student, training, complexity, gang)?;
+    let mut learner = learner(stage, network, student, training, complexity)?;
     let mut cohort = Cohort::new(teacher.as_ref(), vec![&mut learner]);
     let held_out = stage.train(&mut cohort, training)?[0];
     let network = learner.into_network();
@@ -68,12 +66,12 @@ pub(super) fn train(
 }
 
 /// Trains `network` under `student`'s losses with `training`'s optimiser.
-pub(super) fn learner<'a>(
+pub(super) fn learner<'a, 's: 'a>(
+    stage: &Stage<'s>,
     network: Network,
     student: &StudentSettings,
     training: &TrainingSettings,
     complexity: &'a Complexity<'a>,
-    gang: &'a dyn Collective,
 ) -> Result<StudentLearner<'a>, Error> {
     let loss = StudentLoss::new(student, training.label_smoothing, complexity);
     let pressure = Pressure {
@@ -81,12 +79,9 @@ pub(super) fn learner<'a>(
         score_rate: student.score_learning_rate,
         mode: mode(student),
     };
+    let settings = stage.learning(training);
     Ok(StudentLearner::new(
-        network,
-        loss,
-        pressure,
-        training.into(),
-        gang,
+        network, loss, pressure, settings, stage.gang,
     )?)
 }
 

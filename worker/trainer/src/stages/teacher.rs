@@ -28,7 +28,8 @@ pub(super) fn train(
     training: &TrainingSettings,
 ) -> Result<(Network, Accuracy), Error> {
     let network = Network::new(Architecture::backbone_only(&stage.backbone), weights, recipe)?;
-    let mut learner = TeacherLearner::new(network, training.into(), training.label_smoothing, stage.gang)?;
+    let settings = stage.learning(training);
+    let mut learner = TeacherLearner::new(network, settings, training.label_smoothing, stage.gang)?;
     let held_out = stage.train(&mut learner, training)?;
     Ok((learner.into_network(), held_out[0]))
 }

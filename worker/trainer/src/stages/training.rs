@@ -3,10 +3,11 @@
 use nettailor_domain::task::{Schedule, TrainingSettings};
 use nettailor_domain::units::Accuracy;
 
+use super::checkpoint::Position;
 use super::{Error, Stage};
 use crate::data::Split;
 use crate::model::{Mode, Network, Statistics};
-use crate::step::{self, Learner, Moment};
+use crate::step::{self, Learner, Moment, Part};
 
 /// Held-out accuracy is measured after every so many epochs, and after the last.
 const EVALUATE_EVERY: u64 = 4;
@@ -26,15 +27,38 @@ fn learning_rate(settings: &TrainingSettings, epoch: u32, done: u64, steps: u64)
     settings.learning_rate * share
 }
 
+/// Which steps are run.
+struct Span {
+    /// Batches behind the run: images are those that follow.
+    before: u64,
+    /// Steps of the run.
+    steps: u64,
+    /// Those that an earlier attempt has done.
+    done: u64,
+    /// Whether checkpoints are left on the way.
+    keeps: bool,
+}
+
 impl Stage<'_> {
-    /// Trains for all epochs. Returns each network's held-out accuracy at the end.
+    /// Trains for all epochs, from where an earlier attempt has left it. Returns each network's held-out accuracy at the
+    /// end.
     pub(super) fn train(
         &mut self,
         learner: &mut dyn Learner,
         settings: &TrainingSettings,
     ) -> Result<Vec<Accuracy>, Error> {
-        let steps = self.epoch_steps(settings) * u64::from(settings.epochs);
-        self.train_part(0, steps, learner, settings)
+        let mut done = 0;
+        if let Some((position, state)) = self.checkpoints.take() {
+            learner.restore(&state, position.step)?;
+            done = position.step;
+        }
+        let span = Span {
+            before: 0,
+            steps: self.epoch_steps(settings) * u64::from(settings.epochs),
+            done,
+            keeps: true,
+        };
+        self.run_steps(span, learner, settings)
     }
 
     /// Steps of one epoch.
@@ -43,7 +67,7 @@ impl Stage<'_> {
     }
 
     /// Trains for `steps` steps, with the schedule of a whole training, on the images that come after the first `before`
-    /// batches: for what has been trained on those.
+    /// batches: for what has been trained on those. Leaves no checkpoints.
     pub(super) fn train_part(
         &mut self,
         before: u64,
@@ -51,35 +75,68 @@ impl Stage<'_> {
         learner: &mut dyn Learner,
         settings: &TrainingSettings,
     ) -> Result<Vec<Accuracy>, Error> {
+        let span = Span {
+            before,
+            steps,
+            done: 0,
+            keeps: false,
+        };
+        self.run_steps(span, learner, settings)
+    }
+
+    fn run_steps(
+        &mut self,
+        span: Span,
+        learner: &mut dyn Learner,
+        settings: &TrainingSettings,
+    ) -> Result<Vec<Accuracy>, Error> {
         let (batch_size, per_epoch) = (settings.batch_size as usize, self.epoch_steps(settings));
+        self.data.check_shares(batch_size)?;
+        let Span { steps, mut done, .. } = span;
+        let epochs = |steps: u64| steps.div_ceil(per_epoch) as u32;
         self.report
-            .start_training(steps.div_ceil(per_epoch) as u32, steps);
-        let mut done = 0;
+            .start_training([epochs(done), epochs(steps)], [done, steps]);
         while done < steps {
             self.report.phase("training");
-            let (epoch, first) = ((before + done) / per_epoch, (before + done) % per_epoch);
-            let batches = self
-                .data
-                .train_batches_from(epoch as u32, batch_size, first as usize);
+            let at = span.before + done;
+            let (epoch, first) = ((at / per_epoch) as u32, (at % per_epoch) as usize);
+            let batches = self.data.train_batches_from(epoch, batch_size, first);
             for batch in batches.take((steps - done) as usize) {
                 let batch = batch?;
                 let (images, labels) = self.tensors(&batch)?;
+                let part = Part {
+                    images: &images,
+                    labels: &labels,
+                    whole: batch.whole as i64,
+                };
                 let epoch = (done / per_epoch) as u32;
                 let at = Moment {
                     learning_rate: learning_rate(settings, epoch, done, steps),
                     progress: done as f64 / steps as f64,
                 };
-                let losses = learner.step(&images, &labels, at)?;
+                let losses = learner.step(part, at)?;
                 done += 1;
-                self.report.step(epoch + 1, batch.labels.len() as u64, losses);
+                self.report.step(epoch + 1, batch.whole as u64, losses);
             }
-            if done % (EVALUATE_EVERY * per_epoch) == 0 && done < steps {
+            if done == steps {
+                break;
+            }
+            if done % (EVALUATE_EVERY * per_epoch) == 0 {
                 learner.exchange_averages()?;
                 self.held_out(learner)?;
                 learner.exchange_averages()?;
             }
+            if span.keeps {
+                let position = || Position {
+                    epoch: epochs(done),
+                    step: done,
+                    ..Position::default()
+                };
+                self.checkpoint(|| learner.state(), position)?;
+            }
         }
         learner.keep_averages()?;
+        self.agree(&learner.state()?)?;
         self.held_out(learner)
     }
 
@@ -94,56 +151,68 @@ impl Stage<'_> {
         Ok(measured)
     }
 
-    /// Accuracy on a split, in evaluation mode. A network that has diverged is refused: the loss of a step is looked at
-    /// before its update, so nothing else sees what the last one did.
+    /// Accuracy on a split, in evaluation mode; the ranks share its batches. A network that has diverged is refused: the
+    /// loss of a step is looked at before its update, so nothing else sees what the last one did.
     pub(super) fn evaluate(&mut self, network: &Network, split: Split) -> Result<Accuracy, Error> {
         self.report.phase("evaluating");
-        let mut accuracy = Accuracy { correct: 0, total: 0 };
+        let (mut correct, mut total, mut diverged) = (0, 0, 0);
         for batch in self.data.eval_batches(split, EVALUATION_BATCH) {
             let batch = batch?;
             let (images, labels) = self.tensors(&batch)?;
             let logits = tch::no_grad(|| network.forward(&images, Mode::EVALUATE))?.logits;
-            if logits.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
-                return Err(step::Error::Diverged { loss: f64::NAN }.into());
-            }
+            diverged += 1 - logits.f_isfinite()?.f_all()?.f_int64_value(&[])?;
             let right = logits
                 .f_argmax(1, false)?
                 .f_eq_tensor(&labels)?
                 .f_sum(tch::Kind::Int64)?;
-            accuracy.correct += right.f_int64_value(&[])? as u64;
-            accuracy.total += batch.labels.len() as u64;
+            correct += right.f_int64_value(&[])?;
+            total += batch.labels.len() as i64;
         }
-        Ok(accuracy)
+        let mut sums = [correct, total, diverged];
+        step::sum(self.gang, self.layout.device, &mut sums)?;
+        let [correct, total, diverged] = sums;
+        if diverged > 0 {
+            return Err(step::Error::Diverged { loss: f64::NAN }.into());
+        }
+        Ok(Accuracy {
+            correct: correct as u64,
+            total: total as u64,
+        })
     }
 
-    /// Estimates running statistics anew: their mean over `count` training batches, without gradients. Statistics that
-    /// `mode` does not touch in training stay as they are.
+    /// Estimates running statistics anew: their mean over `count` training batches, without gradients. The ranks share the
+    /// batches, whole ones. Statistics that `mode` does not touch in training stay as they are.
     pub(super) fn estimate_statistics(
         &mut self,
         network: &Network,
-        mode: Mode,
+        mode: Mode<'_>,
         count: u32,
         batch_size: usize,
     ) -> Result<(), Error> {
+        if count == 0 {
+            return Ok(());
+        }
         self.report.phase("estimating statistics");
-        let mut epochs = (0..).flat_map(|epoch| self.data.train_batches(epoch, batch_size));
-        for number in 1..=count {
-            let Some(batch) = epochs.next() else { break };
+        let mut seen = 0;
+        for batch in self.data.train_batches_dealt(count as usize, batch_size) {
             let (images, _) = self.tensors(&batch?)?;
+            seen += 1;
             // 1, 1/2, 1/3, ...: the first batch replaces what was there, each later one joins the mean.
+            let momentum = 1.0 / f64::from(seen);
             let averaged = |statistics| match statistics {
                 Statistics::Running => Statistics::Running,
-                Statistics::Batch { .. } => Statistics::Batch {
-                    momentum: 1.0 / f64::from(number),
-                },
+                Statistics::Batch { .. } | Statistics::Gang { .. } => Statistics::Batch { momentum },
             };
             let mode = Mode {
                 universal: averaged(mode.universal),
                 task: averaged(mode.task),
             };
-            tch::no_grad(|| network.forward(&images, mode.for_batch(images.size()[0])))?;
+            let images_of_batch = images.size()[0];
+            let mode = mode.for_batch(images_of_batch, images_of_batch);
+            tch::no_grad(|| network.forward(&images, mode))?;
         }
-        Ok(())
+        let share = f64::from(seen) / f64::from(count);
+        Ok(step::average_statistics(self.gang, network, share)?)
     }
 }
 

@@ -72,6 +72,26 @@ impl Averages {
         Ok(())
     }
 
+    /// The averages of the tensors, in the network's order.
+    pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        self.tensors.iter().map(|(_, average)| average)
+    }
+
+    /// Those of the scores, by layer.
+    pub(super) fn scores(&self) -> &[Vec<f32>] {
+        &self.scores
+    }
+
+    /// The same, to go on from others.
+    pub(super) fn scores_mut(&mut self) -> &mut [Vec<f32>] {
+        &mut self.scores
+    }
+
+    /// Goes on as if it had taken in this many steps.
+    pub(super) fn resume(&mut self, steps: u64) {
+        self.steps = steps;
+    }
+
     /// Puts the averages in the place of the values in training, and begins anew from them.
     pub(super) fn keep(&mut self, architecture: &mut Architecture) -> Result<(), tch::TchError> {
         self.steps = 0;

@@ -1,8 +1,6 @@
 //! Students that learn from the same batches: the teacher looks at each batch once for all of them.
 
-use tch::Tensor;
-
-use super::{Error, Learner, Losses, Moment, StudentLearner};
+use super::{Error, Learner, Lesson, Losses, Moment, Part, State, StudentLearner};
 use crate::model::{Mode, Network};
 
 /// One student or several, and the teacher that they share.
@@ -19,15 +17,19 @@ impl<'a, 'n> Cohort<'a, 'n> {
 }
 
 impl Learner for Cohort<'_, '_> {
-    fn step(&mut self, images: &Tensor, labels: &Tensor, at: Moment) -> Result<Losses, Error> {
-        let target = self
+    fn step(&mut self, part: Part<'_>, at: Moment) -> Result<Losses, Error> {
+        let taught = self
             .teacher
-            .map(|teacher| tch::no_grad(|| teacher.forward(images, Mode::EVALUATE)))
+            .map(|teacher| tch::no_grad(|| teacher.forward(part.images, Mode::EVALUATE)))
             .transpose()?;
+        let lesson = taught
+            .as_ref()
+            .zip(self.members.first())
+            .map(|(taught, member)| Lesson::new(taught, member.gang()));
         let mut mean = Losses::default();
         let share = 1.0 / self.members.len() as f64;
         for member in &mut self.members {
-            let losses = member.step(images, labels, target.as_ref(), at)?;
+            let losses = member.step(part, lesson.as_ref(), at)?;
             mean.total += share * losses.total;
             mean.cross_entropy += share * losses.cross_entropy;
             mean.hint += share * losses.hint;
@@ -48,5 +50,20 @@ impl Learner for Cohort<'_, '_> {
 
     fn networks(&self) -> Vec<&Network> {
         self.members.iter().map(|member| member.network()).collect()
+    }
+
+    fn state(&self) -> Result<State, Error> {
+        let mut state = State::default();
+        for (number, member) in self.members.iter().enumerate() {
+            state.add(&number.to_string(), member.state()?);
+        }
+        Ok(state)
+    }
+
+    fn restore(&mut self, state: &State, steps: u64) -> Result<(), Error> {
+        for (number, member) in self.members.iter_mut().enumerate() {
+            member.restore(&state.under(&number.to_string()), steps)?;
+        }
+        Ok(())
     }
 }

@@ -1,12 +1,18 @@
 //! One step of training: gradients, agreed on with the gang, applied.
 //!
-//! [`teacher`] trains a whole network on one autograd graph. [`student`] trains a task's own tensors on layer-local
-//! graphs ([`tape`]): every universal block is run exactly once, forward and backward. [`cohort`] lets several students
-//! learn from the same batches under one teacher. [`sgd`] applies what they find, [`average`] smooths it.
+//! [`teacher`] trains a whole network. [`student`] trains a task's own tensors on layer-local graphs ([`tape`]): every
+//! universal block is run exactly once, forward and backward. Both cut the autograd graph ([`graph`]), so that what is
+//! behind a cut can be exchanged with the gang ([`exchange`]) while the pass goes on. [`cohort`] lets several students
+//! learn from the same batches under one teacher ([`lesson`]). [`sgd`] applies what they find, [`average`] smooths it, and
+//! [`state`] is what all of them keep.
 
 mod average;
 mod cohort;
+mod exchange;
+mod graph;
+mod lesson;
 mod sgd;
+mod state;
 mod student;
 mod tape;
 mod teacher;
@@ -19,7 +25,11 @@ use crate::model;
 use average::Averages;
 
 pub use cohort::Cohort;
+pub use exchange::ExchangeSettings;
+pub(crate) use exchange::{agree, average_statistics, sum};
+pub use lesson::{Lesson, Part};
 pub use sgd::{LearnerSettings, ScoreSgd, Sgd, SgdSettings};
+pub use state::State;
 pub use student::{Pressure, StudentLearner, StudentLoss, gradients};
 pub use tape::Gradients;
 pub use teacher::TeacherLearner;
@@ -33,6 +43,24 @@ pub enum Error {
     /// The gang is broken.
     #[error(transparent)]
     Gang(#[from] nettailor_collective::Error),
+    /// Ranks that do not hold what rank 0 holds.
+    #[error(
+        "ranks {ranks:?} hold other tensors than rank 0: their nodes compute or store wrongly; the attempt is given up"
+    )]
+    Apart {
+        /// Which.
+        ranks: Vec<usize>,
+    },
+    /// A checkpoint that is not this learner's.
+    #[error(
+        "the checkpoint has no tensor {name} of shape {shape:?}: it was written by another version of the trainer"
+    )]
+    State {
+        /// The tensor.
+        name: String,
+        /// As it should be.
+        shape: Vec<i64>,
+    },
     /// The loss is not a number any more.
     #[error("the loss is {loss}: training diverged; lower the learning rate")]
     Diverged {
@@ -71,8 +99,8 @@ pub struct Moment {
 
 /// Something that a training loop can train: one network, or several on the same batches.
 pub trait Learner {
-    /// One step on images `[n, 3, side, side]` with labels `[n]`. Losses are means over the networks.
-    fn step(&mut self, images: &Tensor, labels: &Tensor, at: Moment) -> Result<Losses, Error>;
+    /// One step on this rank's part of a batch. Losses are means over the whole batch and the networks.
+    fn step(&mut self, part: Part<'_>, at: Moment) -> Result<Losses, Error>;
 
     /// Puts the averages of what is trained in its place, and the other way round; nothing without averages. Called
     /// before networks are evaluated, and again to train on.
@@ -83,6 +111,12 @@ pub trait Learner {
 
     /// The networks in training.
     fn networks(&self) -> Vec<&model::Network>;
+
+    /// What the next step depends on, besides the number of steps behind it. Tensors are shared, not copied.
+    fn state(&self) -> Result<State, Error>;
+
+    /// Goes on from a state, `steps` steps into the run.
+    fn restore(&mut self, state: &State, steps: u64) -> Result<(), Error>;
 }
 
 /// Cross-entropy of logits `[n, classes]`, mean over the batch. `smoothing` spreads that share of each label's

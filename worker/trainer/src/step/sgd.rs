@@ -4,6 +4,8 @@ use nettailor_domain::architecture::Architecture;
 use nettailor_domain::task::TrainingSettings;
 use tch::Tensor;
 
+use super::ExchangeSettings;
+
 /// The constants of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SgdSettings {
@@ -20,6 +22,8 @@ pub struct LearnerSettings {
     pub sgd: SgdSettings,
     /// Decay per step of the moving average that is evaluated and kept; 0 for none.
     pub ema: f64,
+    /// How it works together with the other ranks.
+    pub exchange: ExchangeSettings,
 }
 
 impl From<&TrainingSettings> for LearnerSettings {
@@ -36,6 +40,7 @@ impl From<&TrainingSettings> for LearnerSettings {
                 weight_decay,
             },
             ema,
+            exchange: ExchangeSettings::default(),
         }
     }
 }
@@ -87,9 +92,19 @@ impl Sgd {
         })
     }
 
+    /// What it moves, in order.
+    pub(super) fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
     /// Each tensor's velocity, in order; `None` before its first step.
     pub fn velocity(&self) -> &[Option<Tensor>] {
         &self.velocity
+    }
+
+    /// Goes on with these velocities.
+    pub(super) fn set_velocity(&mut self, velocity: Vec<Option<Tensor>>) {
+        self.velocity = velocity;
     }
 }
 
@@ -135,5 +150,10 @@ impl ScoreSgd {
     /// Velocity of every score, by layer.
     pub fn velocity(&self) -> &[Vec<f32>] {
         &self.velocity
+    }
+
+    /// The same, to go on from others.
+    pub(super) fn velocity_mut(&mut self) -> &mut [Vec<f32>] {
+        &mut self.velocity
     }
 }

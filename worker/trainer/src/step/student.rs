@@ -5,10 +5,16 @@ use nettailor_domain::architecture::Architecture;
 use nettailor_domain::task::{HintScale, Hints, StudentSettings};
 use tch::{Kind, Tensor};
 
+use super::exchange::{self, Exchange};
+use super::graph::{Graph, defined};
+use super::lesson::{Lesson, Part};
 use super::sgd::{LearnerSettings, ScoreSgd, Sgd};
-use super::tape::{Pull, Tape, defined};
-use super::{Averages, Complexity, Error, Gradients, Losses, Moment, cross_entropy};
-use crate::model::{Forward, Mode, Network};
+use super::tape::{Pull, Tape};
+use super::{Averages, Complexity, Error, Gradients, Losses, Moment, State, cross_entropy};
+use crate::model::{Mode, Network, Synchronised};
+
+/// Bytes of a student's bucket: few of them, and the first soon.
+const BUCKET: usize = 4 << 20;
 
 /// Weights of the loss's terms and what they are computed from.
 pub struct StudentLoss<'a> {
@@ -29,9 +35,6 @@ pub struct StudentLoss<'a> {
     /// Expected complexity below which nothing is penalised.
     pub budget: Option<f64>,
 }
-
-/// Of a teacher's node, below which its hint counts nothing.
-const LEAST_VARIANCE: f64 = 1e-6;
 
 impl<'a> StudentLoss<'a> {
     /// As a task asks for it, with gamma1 at its full height.
@@ -59,67 +62,78 @@ impl<'a> StudentLoss<'a> {
         (value, excess, gradient)
     }
 
-    /// What a mean square of differences to `target` is multiplied by.
-    fn scale(&self, target: &Tensor) -> Result<f64, tch::TchError> {
-        Ok(match self.hint_scale {
-            HintScale::Absolute => 1.0,
-            HintScale::Relative => match target.f_var(false)?.f_double_value(&[])? {
-                // A node that is the same everywhere has nothing to teach.
-                variance if variance < LEAST_VARIANCE => 0.0,
-                variance => 1.0 / variance,
-            },
-        })
+    /// Adds what does not depend on images to a batch's losses and gradients on the attention.
+    fn press(&self, architecture: &Architecture, losses: &mut Losses, attention: &mut [Vec<f64>]) {
+        losses.total = losses.cross_entropy + self.gamma2 * losses.hint;
+        if self.gamma1 == 0.0 {
+            return;
+        }
+        let (value, excess, gradient) = self.penalty(architecture);
+        losses.complexity = value;
+        losses.total += self.gamma1 * excess;
+        for (sum, part) in attention.iter_mut().flatten().zip(gradient.iter().flatten()) {
+            *sum += self.gamma1 * part;
+        }
     }
 
     /// The hint on the logits: T^2 KL(teacher || student) at temperature T, mean over the batch; or their distance.
-    fn logits_hint(&self, logits: &Tensor, target: &Tensor) -> Result<Tensor, tch::TchError> {
+    fn logits_hint(&self, logits: &Tensor, lesson: &Lesson<'_>) -> Result<Tensor, Error> {
+        let target = &lesson.forward.logits;
         let Some(temperature) = self.temperature else {
             let distance = logits.f_mse_loss(target, tch::Reduction::Mean)?;
-            return distance.f_mul_scalar(self.scale(target)?);
+            return Ok(distance.f_mul_scalar(lesson.logits_scale(self.hint_scale)?)?);
         };
         let soft = |logits: &Tensor| logits.f_div_scalar(temperature)?.f_log_softmax(1, Kind::Float);
         let (ours, theirs) = (soft(logits)?, soft(target)?);
         // Sum over classes, mean over images; the gradient of both entropies but ours is 0.
         let divergence = theirs.f_exp()?.f_mul(&theirs.f_sub(&ours)?)?.f_sum(Kind::Float)?;
-        divergence.f_mul_scalar(temperature * temperature / logits.size()[0] as f64)
+        Ok(divergence.f_mul_scalar(temperature * temperature / logits.size()[0] as f64)?)
     }
 }
 
-/// Losses and gradients of one batch. `teacher` is the teacher's forward pass on the same images; without it there are no
-/// hints. The network's running statistics move once.
+/// Losses and gradients of one batch, for a gang of one. `lesson` is the teacher's; without it there are no hints. The
+/// network's running statistics move once.
 pub fn gradients(
     network: &Network,
-    images: &Tensor,
-    labels: &Tensor,
-    teacher: Option<&Forward>,
+    part: Part<'_>,
+    lesson: Option<&Lesson<'_>>,
     loss: &StudentLoss<'_>,
-    mode: Mode,
+    mode: Mode<'_>,
 ) -> Result<(Losses, Gradients), Error> {
-    let tape = Tape::forward(network, images, mode.for_batch(images.size()[0]))?;
+    let (mut losses, mut found) = descend(network, part, 1.0, lesson, loss, mode, &mut |_, _| Ok(()))?;
+    loss.press(&network.architecture, &mut losses, &mut found.attention);
+    Ok((losses, found))
+}
+
+/// The part of losses and gradients that depends on images, multiplied by `weight`. `done` is told of every stretch that
+/// is complete, from the end to layer 1.
+fn descend(
+    network: &Network,
+    part: Part<'_>,
+    weight: f64,
+    lesson: Option<&Lesson<'_>>,
+    loss: &StudentLoss<'_>,
+    mode: Mode<'_>,
+    done: &mut dyn FnMut(usize, &mut Gradients) -> Result<(), Error>,
+) -> Result<(Losses, Gradients), Error> {
+    let mode = mode.for_batch(part.len(), part.whole);
+    let tape = Tape::forward(network, part.images, mode)?;
     let layers = network.layers.len() as f64;
-    let weight = loss.gamma2 / layers;
+    let hint_weight = loss.gamma2 / layers;
     let mut hint_sum = 0.0;
 
     // Head: the hint on the logits belongs to them as much as the labels do, and flows on.
     let last = tape.last()?;
-    let logits = network.head(last, mode.for_batch(images.size()[0]))?;
-    let entropy = cross_entropy(&logits, labels, loss.label_smoothing)?;
+    let logits = network.head(last, mode)?;
+    let entropy = cross_entropy(&logits, part.labels, loss.label_smoothing)?;
     let mut objective = entropy.shallow_clone();
-    if let Some(teacher) = teacher {
-        let distance = loss.logits_hint(&logits, &teacher.logits)?;
+    if let Some(lesson) = lesson {
+        let distance = loss.logits_hint(&logits, lesson)?;
         hint_sum += distance.f_double_value(&[])?;
-        objective = objective.f_add(&distance.f_mul_scalar(weight)?)?;
+        objective = objective.f_add(&distance.f_mul_scalar(hint_weight)?)?;
     }
     let cross_entropy = entropy.f_double_value(&[])?;
-    let mut found = Gradients {
-        tensors: (0..network.variables.len()).map(|_| None).collect(),
-        attention: network
-            .architecture
-            .layers
-            .iter()
-            .map(|layer| vec![0.0; layer.blocks.len()])
-            .collect(),
-    };
+    let mut found = Gradients::none(network);
     let own = network.variables.trained(network.end.clone());
     let mut inputs: Vec<&Tensor> = own
         .iter()
@@ -128,7 +142,8 @@ pub fn gradients(
     if last.requires_grad() {
         inputs.push(last);
     }
-    let mut on_head = Tensor::f_run_backward(&[objective], &inputs, false, false)?;
+    let head = Graph::new(objective.f_mul_scalar(weight)?, mode);
+    let mut on_head = head.gradients(None, &inputs, false)?;
     let on_last = if on_head.len() > own.len() {
         on_head.pop().as_ref().and_then(defined)
     } else {
@@ -137,10 +152,12 @@ pub fn gradients(
     for (index, gradient) in own.iter().zip(&on_head) {
         found.tensors[*index] = defined(gradient);
     }
+    done(network.layers.len() + 1, &mut found)?;
 
     let end_to_end = loss.hints == Hints::EndToEnd;
-    let mut found = tape.backward(on_last, found, |node, x, task| {
-        let Some(target) = teacher.and_then(|teacher| teacher.nodes[node].as_ref()) else {
+    let pull = |node: usize, x: &Tensor, task| {
+        let target = lesson.and_then(|lesson| Some((lesson, lesson.forward.nodes[node].as_ref()?)));
+        let Some((lesson, target)) = target else {
             return Ok(Pull {
                 task,
                 hint: None,
@@ -148,64 +165,53 @@ pub fn gradients(
             });
         };
         let difference = x.f_sub(target)?;
-        let scale = loss.scale(target)?;
+        let scale = lesson.node_scale(node, loss.hint_scale)?;
         hint_sum += scale * difference.f_square()?.f_mean(Kind::Float)?.f_double_value(&[])?;
-        let hint = difference.f_mul_scalar(scale * 2.0 * weight / x.numel() as f64)?;
+        let slope = weight * scale * 2.0 * hint_weight / x.numel() as f64;
         Ok(Pull {
             task,
-            hint: Some(hint),
+            hint: Some(difference.f_mul_scalar(slope)?),
             end_to_end,
         })
-    })?;
+    };
+    let found = tape.backward(on_last, found, pull, done)?;
 
-    let hint = hint_sum / layers;
-    let mut losses = Losses {
-        total: cross_entropy + loss.gamma2 * hint,
-        cross_entropy,
-        hint,
+    let losses = Losses {
+        total: 0.0,
+        cross_entropy: weight * cross_entropy,
+        hint: weight * hint_sum / layers,
         complexity: 0.0,
     };
-    if loss.gamma1 != 0.0 {
-        let (value, excess, gradient) = loss.penalty(&network.architecture);
-        losses.complexity = value;
-        losses.total += loss.gamma1 * excess;
-        for (sum, part) in found
-            .attention
-            .iter_mut()
-            .flatten()
-            .zip(gradient.iter().flatten())
-        {
-            *sum += loss.gamma1 * part;
-        }
-    }
     Ok((losses, found))
 }
 
-/// Trains a student or a candidate.
+/// Trains a student or a candidate, as one rank of a gang.
 pub struct StudentLearner<'a> {
     network: Network,
     gang: &'a dyn Collective,
+    synchronised: Option<Synchronised<'a>>,
     loss: StudentLoss<'a>,
     pressure: Pressure,
-    trained: Vec<usize>,
+    exchange: Exchange<'a>,
     sgd: Sgd,
     scores: ScoreSgd,
     averages: Option<Averages>,
 }
 
 /// How the expected complexity and its scores come into a [`StudentLearner`]'s steps.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Pressure {
     /// Share of the steps over which gamma1 rises linearly from 0.
     pub gamma1_ramp: f64,
     /// Learning rate of the scores, as a share of the others'.
     pub score_rate: f64,
     /// How batch norms work.
-    pub mode: Mode,
+    pub mode: Mode<'static>,
 }
 
 impl<'a> StudentLearner<'a> {
-    /// Trains what `network` has the role for under `loss`, with gamma1 at its full height.
+    /// Trains what `network` has the role for under `loss`, with gamma1 at its full height. All ranks start from what rank
+    /// 0 has.
     pub fn new(
         network: Network,
         loss: StudentLoss<'a>,
@@ -213,23 +219,17 @@ impl<'a> StudentLearner<'a> {
         settings: LearnerSettings,
         gang: &'a dyn Collective,
     ) -> Result<Self, Error> {
-        let trained = network.variables.trained(0..network.variables.len());
-        let tensors: Vec<Tensor> = trained
-            .iter()
-            .map(|index| network.variables.get(*index).tensor.shallow_clone())
-            .collect();
-        let averages = Averages::new(settings.ema, &network)?;
-        let sgd = Sgd::new(settings.sgd, tensors);
-        let scores = ScoreSgd::new(settings.sgd.momentum, &network.architecture);
+        exchange::join(gang, &network)?;
         Ok(Self {
-            network,
             gang,
+            synchronised: settings.exchange.synchronised(gang),
             loss,
             pressure,
-            trained,
-            sgd,
-            scores,
-            averages,
+            exchange: Exchange::new(gang, &network, settings.exchange, BUCKET)?,
+            sgd: Sgd::new(settings.sgd, network.variables.trained_tensors()),
+            scores: ScoreSgd::new(settings.sgd.momentum, &network.architecture),
+            averages: Averages::new(settings.ema, &network)?,
+            network,
         })
     }
 
@@ -243,12 +243,16 @@ impl<'a> StudentLearner<'a> {
         self.network
     }
 
-    /// One step on a batch; `target` is the teacher's forward pass on the same images.
+    /// The rank that it is.
+    pub(super) fn gang(&self) -> &'a dyn Collective {
+        self.gang
+    }
+
+    /// One step on a part of a batch.
     pub(super) fn step(
         &mut self,
-        images: &Tensor,
-        labels: &Tensor,
-        target: Option<&Forward>,
+        part: Part<'_>,
+        lesson: Option<&Lesson<'_>>,
         at: Moment,
     ) -> Result<Losses, Error> {
         let ramp = if self.pressure.gamma1_ramp > 0.0 {
@@ -260,12 +264,27 @@ impl<'a> StudentLearner<'a> {
             gamma1: ramp * self.loss.gamma1,
             ..self.loss
         };
-        let (losses, mut found) =
-            gradients(&self.network, images, labels, target, &loss, self.pressure.mode)?;
+        let mode = match &self.synchronised {
+            Some(gang) => self.pressure.mode.over(gang),
+            None => self.pressure.mode,
+        };
+        let weight = part.weight(self.gang.world_size());
+        let exchange = &mut self.exchange;
+        let mut done = |stretch, found: &mut Gradients| exchange.complete(stretch, &mut found.tensors);
+        let (mut losses, mut found) = descend(&self.network, part, weight, lesson, &loss, mode, &mut done)?;
+
+        let mut measured = vec![losses.cross_entropy, losses.hint];
+        measured.extend(found.attention.iter().flatten());
+        let tensors = self.exchange.finish(&mut measured)?;
+        (losses.cross_entropy, losses.hint) = (measured[0], measured[1]);
+        for (gradient, mean) in found.attention.iter_mut().flatten().zip(&measured[2..]) {
+            *gradient = *mean;
+        }
+        loss.press(&self.network.architecture, &mut losses, &mut found.attention);
+        // The same number on every rank: they all go on, or none does.
         if !losses.total.is_finite() {
             return Err(Error::Diverged { loss: losses.total });
         }
-        let tensors = self.reduce(&mut found)?;
         self.sgd.step(&tensors, at.learning_rate)?;
         let score_rate = at.learning_rate * self.pressure.score_rate;
         self.scores
@@ -292,26 +311,21 @@ impl<'a> StudentLearner<'a> {
         Ok(())
     }
 
-    /// Agrees on the gradients with the gang: the tensors', then the attention's as one tensor of its own.
-    fn reduce(&self, found: &mut Gradients) -> Result<Vec<Option<Tensor>>, Error> {
-        let tensors: Vec<Option<Tensor>> = self
-            .trained
-            .iter()
-            .map(|index| found.tensors[*index].take())
-            .collect();
-        if self.gang.world_size() == 1 {
-            self.gang.all_reduce_mean(&[])?;
-            return Ok(tensors);
+    /// See [`super::Learner::state`].
+    pub fn state(&self) -> Result<State, Error> {
+        let mut state = State::of(&self.network, &self.sgd, self.averages.as_ref());
+        state.add_scores(&self.network.architecture, &self.scores, self.averages.as_ref())?;
+        Ok(state)
+    }
+
+    /// See [`super::Learner::restore`].
+    pub fn restore(&mut self, state: &State, steps: u64) -> Result<(), Error> {
+        state.restore(&self.network, &mut self.sgd, self.averages.as_mut())?;
+        let architecture = &mut self.network.architecture;
+        state.restore_scores(architecture, &mut self.scores, self.averages.as_mut())?;
+        if let Some(averages) = &mut self.averages {
+            averages.resume(steps);
         }
-        let attention: Vec<f64> = found.attention.iter().flatten().copied().collect();
-        let attention = Tensor::f_from_slice(&attention)?.f_to_device(self.network.layout.device)?;
-        let mut all: Vec<Tensor> = tensors.iter().flatten().map(Tensor::shallow_clone).collect();
-        all.push(attention.shallow_clone());
-        self.gang.all_reduce_mean(&all)?;
-        let attention: Vec<f64> = Vec::try_from(&attention)?;
-        for (value, mean) in found.attention.iter_mut().flatten().zip(attention) {
-            *value = mean;
-        }
-        Ok(tensors)
+        Ok(())
     }
 }

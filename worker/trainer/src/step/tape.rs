@@ -11,27 +11,30 @@ use std::collections::hash_map::Entry;
 use tch::Tensor;
 
 use super::Error;
+use super::graph::{Graph, defined};
 use crate::model::block::pool;
 use crate::model::layer::Layer;
 use crate::model::{self, Mode, Network};
 
-/// A value where the graph is cut. Downstream graphs read `leaf`; `value` is the end of the upstream graph.
-struct Cut {
-    value: Tensor,
-    leaf: Tensor,
+/// A value where the graph is cut. Downstream graphs read `leaf`; `graph` is the upstream one.
+pub(super) struct Cut<'a> {
+    pub(super) graph: Graph<'a>,
+    pub(super) leaf: Tensor,
 }
 
-impl Cut {
-    fn new(value: Tensor, gradient: bool) -> Result<Self, tch::TchError> {
-        let leaf = value.f_detach()?.f_set_requires_grad(gradient)?;
-        Ok(Self { value, leaf })
+impl<'a> Cut<'a> {
+    /// Ends a graph in `value`. Its leaf has a gradient where the value has one.
+    pub(super) fn new(value: Tensor, mode: Mode<'a>) -> Result<Self, tch::TchError> {
+        let leaf = value.f_detach()?.f_set_requires_grad(value.requires_grad())?;
+        let graph = Graph::new(value, mode);
+        Ok(Self { graph, leaf })
     }
 }
 
 /// One layer's graphs.
-struct LayerTape {
+struct LayerTape<'a> {
     /// The main block's output; its leaf enters the merging graph.
-    main: Option<Cut>,
+    main: Option<Cut<'a>>,
     /// Keys of the pooled sources, for skips whose source is there.
     pooled: Vec<Option<(usize, i64)>>,
     attention: Option<Tensor>,
@@ -40,10 +43,10 @@ struct LayerTape {
 /// The forward pass of a student, ready to be walked backwards.
 pub(super) struct Tape<'a> {
     network: &'a Network,
-    layers: Vec<LayerTape>,
+    layers: Vec<LayerTape<'a>>,
     /// Nodes 0..=L.
-    nodes: Vec<Option<Cut>>,
-    pools: HashMap<(usize, i64), Cut>,
+    nodes: Vec<Option<Cut<'a>>>,
+    pools: HashMap<(usize, i64), Cut<'a>>,
 }
 
 /// What a step's backward pass found.
@@ -53,6 +56,17 @@ pub struct Gradients {
     pub tensors: Vec<Option<Tensor>>,
     /// On the attention, by layer and block; zero where it is no variable.
     pub attention: Vec<Vec<f64>>,
+}
+
+impl Gradients {
+    /// Of `network`, before anything was found.
+    pub(super) fn none(network: &Network) -> Self {
+        let layers = network.architecture.layers.iter();
+        Self {
+            tensors: (0..network.variables.len()).map(|_| None).collect(),
+            attention: layers.map(|layer| vec![0.0; layer.blocks.len()]).collect(),
+        }
+    }
 }
 
 /// Which cotangents go where.
@@ -67,10 +81,10 @@ pub(super) struct Pull {
 
 impl<'a> Tape<'a> {
     /// Runs the network up to its last node.
-    pub(super) fn forward(network: &'a Network, images: &Tensor, mode: Mode) -> Result<Self, Error> {
+    pub(super) fn forward(network: &'a Network, images: &Tensor, mode: Mode<'a>) -> Result<Self, Error> {
         let count = network.layers.len();
         let stem = tch::no_grad(|| network.stem(images, mode))?;
-        let nodes = vec![Some(Cut::new(stem, false)?)];
+        let nodes = vec![Some(Cut::new(stem, mode)?)];
         let mut tape = Self {
             network,
             layers: Vec::with_capacity(count),
@@ -79,10 +93,9 @@ impl<'a> Tape<'a> {
         };
         for (layer, attention) in network.layers.iter().zip(network.attention(true)?) {
             let (tape_of_layer, value) = tape.layer(layer, attention, mode)?;
-            let gradient = value.as_ref().is_some_and(Tensor::requires_grad);
             tape.layers.push(tape_of_layer);
             tape.nodes
-                .push(value.map(|value| Cut::new(value, gradient)).transpose()?);
+                .push(value.map(|value| Cut::new(value, mode)).transpose()?);
         }
         Ok(tape)
     }
@@ -91,14 +104,12 @@ impl<'a> Tape<'a> {
         &mut self,
         layer: &Layer,
         attention: Option<Tensor>,
-        mode: Mode,
-    ) -> Result<(LayerTape, Option<Tensor>), Error> {
+        mode: Mode<'a>,
+    ) -> Result<(LayerTape<'a>, Option<Tensor>), Error> {
         let main = match (&layer.main, &self.nodes[layer.number - 1]) {
             (Some(block), Some(source)) => {
-                let value = block.forward(&source.leaf, mode)?;
                 // A leaf even where no gradient goes further: the attention's gradient needs the value only.
-                let gradient = value.requires_grad();
-                Some(Cut::new(value, gradient)?)
+                Some(Cut::new(block.forward(&source.leaf, mode)?, mode)?)
             }
             _ => None,
         };
@@ -111,8 +122,7 @@ impl<'a> Tape<'a> {
             };
             if let Entry::Vacant(place) = self.pools.entry(key) {
                 let pooled = pool(&source.leaf, skip.proxy.side)?;
-                let gradient = pooled.requires_grad();
-                place.insert(Cut::new(pooled, gradient)?);
+                place.insert(Cut::new(pooled, mode)?);
             }
             keys.push(Some(key));
         }
@@ -143,12 +153,14 @@ impl<'a> Tape<'a> {
     }
 
     /// Walks back. `last` is the task's cotangent of the last node; `pull(l, x_l, task)` says what to do with node l.
-    /// `gradients` already holds the head's.
+    /// `gradients` already holds the head's. `done(l, gradients)` is told, layer by layer, that nothing more will come for
+    /// layer l's variables.
     pub(super) fn backward(
         mut self,
         last: Option<Tensor>,
         mut gradients: Gradients,
         mut pull: impl FnMut(usize, &Tensor, Option<Tensor>) -> Result<Pull, Error>,
+        done: &mut dyn FnMut(usize, &mut Gradients) -> Result<(), Error>,
     ) -> Result<Gradients, Error> {
         let count = self.layers.len();
         let mut cotangents = Cotangents {
@@ -160,20 +172,14 @@ impl<'a> Tape<'a> {
             let number = self.layers.len() + 1;
             // Everything that reads node l has been walked: what its pools collected can flow into it.
             self.unpool(number, &mut cotangents, &mut gradients)?;
-            let Some(node) = self.nodes[number].take() else {
-                continue;
-            };
-            let asked = pull(number, &node.leaf, cotangents.nodes[number].take())?;
-            if node.value.requires_grad() {
-                self.walk(
-                    &self.network.layers[number - 1],
-                    tape,
-                    &node.value,
-                    asked,
-                    &mut cotangents,
-                    &mut gradients,
-                )?;
+            if let Some(node) = self.nodes[number].take() {
+                let asked = pull(number, &node.leaf, cotangents.nodes[number].take())?;
+                if node.leaf.requires_grad() {
+                    let layer = &self.network.layers[number - 1];
+                    self.walk(layer, tape, &node.graph, asked, &mut cotangents, &mut gradients)?;
+                }
             }
+            done(number, &mut gradients)?;
         }
         Ok(gradients)
     }
@@ -182,8 +188,8 @@ impl<'a> Tape<'a> {
     fn walk(
         &self,
         layer: &Layer,
-        tape: LayerTape,
-        value: &Tensor,
+        tape: LayerTape<'_>,
+        graph: &Graph<'_>,
         asked: Pull,
         cotangents: &mut Cotangents,
         gradients: &mut Gradients,
@@ -203,7 +209,7 @@ impl<'a> Tape<'a> {
         own.extend(tape.attention.iter().map(Tensor::shallow_clone));
 
         let leaves: Vec<&Tensor> = inputs.iter().map(|(_, leaf)| *leaf).collect();
-        let (on_inputs, on_own) = split(value, asked, &leaves, &own.iter().collect::<Vec<_>>())?;
+        let (on_inputs, on_own) = split(graph, asked, &leaves, &own.iter().collect::<Vec<_>>())?;
 
         for (index, gradient) in trained.iter().zip(&on_own) {
             gradients.tensors[*index] = defined(gradient);
@@ -220,7 +226,7 @@ impl<'a> Tape<'a> {
                 (None, Some(main)) => {
                     let own = self.network.variables.trained(layer.universal.clone());
                     let source = layer.number - 1;
-                    self.flow(&main.value, source, gradient, cotangents, &own, gradients)?;
+                    self.flow(&main.graph, source, gradient, cotangents, &own, gradients)?;
                 }
                 (None, None) => {}
             }
@@ -244,15 +250,15 @@ impl<'a> Tape<'a> {
             let Some(gradient) = cotangents.pools.remove(&key).flatten() else {
                 continue;
             };
-            self.flow(&pooled.value, node, gradient, cotangents, &[], gradients)?;
+            self.flow(&pooled.graph, node, gradient, cotangents, &[], gradients)?;
         }
         Ok(())
     }
 
-    /// Through the graph that ends in `value`, starts at node `node` and trains the variables `own`.
+    /// Through the graph that starts at node `node` and trains the variables `own`.
     fn flow(
         &self,
-        value: &Tensor,
+        graph: &Graph<'_>,
         node: usize,
         cotangent: Tensor,
         to: &mut Cotangents,
@@ -262,14 +268,14 @@ impl<'a> Tape<'a> {
         let Some(source) = &self.nodes[node] else {
             return Ok(());
         };
-        let flowed = if value.is_leaf() {
+        let flowed = if graph.end().is_leaf() {
             // Nothing was computed (a source at its target's side): the value is the node.
             Some(cotangent)
         } else {
             let variables = own.iter().map(|index| &self.network.variables.get(*index).tensor);
             let leaf = source.leaf.requires_grad().then_some(&source.leaf);
             let inputs: Vec<&Tensor> = variables.chain(leaf).collect();
-            let mut found = vector_jacobian(value, &cotangent, &inputs, false)?;
+            let mut found = graph.gradients(Some(&cotangent), &inputs, false)?;
             let on_source = found.split_off(own.len());
             for (index, gradient) in own.iter().zip(&found) {
                 gradients.tensors[*index] = defined(gradient);
@@ -291,11 +297,11 @@ struct Cotangents {
 
 /// Gradients on a merging graph's inputs and on the layer's own parameters.
 fn split(
-    value: &Tensor,
+    graph: &Graph<'_>,
     asked: Pull,
     inputs: &[&Tensor],
     own: &[&Tensor],
-) -> Result<(Vec<Tensor>, Vec<Tensor>), tch::TchError> {
+) -> Result<(Vec<Tensor>, Vec<Tensor>), Error> {
     let both = match (&asked.task, &asked.hint) {
         (Some(task), Some(hint)) => Some(task.f_add(hint)?),
         (Some(one), None) | (None, Some(one)) => Some(one.shallow_clone()),
@@ -306,34 +312,15 @@ fn split(
     };
     if asked.hint.is_none() || asked.end_to_end {
         let all: Vec<&Tensor> = inputs.iter().chain(own).copied().collect();
-        let mut on_inputs = vector_jacobian(value, &both, &all, false)?;
+        let mut on_inputs = graph.gradients(Some(&both), &all, false)?;
         let on_own = on_inputs.split_off(inputs.len());
         return Ok((on_inputs, on_own));
     }
     let on_inputs = match &asked.task {
-        Some(task) => vector_jacobian(value, task, inputs, true)?,
+        Some(task) => graph.gradients(Some(task), inputs, true)?,
         None => Vec::new(),
     };
-    Ok((on_inputs, vector_jacobian(value, &both, own, false)?))
-}
-
-/// Gradients of <value, cotangent> on `inputs`. Undefined where an input takes no part.
-pub(super) fn vector_jacobian(
-    value: &Tensor,
-    cotangent: &Tensor,
-    inputs: &[&Tensor],
-    keep: bool,
-) -> Result<Vec<Tensor>, tch::TchError> {
-    if inputs.is_empty() {
-        return Ok(Vec::new());
-    }
-    // The engine starts from a gradient of 1, so the cotangent comes in as a factor.
-    let product = value.f_mul(cotangent)?;
-    Tensor::f_run_backward(&[product], inputs, keep, false)
-}
-
-pub(super) fn defined(tensor: &Tensor) -> Option<Tensor> {
-    tensor.defined().then(|| tensor.shallow_clone())
+    Ok((on_inputs, graph.gradients(Some(&both), own, false)?))
 }
 
 fn accumulate(sum: &mut Option<Tensor>, part: Tensor) -> Result<(), tch::TchError> {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use nettailor_collective::Solo;
 use nettailor_trainer::model::{Mode, Network, Role};
-use nettailor_trainer::step::{Gradients, gradients};
+use nettailor_trainer::step::{Gradients, Lesson, Part, gradients};
 use serde_json::Value;
 use tch::Tensor;
 
@@ -59,8 +60,10 @@ fn every_gradient_under_running_and_batch_statistics() {
         let taught = run(&teacher, &case, Mode::EVALUATE);
         let complexity = reference_complexity(&case.costs);
         let loss = case.loss(&complexity);
-        let find =
-            |mode| gradients(&student, &case.images, &case.labels, Some(&taught), &loss, mode).unwrap();
+        let gang = Solo::new();
+        let lesson = Lesson::new(&taught, &gang);
+        let part = Part::whole(&case.images, &case.labels);
+        let find = |mode| gradients(&student, part, Some(&lesson), &loss, mode).unwrap();
 
         let mut ledger = case.ledger("gradients");
         let (losses, found) = find(Mode::EVALUATE);

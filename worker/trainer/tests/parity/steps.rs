@@ -4,7 +4,7 @@ use nettailor_collective::Solo;
 use nettailor_domain::architecture::{Architecture, Gradient};
 use nettailor_trainer::model::{Mode, Network, Role, Statistics};
 use nettailor_trainer::step::{
-    Cohort, Learner, LearnerSettings, Moment, Pressure, SgdSettings, StudentLearner,
+    Cohort, ExchangeSettings, Learner, LearnerSettings, Moment, Part, Pressure, SgdSettings, StudentLearner,
 };
 use tch::Tensor;
 
@@ -41,7 +41,11 @@ fn learner<'a>(
         momentum: case.setting("momentum"),
         weight_decay: case.setting("weight_decay"),
     };
-    let settings = LearnerSettings { sgd, ema: 0.0 };
+    let settings = LearnerSettings {
+        sgd,
+        ema: 0.0,
+        exchange: ExchangeSettings::default(),
+    };
     StudentLearner::new(case.student(), case.loss(complexity), pressure, settings, gang).unwrap()
 }
 
@@ -139,7 +143,7 @@ fn three_steps() {
             case.check_hints(&mut ledger, &name, &forward, &taught);
             let once = run_once(&case, learner.network());
             let losses = Cohort::new(Some(&teacher), vec![&mut learner])
-                .step(&case.images, &case.labels, at)
+                .step(Part::whole(&case.images, &case.labels), at)
                 .unwrap();
             case.check_losses(&mut ledger, &name, losses);
             for (mut tensor, before) in once {

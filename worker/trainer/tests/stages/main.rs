@@ -1,7 +1,7 @@
 //! All stages of a tiny task, through the program, as the agent runs it.
 //!
 //! [`apart`]: the test split stays out of everything but `select`. [`statistics`]: what is estimated before a candidate
-//! trains.
+//! trains. [`gangs`]: stages by several ranks, and stages that are gone on with, in this process.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,8 +10,11 @@
 )]
 
 mod apart;
+mod gangs;
 mod graph;
 mod statistics;
+#[path = "../common/threads.rs"]
+mod threads;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -49,7 +52,7 @@ impl Bench {
         let backbone = root.path().join("backbone.safetensors");
         write_backbone(BackboneName::Resnet18, &backbone);
         let archive = root.path().join("data.tar");
-        write_archive(&archive);
+        write_archive(&archive, 16);
         Self {
             root,
             backbone,
@@ -73,6 +76,8 @@ impl Bench {
             classes: CLASSES.map(str::to_owned).to_vec(),
             seed: 5,
             precision: Precision::default(),
+            sync_bn: false,
+            wire: Precision::default(),
             work,
         };
         let backbone = Some(BackboneFile {
@@ -89,6 +94,11 @@ impl Bench {
             cache_dir,
             output_dir,
             threads: 1,
+            rank: 0,
+            world_size: 1,
+            gang: String::new(),
+            checkpoint: None,
+            checkpoint_seconds: u32::MAX,
         }
     }
 
@@ -124,13 +134,7 @@ impl Bench {
                 .all(|event| matches!(event, TrainerEvent::Progress(_))),
             "{events:?}"
         );
-        let result = StageResult {
-            outcome: finished.outcome.clone(),
-            weights: None,
-            samples: finished.samples,
-            unreadable: finished.unreadable,
-            seconds: 0.0,
-        };
+        let result = result(&finished);
         let weights = assignment.output_dir.join(WEIGHTS_FILE);
         (finished, ParentInput { result, weights })
     }
@@ -146,6 +150,17 @@ impl Bench {
             "a failed stage leaves no weights"
         );
         failure.clone()
+    }
+}
+
+/// As the coordinator keeps it.
+fn result(finished: &Finished) -> StageResult {
+    StageResult {
+        outcome: finished.outcome.clone(),
+        weights: None,
+        samples: finished.samples,
+        unreadable: finished.unreadable,
+        seconds: 0.0,
     }
 }
 
@@ -168,10 +183,10 @@ fn write_backbone(name: BackboneName, path: &Path) {
     weights::write(path, tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))).unwrap();
 }
 
-/// 16 training and 4 test images per class, of the class's colour and some noise.
-fn write_archive(path: &Path) {
+/// So many training and 4 test images per class, of the class's colour and some noise.
+fn write_archive(path: &Path, training: usize) {
     let mut archive = tar::Builder::new(std::fs::File::create(path).unwrap());
-    for (split, count) in [("train", 16), ("test", 4)] {
+    for (split, count) in [("train", training), ("test", 4)] {
         for (label, class) in CLASSES.iter().enumerate() {
             for number in 0..count {
                 let name = format!("{split}/{class}/{number:02}.ppm");

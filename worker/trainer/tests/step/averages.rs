@@ -6,7 +6,8 @@ use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::task::StudentSettings;
 use nettailor_trainer::model::Mode;
 use nettailor_trainer::step::{
-    Cohort, Learner, LearnerSettings, Moment, Pressure, SgdSettings, StudentLearner, StudentLoss,
+    Cohort, ExchangeSettings, Learner, LearnerSettings, Moment, Part, Pressure, SgdSettings, StudentLearner,
+    StudentLoss,
 };
 use tch::Tensor;
 
@@ -36,7 +37,11 @@ fn learner(setting: Setting, ema: f64, gang: &Solo) -> StudentLearner<'_> {
         setting.student,
         loss,
         pressure,
-        LearnerSettings { sgd, ema },
+        LearnerSettings {
+            sgd,
+            ema,
+            exchange: ExchangeSettings::default(),
+        },
         gang,
     )
     .unwrap()
@@ -70,7 +75,7 @@ fn averages_follow_every_step_and_give_back_what_they_replaced() {
     let (mut average, mut score) = state(&learner);
     for step in 1..=4 {
         let mut cohort = Cohort::new(Some(&teacher), vec![&mut learner]);
-        cohort.step(&images, &labels, AT).unwrap();
+        cohort.step(Part::whole(&images, &labels), AT).unwrap();
         let (now, now_score) = state(&learner);
         let decay = DECAY.min((1.0 + f64::from(step)) / (10.0 + f64::from(step)));
         average = &average * decay + &now * (1.0 - decay);
@@ -99,7 +104,7 @@ fn without_averages_the_last_values_are_kept() {
     let setting = fresh();
     let mut learner = learner(fresh(), 0.0, &gang);
     let mut cohort = Cohort::new(Some(&setting.teacher), vec![&mut learner]);
-    cohort.step(&setting.images, &setting.labels, AT).unwrap();
+    cohort.step(setting.part(), AT).unwrap();
     let before = state(&learner);
     Cohort::new(None, vec![&mut learner]).keep_averages().unwrap();
     assert!(state(&learner).0 == before.0);
@@ -119,10 +124,10 @@ fn students_that_share_a_teacher_learn_as_if_alone() {
     let (mut alone, mut lone) = (learner(fresh(), 0.0, &gang), learner(lean(), 0.0, &gang));
     for _ in 0..3 {
         let mut cohort = Cohort::new(Some(&teacher), vec![&mut first, &mut second]);
-        let together = cohort.step(&images, &labels, AT).unwrap();
+        let together = cohort.step(Part::whole(&images, &labels), AT).unwrap();
         let apart = [&mut alone, &mut lone].map(|one| {
             Cohort::new(Some(&teacher), vec![one])
-                .step(&images, &labels, AT)
+                .step(Part::whole(&images, &labels), AT)
                 .unwrap()
         });
         let mean = 0.5 * (apart[0].total + apart[1].total);

@@ -9,6 +9,9 @@
 mod averages;
 #[path = "../common/mod.rs"]
 mod common;
+mod gangs;
 mod options;
 mod setting;
 mod student;
+#[path = "../common/threads.rs"]
+mod threads;

@@ -1,12 +1,13 @@
 //! Small networks on which the tests compute.
 
+use nettailor_collective::Solo;
 use nettailor_domain::architecture::{Architecture, Gradient};
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::task::{BnMode, HintScale, Hints, Precision, StudentSettings};
 use nettailor_trainer::device::Layout;
 use nettailor_trainer::model::network::Recipe;
 use nettailor_trainer::model::{Forward, Init, Mode, Network, Origin, Role};
-use nettailor_trainer::step::{Gradients, Losses, StudentLoss, gradients};
+use nettailor_trainer::step::{Gradients, Lesson, Losses, Part, StudentLoss, gradients};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::common;
@@ -14,7 +15,7 @@ use crate::common;
 pub(crate) const SIDE: u32 = 32;
 pub(crate) const CLASSES: u32 = 5;
 /// Batch statistics, running ones untouched.
-pub(crate) const STILL: Mode = Mode::batch(0.0);
+pub(crate) const STILL: Mode<'static> = Mode::batch(0.0);
 
 /// A student of the first blocks of a backbone, another network's forward pass to learn from, and a batch.
 pub(crate) struct Setting {
@@ -109,7 +110,7 @@ impl Setting {
     }
 
     /// What one step of the product finds.
-    pub(crate) fn found(&self, hints: Hints, mode: Mode) -> (Losses, Gradients) {
+    pub(crate) fn found(&self, hints: Hints, mode: Mode<'_>) -> (Losses, Gradients) {
         let none = |a: &Architecture| {
             let layers = a.layers.iter();
             let nothing: Gradient = layers.map(|l| vec![0.0; l.blocks.len()]).collect();
@@ -120,8 +121,14 @@ impl Setting {
             ..self.settings.clone()
         };
         let loss = StudentLoss::new(&settings, 0.0, &none);
-        let (images, labels) = (&self.images, &self.labels);
-        gradients(&self.student, images, labels, Some(&self.taught), &loss, mode).unwrap()
+        let gang = Solo::new();
+        let lesson = Lesson::new(&self.taught, &gang);
+        gradients(&self.student, self.part(), Some(&lesson), &loss, mode).unwrap()
+    }
+
+    /// The batch.
+    pub(crate) fn part(&self) -> Part<'_> {
+        Part::whole(&self.images, &self.labels)
     }
 
     /// gamma2 / L.

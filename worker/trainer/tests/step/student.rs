@@ -136,7 +136,7 @@ fn complexity_reaches_the_attention_only_above_the_budget() {
             ..StudentSettings::default()
         };
         let loss = StudentLoss::new(&settings, 0.0, &complexity);
-        gradients(student, &setting.images, &setting.labels, None, &loss, STILL).unwrap()
+        gradients(student, setting.part(), None, &loss, STILL).unwrap()
     };
     let (plain, base) = run(0.0, None);
     let (losses, pressed) = run(0.3, None);

@@ -2,6 +2,7 @@
 
 mod packing;
 mod passes;
+mod sharing;
 mod splitting;
 
 use std::collections::HashSet;

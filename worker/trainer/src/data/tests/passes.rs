@@ -12,12 +12,12 @@ fn augmented() -> DataSettings {
     reading(serde_json::json!({ "augment": augment }))
 }
 
-fn collect(batches: Batches) -> Vec<Batch> {
+pub(super) fn collect(batches: Batches) -> Vec<Batch> {
     batches.map(Result::unwrap).collect()
 }
 
 /// Which image each one of the batches is, by its pixels; all images of the test data differ.
-fn seen(dataset: &Dataset, batches: &[Batch]) -> Vec<usize> {
+pub(super) fn seen(dataset: &Dataset, batches: &[Batch]) -> Vec<usize> {
     let shared = &dataset.shared;
     let known: HashMap<&[u8], usize> = (0..shared.ids.len())
         .map(|index| (shared.packed.image(index), index))
@@ -157,13 +157,15 @@ fn dropping_a_pass_ends_its_thread() {
 #[test]
 fn a_failed_thread_is_an_error_and_not_a_short_epoch() {
     let dataset = Case::new(2, 20, 2).open(&plain(), 4).unwrap();
-    let shared = Arc::into_inner(dataset.shared).unwrap();
+    let Dataset { shared, share } = dataset;
+    let shared = Arc::into_inner(shared).unwrap();
     // Image 9999 does not exist.
     let broken = Dataset {
         shared: Arc::new(Shared {
             held_out: vec![0, 1, 9999, 2],
             ..shared
         }),
+        share,
     };
     let told: Vec<bool> = broken
         .eval_batches(Split::HeldOut, 1)

@@ -1,0 +1,92 @@
+//! What rank 0 says for its gang: where the others find it, and what a later attempt can go on from.
+
+use nettailor_domain::ids::{Seat, WorkerId};
+use nettailor_domain::session::Address;
+use nettailor_domain::stage::Checkpoint;
+
+use crate::effect::Effect;
+use crate::event::SessionNumber;
+use crate::record::KeptCheckpoint;
+use crate::scheduler::Scheduler;
+use crate::stage::Running;
+
+impl Scheduler {
+    /// Rank 0 waits for the other ranks: they are told where. The same address said again, as in a new session, is not
+    /// passed on again: whoever missed it is told when its worker is back.
+    pub(crate) fn meeting(
+        &mut self,
+        worker: &WorkerId,
+        session: SessionNumber,
+        seat: Seat,
+        address: Address,
+    ) {
+        let Some(running) = self.said_by_rank_0(worker, session, seat) else {
+            return;
+        };
+        if running.meeting.as_ref() == Some(&address) {
+            return;
+        }
+        running.meeting = Some(address);
+        for (other, name) in running.open_seats(seat.attempt) {
+            self.invite(&name, other);
+        }
+    }
+
+    /// Tells a rank of a current attempt where rank 0 waits for it, if that is known and its worker is connected.
+    pub(crate) fn invite(&mut self, worker: &WorkerId, seat: Seat) {
+        let running = self.stages[&seat.attempt.stage].running();
+        let address = running.and_then(|running| running.meeting.clone());
+        let session = self.workers.get(worker).and_then(|worker| worker.session());
+        if let (Some(address), Some(session)) = (address.filter(|_| seat.rank > 0), session) {
+            let session = session.number;
+            self.effect(Effect::Meet {
+                worker: worker.clone(),
+                session,
+                seat,
+                address,
+            });
+        }
+    }
+
+    /// Rank 0 left a checkpoint: the next attempt goes on from there. One that comes out of order, or again, is not taken.
+    pub(crate) fn checkpointed(
+        &mut self,
+        worker: &WorkerId,
+        session: SessionNumber,
+        seat: Seat,
+        checkpoint: Checkpoint,
+    ) {
+        if self.said_by_rank_0(worker, session, seat).is_none() {
+            return;
+        }
+        let key = seat.attempt.stage;
+        let left = KeptCheckpoint {
+            checkpoint,
+            attempt: seat.attempt.number,
+        };
+        let age = |kept: &KeptCheckpoint| (kept.attempt, kept.checkpoint.step);
+        let stage = self.stage_mut(key);
+        if stage.checkpoint.is_none_or(|kept| age(&kept) < age(&left)) {
+            stage.checkpoint = Some(left);
+            self.keep_stage(key);
+        }
+    }
+
+    /// The running attempt of which rank 0 says something; `None`, and counted, if it is not current or this is another rank.
+    fn said_by_rank_0(
+        &mut self,
+        worker: &WorkerId,
+        session: SessionNumber,
+        seat: Seat,
+    ) -> Option<&mut Running> {
+        if !self.heard(worker, session) {
+            return None;
+        }
+        if seat.rank != 0 || !self.is_current(worker, seat) {
+            self.counters.stale_reports += 1;
+            return None;
+        }
+        self.reached(worker, seat);
+        self.stage_mut(seat.attempt.stage).current_mut(worker, seat)
+    }
+}
