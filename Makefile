@@ -1,6 +1,6 @@
 # One command for each thing a person does here. `make help` lists them; all can be repeated at no cost.
 .DEFAULT_GOAL := help
-.PHONY: help setup toolchain data build test lint demo bench-train study study-data clean
+.PHONY: help setup toolchain data build test lint demo bench-train bench-dp gpu-bundle study study-data clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -56,8 +56,16 @@ study: study-data build ## writes docs/results/method.md: some hours on two core
 	touch $@
 
 bench-train: toolchain .bench/torch-2.11.0 ## speed of training and of tailored networks (downloads 3 GB once)
-	cargo build --release --locked -p nettailor-trainer --example bench_train
+	cargo build --release --locked --example bench_train
 	scripts/bench/train.py
+
+bench-dp: toolchain ## what two ranks cost beside one process with two threads
+	cargo build --release --locked --example bench_train
+	scripts/bench/data_parallel.py
+
+gpu-bundle: data build ## a folder to take to a machine with a GPU: binaries, check.sh, small data
+	cargo build --release --locked --example bench_train
+	scripts/gpu_bundle.sh
 
 clean: ## remove what was built and run; downloads (.libtorch .data .tools .bench) stay
 	cargo clean

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""The student's step as a plain PyTorch eager program: what `bench_train` is compared with.
+"""The student's or the teacher's step as a plain PyTorch eager program: what `bench_train` is compared with.
 
 Written from docs/method.md (sections 2, 4 and 5) the way one writes it first: one autograd graph, the teacher in
 evaluation mode, and for the hints every layer evaluated a second time on detached inputs. Weights are random; shapes are
 those of resnet34 with K = 3 and 10 classes.
 
-    eager.py SIDE BATCH THREADS
+    eager.py teacher|student SIDE BATCH THREADS fp32|tf32|bf16
 
-Reads numbers of steps from standard input, one a line, and answers each with the seconds those steps took. At the end
+It computes on a GPU where torch finds one; tf32 is single precision on a CPU. Reads numbers of steps from standard input, one a line, and answers each with the seconds those steps took. At the end
 of the input it prints its peak resident memory in MiB.
 """
 
@@ -78,6 +78,10 @@ class Teacher(Backbone):
             nodes.append(F.relu(block(nodes[-1])))
         return nodes, self.head(nodes[-1])
 
+    def step(self, images, labels):
+        _, logits = self(images)
+        return F.cross_entropy(logits, labels)
+
 
 class Student(Backbone):
     def __init__(self):
@@ -115,44 +119,66 @@ class Student(Backbone):
         """METHOD section 4, product form."""
         layers = len(self.scores)
         attention = [s.softmax(0) for s in self.scores]
-        out = [torch.ones(()) for _ in range(layers + 1)]
+        out = [torch.ones((), device=attention[0].device) for _ in range(layers + 1)]
         for l, sources in enumerate(self.sources, 1):
             for b, s in enumerate([l - 1, *sources]):
                 out[s] = out[s] * (1 - attention[l - 1][b])
-        out[layers] = torch.zeros(())
-        into = [torch.zeros(())] + [(1 - a).prod() for a in attention]
-        total = torch.zeros(())
+        out[layers] = torch.zeros_like(out[0])
+        into = [torch.zeros_like(out[0])] + [(1 - a).prod() for a in attention]
+        total = torch.zeros_like(out[0])
         for l, sources in enumerate(self.sources, 1):
             for b, s in enumerate([l - 1, *sources]):
                 total = total + costs[l - 1][b] * attention[l - 1][b] * (1 - into[s]) * (1 - out[l])
         return total
 
 
-def main():
-    side, batch, threads = map(int, sys.argv[1:])
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    student, teacher = Student().train(), Teacher().eval()
+def learning(student, device):
+    """The student with its teacher: parameters to train, and the loss of a batch."""
+    teacher = Teacher().eval().to(device)
     costs = [[1.0 / 16] + [0.01] * len(s) for s in student.sources]
-    optimiser = torch.optim.SGD(
-        [
-            {"params": [p for n, p in student.named_parameters() if p.requires_grad and "scores" not in n]},
-            {"params": list(student.scores), "weight_decay": 0.0},
-        ],
-        lr=1e-3, momentum=0.9, weight_decay=5e-4,
-    )
-    images, labels = torch.randn(batch, 3, side, side), torch.randint(CLASSES, (batch,))
+    parameters = [
+        {"params": [p for n, p in student.named_parameters() if p.requires_grad and "scores" not in n]},
+        {"params": list(student.scores), "weight_decay": 0.0},
+    ]
 
-    def step():
+    def loss(images, labels):
         with torch.no_grad():
             taught, target = teacher(images)
         _, local, logits = student(images)
         hints = sum(F.mse_loss(x, t) for x, t in zip(local, taught[1:])) + F.mse_loss(logits, target)
-        loss = F.cross_entropy(logits, labels) + GAMMA2 / len(local) * hints
-        loss = loss + GAMMA1 * student.expected_complexity(costs)
+        return (
+            F.cross_entropy(logits, labels)
+            + GAMMA2 / len(local) * hints
+            + GAMMA1 * student.expected_complexity(costs)
+        )
+
+    return parameters, loss
+
+
+def main():
+    who, precision = sys.argv[1], sys.argv[5]
+    side, batch, threads = map(int, sys.argv[2:5])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    if who == "teacher":
+        network = Teacher().train().to(device)
+        parameters, loss_of = network.parameters(), network.step
+    else:
+        network = Student().train().to(device)
+        parameters, loss_of = learning(network, device)
+    optimiser = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, weight_decay=5e-4)
+    images = torch.randn(batch, 3, side, side, device=device)
+    labels = torch.randint(CLASSES, (batch,), device=device)
+
+    def step():
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            loss = loss_of(images, labels)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        # Waits for the device.
         return loss.item()
 
     step()

@@ -1,78 +1,29 @@
 #!/usr/bin/env python3
 """Runs the training benchmarks and prints ratios: `make bench-train` builds what they need and starts this.
 
-Programs that are compared run as processes of their own and take turns within one round, so that whatever else the
-machine does meets all of them; a ratio is the median of the rounds' ratios.
-
     train.py [--rounds N] [--threads N] [--only convolution|step|forward|input]
 """
 
 import argparse
-import datetime
-import os
-import pathlib
 import statistics
 import subprocess
-import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-OURS = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/examples/bench_train"
-PYTHON = [ROOT / ".bench/venv/bin/python", "-W", "ignore"]
-EAGER = [*PYTHON, ROOT / "scripts/bench/eager.py"]
+from programs import EAGER, HERE, OURS, PYTHON, ROOT, Program, compare, machine
+
 BATCH = 32
-
-
-class Program:
-    """A process that answers numbers of repetitions with seconds."""
-
-    def __init__(self, *command):
-        command = [str(part) for part in command]
-        shown = [pathlib.Path(part).name if "/" in part else part for part in command]
-        print("   ", " ".join(shown), flush=True)
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        ready = self.process.stdout.readline().split()
-        if not ready:
-            sys.exit(f"{' '.join(command)} did not start")
-        self.about = int(ready[1]) if len(ready) > 1 else 0
-        self.times = []
-
-    def run(self, count):
-        self.process.stdin.write(f"{count}\n")
-        self.process.stdin.flush()
-        self.times.append(float(self.process.stdout.readline()) / count)
-
-    def end(self):
-        self.process.stdin.close()
-        self.peak = float(self.process.stdout.read())
-        self.process.wait()
-
-    @property
-    def milliseconds(self):
-        return 1e3 * statistics.median(self.times)
-
-
-def compare(programs, rounds, count):
-    """Lets the programs take turns; the first is the one that the others are compared with."""
-    for _ in range(rounds):
-        for program in programs:
-            program.run(count)
-    for program in programs:
-        program.end()
-    first = programs[0]
-    return [statistics.median(a / b for a, b in zip(first.times, program.times)) for program in programs]
 
 
 def convolutions(_rounds, threads):
     print(f"\nconvolutions of this machine, {threads} threads", flush=True)
-    subprocess.run([*PYTHON, ROOT / "scripts/bench/convolutions.py", str(threads)], check=True)
+    subprocess.run([*PYTHON, HERE / "convolutions.py", str(threads)], check=True)
 
 
 def steps(rounds, threads):
     for side, count in ((64, 3), (224, 1)):
         print(f"\nstudent's step, resnet34, {side} px, batch {BATCH}, {threads} threads")
         names = ["eager fp32", "ours fp32", "ours bf16"]
-        programs = [Program(*EAGER, side, BATCH, threads)]
-        programs += [Program(OURS, "step", side, BATCH, threads, p) for p in ("fp32", "bf16")]
+        programs = [Program(*EAGER, "student", side, BATCH, threads, "fp32")]
+        programs += [Program(OURS, "step", "student", side, BATCH, threads, p) for p in ("fp32", "bf16")]
         ratios = compare(programs, rounds, count)
         print(f"    {'':12}{'ms/step':>10}{'images/s':>10}{'speed-up':>10}{'peak MiB':>10}{'memory':>8}")
         for name, program, ratio in zip(names, programs, ratios):
@@ -98,7 +49,7 @@ def inputs(rounds, threads):
     folder = ROOT / ".bench/input"
     folder.mkdir(parents=True, exist_ok=True)
     epoch = Program(OURS, "input", side, BATCH, threads, folder)
-    step = Program(OURS, "step", side, BATCH, threads, "fp32")
+    step = Program(OURS, "step", "student", side, BATCH, threads, "fp32")
     for _ in range(rounds):
         epoch.run(1)
         step.run(3)
@@ -107,15 +58,6 @@ def inputs(rounds, threads):
     share = statistics.median(a / epoch.about / b for a, b in zip(epoch.times, step.times))
     print(f"    an epoch's {epoch.about} batches {epoch.milliseconds:.0f} ms, a batch {epoch.milliseconds / epoch.about:.2f} ms,"
           f" a step {step.milliseconds:.0f} ms: {share:.2%}")
-
-
-def machine():
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    of = lambda key: next((line.split(":")[1].strip() for line in lines if line.startswith(key)), "unknown")
-    flags = set(of("flags").split())
-    sets = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
-    print(f"{datetime.date.today()}, {os.cpu_count()} cores of {of('model name')}: {' '.join(sets)};"
-          f" load before {os.getloadavg()[0]:.1f}, priority {os.nice(0)}")
 
 
 def main():

@@ -13,6 +13,7 @@ use crate::process::{self, Output, Process};
 pub struct Cluster {
     folder: TempDir,
     launcher: Vec<String>,
+    host: String,
     state: PathBuf,
     artifacts: PathBuf,
     port: u16,
@@ -20,26 +21,39 @@ pub struct Cluster {
     pub coordinator: Option<Process>,
     /// The workers, in the order they were started.
     pub workers: Vec<Process>,
+    /// Their names.
+    names: Vec<String>,
 }
 
 impl Cluster {
     /// A coordinator without workers, on a port of its own.
     pub fn start() -> anyhow::Result<Self> {
-        Self::launch(Vec::new(), Path::new("state"), Path::new("artifacts"))
+        Self::at("127.0.0.1")
+    }
+
+    /// The same at an address of this machine.
+    pub fn at(host: &str) -> anyhow::Result<Self> {
+        Self::set_up(Vec::new(), host, Path::new("state"), Path::new("artifacts"))
     }
 
     /// The same through a launcher, with folders for state and artifacts; relative ones are in the cluster's folder.
     pub fn launch(launcher: Vec<String>, state: &Path, artifacts: &Path) -> anyhow::Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        Self::set_up(launcher, "127.0.0.1", state, artifacts)
+    }
+
+    fn set_up(launcher: Vec<String>, host: &str, state: &Path, artifacts: &Path) -> anyhow::Result<Self> {
+        let port = TcpListener::bind((host, 0))?.local_addr()?.port();
         let folder = TempDir::new()?;
         let mut cluster = Self {
             state: folder.path().join(state),
             artifacts: folder.path().join(artifacts),
             folder,
             launcher,
+            host: host.to_owned(),
             port,
             coordinator: None,
             workers: Vec::new(),
+            names: Vec::new(),
         };
         cluster.start_coordinator()?;
         Ok(cluster)
@@ -47,7 +61,7 @@ impl Cluster {
 
     /// Starts the coordinator (again, on the same state and port).
     pub fn start_coordinator(&mut self) -> anyhow::Result<()> {
-        let listen = format!("127.0.0.1:{}", self.port);
+        let listen = format!("{}:{}", self.host, self.port);
         let (state, artifacts) = (self.state.to_string_lossy(), self.artifacts.to_string_lossy());
         let args = ["--listen", &listen, "--http", "127.0.0.1:0", "--state", &state];
         let args = [&args[..], &["--artifacts", &artifacts]].concat();
@@ -71,22 +85,41 @@ impl Cluster {
 
     /// Starts a worker of one slot and one thread with a cache of its own, and waits until its session is up.
     pub fn start_worker(&mut self, name: &str) -> anyhow::Result<()> {
+        self.launch_worker(&[], name)
+    }
+
+    /// The same through a launcher.
+    pub fn launch_worker(&mut self, launcher: &[String], name: &str) -> anyhow::Result<()> {
         let (address, cache) = (self.address(), format!("cache-{name}"));
         let args = ["--coordinator", &address, "--name", name, "--cache", &cache];
         let args = [
             &args[..],
             &["--slots", "1", "--threads", "1", "--http", "127.0.0.1:0"],
+            &["--sample-ledger", "ledger"],
         ]
         .concat();
-        let worker = Process::start("nettailor-worker", self.folder(), &args)?;
+        let worker = Process::launch(launcher, "nettailor-worker", self.folder(), &args)?;
         worker.wait_for("session is up")?;
         self.workers.push(worker);
+        self.names.push(name.to_owned());
         Ok(())
+    }
+
+    /// The worker of this name.
+    pub fn worker(&self, name: &str) -> anyhow::Result<&Process> {
+        let mut named = self.names.iter().zip(&self.workers);
+        let found = named.find(|(other, _)| *other == name);
+        Ok(found.with_context(|| format!("there is no worker {name}"))?.1)
+    }
+
+    /// Where the workers' trainers note what they train on.
+    pub fn ledger(&self) -> PathBuf {
+        self.folder().join("ledger")
     }
 
     /// The coordinator's URL.
     pub fn address(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}:{}", self.host, self.port)
     }
 
     /// Where everything of this test lies.

@@ -2,10 +2,14 @@
 //!
 //! [`Cluster`] starts the binaries that were built beside this test (`make test` builds them first) in a temporary
 //! folder; [`dataset`] draws a small task that a network learns in seconds; [`volume`] is a disk to be
-//! filled; [`watch`] waits for what a test wants to see by the coordinator's own event stream, so that no test sleeps.
+//! filled; [`network`] is a cable to be pulled; [`harm`] meets a gang at a chosen moment; [`ledger`] reads what was trained on;
+//! [`watch`] waits for what a test wants to see by the coordinator's own event stream, so that no test sleeps.
 
 pub mod cluster;
 pub mod dataset;
+pub mod harm;
+pub mod ledger;
+pub mod network;
 pub mod process;
 pub mod volume;
 pub mod watch;

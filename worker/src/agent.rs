@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use crate::attempt::{self, Node, in_full};
 use crate::cache::BlobCache;
 use crate::config::Config;
+use crate::gpus::Gpus;
 use crate::ledger::{Begin, Ledger};
 use crate::session::{self, Session};
 use crate::{Error, ambient, cache, http};
@@ -84,7 +85,9 @@ impl Agent {
             cache,
             attempts_dir,
             slots: Semaphore::new(config.slots as usize),
+            gpus: Gpus::new(config.gpus.clone()),
             advertise: config.advertise.clone(),
+            sample_ledger: config.sample_ledger.clone(),
             coordinator: (
                 endpoint.uri().host().unwrap_or_default().to_owned(),
                 endpoint.uri().port_u16().unwrap_or(80),

@@ -14,6 +14,8 @@ use nettailor_domain::ids::WorkerId;
 use rand::Rng;
 use tokio::time::Instant;
 
+use crate::gpus;
+
 /// Monotonic time.
 pub(crate) fn now() -> Instant {
     Instant::now()
@@ -39,6 +41,21 @@ pub(crate) fn jittered(most: Duration) -> Duration {
 /// CPU cores that this process may use, at least 1.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// The GPUs that CUDA would use: those it is told of, or as many as the driver has device files.
+pub(crate) fn gpus() -> Vec<String> {
+    let told = std::env::var(gpus::VARIABLE).ok();
+    let files = std::fs::read_dir("/dev").into_iter().flatten().filter_map(Result::ok);
+    let is_gpu = |name: &str| {
+        let number = name.strip_prefix("nvidia").unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let count = files.filter(|file| is_gpu(&file.file_name().to_string_lossy())).count();
+    match told {
+        Some(list) => list.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect(),
+        None => (0..count).map(|number| number.to_string()).collect(),
+    }
 }
 
 /// Where a program of this installation lies: beside the running one.

@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 
 use crate::ambient;
 use crate::cache::{BlobCache, PinnedBlob};
+use crate::gpus::Gpus;
 use crate::ledger::{Heard, Report, Running, lost};
 use crate::trainer_process::{Line, TrainerProcess};
 
@@ -51,10 +52,14 @@ pub(crate) struct Node {
     pub(crate) attempts_dir: PathBuf,
     /// Trainers at a time. The coordinator counts too; here it only spaces out an end and the next start.
     pub(crate) slots: Semaphore,
+    /// What the trainers compute on, if not the CPU.
+    pub(crate) gpus: Gpus,
     /// Host by which other workers reach the trainers here, if it was given.
     pub(crate) advertise: Option<String>,
     /// Host and port of the coordinator.
     pub(crate) coordinator: (String, u16),
+    /// Where trainers note which images they train on, if they do.
+    pub(crate) sample_ledger: Option<PathBuf>,
 }
 
 impl Node {
@@ -109,8 +114,10 @@ async fn execute(node: &Node, store: &ArtifactStore, order: Order, running: &mut
     let begun = ambient::now();
     running.progress(phase("fetching inputs"));
     let inputs = or_stopped(running, Inputs::gather(node, store, order)).await?;
+    let gpu = node.gpus.take();
+    let gpu = gpu.as_ref().map(|gpu| gpu.name.as_str());
     let process =
-        TrainerProcess::spawn(&node.trainer, &inputs.assignment, node.threads).map_err(|error| {
+        TrainerProcess::spawn(&node.trainer, &inputs.assignment, node.threads, gpu).map_err(|error| {
             let message = format!("cannot start the trainer {}: {error}", node.trainer.display());
             Failure {
                 class: FailureClass::Resources,
@@ -214,6 +221,7 @@ impl Inputs {
             gang: order.seat.attempt.to_string(),
             checkpoint: checkpoint.as_ref().map(|blob| blob.path().to_owned()),
             checkpoint_seconds: order.checkpoint_seconds,
+            sample_ledger: node.sample_ledger.clone(),
         };
         let file = folder.path().join("assignment.json");
         let json = serde_json::to_vec_pretty(&assignment).map_err(|error| Failure {

@@ -28,8 +28,12 @@ pub struct Config {
     pub trainer: PathBuf,
     /// Where to answer probes.
     pub http: Option<SocketAddr>,
+    /// GPUs by the names that CUDA knows them by; each trainer gets one of them. On the CPU without any.
+    pub gpus: Vec<String>,
     /// Host by which other workers reach the trainers here; the address towards the coordinator if none is given.
     pub advertise: Option<String>,
+    /// Folder where trainers note which images they train on; nothing is noted without one.
+    pub sample_ledger: Option<PathBuf>,
     /// What running attempts are given to finish once the agent is asked to leave.
     pub drain: Duration,
     /// What a trainer is given between SIGTERM and SIGKILL.
@@ -56,7 +60,9 @@ impl Config {
             cache_bytes: Self::CACHE_BYTES,
             trainer: ambient::beside_this_program("nettailor-trainer"),
             http: None,
+            gpus: ambient::gpus(),
             advertise: None,
+            sample_ledger: None,
             drain: Self::DRAIN,
             stop_grace: Self::STOP_GRACE,
         }
@@ -102,10 +108,17 @@ pub struct Options {
     /// Answer probes (/livez, /readyz) here, e.g. 0.0.0.0:7402
     #[arg(long, value_name = "ADDRESS", env = "NETTAILOR_WORKER_HTTP")]
     http: Option<SocketAddr>,
+    /// GPUs of this node for the trainers, each of which gets the one that the fewest others use: 0,1 or UUIDs [default:
+    /// those that CUDA_VISIBLE_DEVICES names, or all]
+    #[arg(long, value_name = "LIST", env = "NETTAILOR_GPUS", value_delimiter = ',')]
+    gpus: Option<Vec<String>>,
     /// Host by which other workers reach the trainers here, for stages that several workers share [default: this
     /// machine's address towards the coordinator]
     #[arg(long, value_name = "HOST", env = "NETTAILOR_ADVERTISE")]
     advertise: Option<String>,
+    /// Note in files of this folder which images every rank trains on, step by step (see docs/sample-ledger.md)
+    #[arg(long, value_name = "DIR", env = "NETTAILOR_SAMPLE_LEDGER")]
+    sample_ledger: Option<PathBuf>,
     /// After SIGTERM or Ctrl-C: seconds that running stages have to finish before they are given back
     #[arg(long, value_name = "SECONDS", env = "NETTAILOR_DRAIN_SECONDS", default_value_t = Config::DRAIN.as_secs())]
     drain_seconds: u64,
@@ -120,7 +133,9 @@ impl From<Options> for Config {
             cache_bytes: options.cache_gib << 30,
             trainer: options.trainer.unwrap_or(usual.trainer),
             http: options.http,
+            gpus: options.gpus.unwrap_or(usual.gpus),
             advertise: options.advertise,
+            sample_ledger: options.sample_ledger,
             drain: Duration::from_secs(options.drain_seconds),
             ..usual
         }

@@ -17,6 +17,7 @@ mod ambient;
 mod attempt;
 pub mod cache;
 mod config;
+mod gpus;
 mod http;
 mod ledger;
 mod session;

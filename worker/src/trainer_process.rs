@@ -12,6 +12,8 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWri
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 
+use crate::gpus;
+
 /// Longest event. An architecture of some dozens of layers takes a few kilobytes.
 const MAX_EVENT_BYTES: u64 = 1 << 20;
 /// Longest log line; longer ones are broken.
@@ -39,11 +41,16 @@ pub(crate) struct TrainerProcess {
 }
 
 impl TrainerProcess {
-    /// Starts `program run <assignment>` with `threads` threads for every library that computes.
+    /// Starts `program run <assignment>` with `threads` threads for every library that computes, on this GPU if there is one.
     ///
     /// # Errors
     /// What the system said, e.g. that there is no such program.
-    pub(crate) fn spawn(program: &Path, assignment: &Path, threads: usize) -> io::Result<Self> {
+    pub(crate) fn spawn(
+        program: &Path,
+        assignment: &Path,
+        threads: usize,
+        gpu: Option<&str>,
+    ) -> io::Result<Self> {
         let mut command = Command::new(program);
         command.arg("run").arg(assignment);
         for variable in [
@@ -53,6 +60,9 @@ impl TrainerProcess {
             "RAYON_NUM_THREADS",
         ] {
             command.env(variable, threads.to_string());
+        }
+        if let Some(gpu) = gpu {
+            command.env(gpus::VARIABLE, gpu);
         }
         command
             .stdin(Stdio::piped())

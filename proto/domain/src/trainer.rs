@@ -41,6 +41,8 @@ pub struct Assignment {
     pub checkpoint: Option<PathBuf>,
     /// Seconds between checkpoints at least; 0 for one after every epoch.
     pub checkpoint_seconds: u32,
+    /// Folder where every rank notes which images it trains on, if anybody wants to know.
+    pub sample_ledger: Option<PathBuf>,
 }
 
 /// A backbone's weights on this node.

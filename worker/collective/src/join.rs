@@ -70,6 +70,20 @@ pub fn join(
     Ok(Box::new(gang))
 }
 
+/// GPU `ordinal` as a gang of one over NCCL, where [`join`] would not bother: shows that NCCL can be loaded and does what it
+/// should on this machine.
+///
+/// # Errors
+/// [`Error::Join`] where there is no NCCL or no such GPU.
+pub fn alone_over_nccl(ordinal: usize) -> Result<Box<dyn Collective>, Error> {
+    let member = Member::new("alone#1", 0, 1, Limits::default());
+    if !nccl::available() {
+        return Err(member.turned_away("libnccl.so or libcuda.so cannot be loaded".to_owned()));
+    }
+    let gang = nccl::join(Rendezvous::host(member)?, ordinal, Device::Cuda(ordinal))?;
+    Ok(Box::new(gang))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use tch::{Kind, Tensor};
 
-pub use join::{GangSettings, join};
+pub use join::{GangSettings, alone_over_nccl, join};
 pub use pending::Pending;
 pub use solo::Solo;
 

@@ -122,6 +122,7 @@ fn run(
         gang: String::new(),
         checkpoint: None,
         checkpoint_seconds: u32::MAX,
+        sample_ledger: None,
     };
     std::fs::create_dir_all(&assignment.cache_dir)?;
     write_json(&folder(stage).join("assignment.json"), &assignment)?;

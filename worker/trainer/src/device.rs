@@ -90,6 +90,8 @@ pub struct Images {
     offset: Tensor,
     /// The last batch, `[n, side, side, 3]` in single precision, and its copy in the layout's where that is another.
     kept: RefCell<Option<(Tensor, Option<Tensor>)>>,
+    /// On a GPU: the last batch's bytes in memory that the GPU reads by itself.
+    pinned: RefCell<Option<Tensor>>,
 }
 
 impl Images {
@@ -103,6 +105,7 @@ impl Images {
             scale: Tensor::f_from_slice(&scale)?.f_to_device(layout.device)?,
             offset: Tensor::f_from_slice(&offset)?.f_to_device(layout.device)?,
             kept: RefCell::new(None),
+            pinned: RefCell::new(None),
         })
     }
 
@@ -127,7 +130,10 @@ impl Images {
             Tensor::f_from_blob(pixels.as_ptr(), &size, &strides, Kind::Uint8, Device::Cpu)?
         };
         let (mut floats, mut other) = (floats, other);
-        floats.f_copy_(&bytes)?;
+        match self.layout.device {
+            Device::Cuda(_) => floats.f_copy_(&self.sent(&bytes)?)?,
+            _ => floats.f_copy_(&bytes)?,
+        }
         let floats = floats.f_mul_(&self.scale)?.f_sub_(&self.offset)?;
         if let Some(other) = &mut other {
             other.f_copy_(&floats)?;
@@ -140,5 +146,19 @@ impl Images {
         } else {
             input.f_contiguous()
         }
+    }
+
+    /// The bytes on the GPU. They travel while the host goes on: as bytes, a quarter of what floats are. Whoever calls this
+    /// has waited for the step before, so the pinned memory is free again.
+    fn sent(&self, bytes: &Tensor) -> Result<Tensor, tch::TchError> {
+        let mut pinned = self.pinned.borrow_mut();
+        let mut staging = match pinned.take() {
+            Some(staging) if staging.size() == bytes.size() => staging,
+            _ => Tensor::f_empty(bytes.size(), (Kind::Uint8, Device::Cpu))?.f_pin_memory(self.layout.device)?,
+        };
+        staging.f_copy_(bytes)?;
+        let sent = staging.f_to_device_(self.layout.device, Kind::Uint8, true, false)?;
+        *pinned = Some(staging);
+        Ok(sent)
     }
 }

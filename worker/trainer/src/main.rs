@@ -65,7 +65,9 @@ fn run(assignment: &Assignment) -> TrainerEvent {
         Ok(gang) => gang,
         Err(error) => return TrainerEvent::Failed(error.failure()),
     };
-    match stages::run(assignment, device, gang.as_ref(), clock, &mut emit) {
+    let ended = stages::run(assignment, device, gang.as_ref(), clock, &mut emit);
+    eprintln!("{}", runtime::memory(device));
+    match ended {
         // The work is done whoever is lost now.
         Ok(finished) => {
             if let Err(error) = gang.leave() {

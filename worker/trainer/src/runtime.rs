@@ -67,6 +67,25 @@ fn device() -> Device {
     }
 }
 
+/// How much memory this process has needed so far, in words for its log; on a GPU also how much of that one's is in use,
+/// by whomever.
+pub fn memory(device: Device) -> String {
+    const MIB: usize = 1 << 20;
+    let resident = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
+    let resident = resident.map_or(0, |usage| usage.max_rss() / 1024);
+    let host = format!("{resident} MiB of memory at most");
+    if device == Device::Cpu {
+        return host;
+    }
+    match cudarc::driver::result::mem_get_info() {
+        Ok((free, total)) => {
+            let (used, total) = ((total - free) / MIB, total / MIB);
+            format!("{host}; {used} of the GPU's {total} MiB in use now")
+        }
+        Err(error) => format!("{host}; the GPU's cannot be read: {error}"),
+    }
+}
+
 /// Time since it was started.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock(std::time::Instant);

@@ -216,6 +216,7 @@ pub(super) fn batch(shared: &Shared, members: &[usize], epoch: Option<u32>) -> B
     Batch {
         pixels,
         labels: members.iter().map(|&index| shared.labels[index]).collect(),
+        images: members.to_vec(),
         size: shared.size,
         whole: members.len(),
     }

@@ -64,6 +64,8 @@ pub struct Batch {
     pub pixels: Vec<u8>,
     /// Index of the class of each image; N of them.
     pub labels: Vec<i64>,
+    /// Index of each image in the data set; N of them.
+    pub images: Vec<usize>,
     /// Side of the images in pixels.
     pub size: usize,
     /// Images of the batch that all ranks share: N, or more where this is a rank's part of it.
@@ -202,6 +204,11 @@ impl Dataset {
     /// Whether a split has no images. Never true for one that was opened.
     pub fn is_empty(&self, split: Split) -> bool {
         self.len(split) == 0
+    }
+
+    /// Name of an image in the archive. `index` is one of a [`Batch`].
+    pub fn name(&self, index: usize) -> &str {
+        &self.shared.packed.index().samples[index].name
     }
 
     /// Side of the images of a [`Batch`], in pixels.

@@ -45,6 +45,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The ledger of samples cannot be written.
+    #[error("the ledger of samples {path} cannot be written: make room there, or start the worker without --sample-ledger")]
+    Ledger {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// What is to be gone on from holds no position.
     #[error("{path} is not a checkpoint; start the stage without it")]
     NoCheckpoint {
@@ -84,7 +93,7 @@ impl Error {
             Self::Weights(weights::Error::Io { .. } | weights::Error::Digest { .. }) => {
                 FailureClass::Resources
             }
-            Self::Cache { .. } => FailureClass::Resources,
+            Self::Cache { .. } | Self::Ledger { .. } => FailureClass::Resources,
             Self::Weights(weights::Error::Format { .. } | weights::Error::Type { .. }) => FailureClass::Input,
             Self::Model(model::Error::Mismatch { .. }) => FailureClass::Input,
             Self::Step(step::Error::Diverged { .. }) | Self::NothingLeft(_) => FailureClass::Input,

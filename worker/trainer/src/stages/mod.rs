@@ -1,11 +1,13 @@
 //! The stages of a job, each a file: [`source`], [`teacher`], [`student`], [`candidate`], [`search`], [`select`]. They
 //! share one training loop ([`training`]), one way of leaving what a later attempt can go on from ([`checkpoint`]), one of
+//! noting what was trained on ([`ledger`]), one of
 //! measuring block costs ([`costs`]) and one of opening data, weights and reports ([`Stage`]).
 
 mod candidate;
 mod checkpoint;
 mod costs;
 mod error;
+mod ledger;
 mod search;
 mod select;
 mod source;
@@ -32,6 +34,7 @@ use crate::step::{ExchangeSettings, LearnerSettings};
 use crate::weights::{self, Weights};
 
 use checkpoint::Checkpoints;
+use ledger::Ledger;
 
 pub use error::Error;
 
@@ -45,6 +48,7 @@ pub(crate) struct Stage<'a> {
     gang: &'a dyn Collective,
     clock: Clock,
     checkpoints: Checkpoints,
+    ledger: Option<Ledger<'a>>,
     report: Reporter<'a>,
 }
 
@@ -149,6 +153,7 @@ impl<'a> Stage<'a> {
             gang,
             clock,
             checkpoints,
+            ledger: Ledger::open(assignment)?,
             report,
         })
     }

@@ -99,8 +99,8 @@ impl Stage<'_> {
         while done < steps {
             self.report.phase("training");
             let at = span.before + done;
-            let (epoch, first) = ((at / per_epoch) as u32, (at % per_epoch) as usize);
-            let batches = self.data.train_batches_from(epoch, batch_size, first);
+            let (pass, first) = ((at / per_epoch) as u32, (at % per_epoch) as usize);
+            let batches = self.data.train_batches_from(pass, batch_size, first);
             for batch in batches.take((steps - done) as usize) {
                 let batch = batch?;
                 let (images, labels) = self.tensors(&batch)?;
@@ -115,6 +115,9 @@ impl Stage<'_> {
                     progress: done as f64 / steps as f64,
                 };
                 let losses = learner.step(part, at)?;
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.note(&self.data, pass, done, &batch)?;
+                }
                 done += 1;
                 self.report.step(epoch + 1, batch.whole as u64, losses);
             }

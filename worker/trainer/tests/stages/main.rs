@@ -99,6 +99,7 @@ impl Bench {
             gang: String::new(),
             checkpoint: None,
             checkpoint_seconds: u32::MAX,
+            sample_ledger: None,
         }
     }
 

@@ -27,6 +27,8 @@ pub(super) fn seen(dataset: &Dataset, batches: &[Batch]) -> Vec<usize> {
         .iter()
         .flat_map(|batch| batch.pixels.chunks_exact(3 * batch.size * batch.size));
     let seen: Vec<usize> = images.map(|image| known[image]).collect();
+    let told: Vec<usize> = batches.iter().flat_map(|batch| batch.images.clone()).collect();
+    assert_eq!(told, seen, "a batch names the images it holds");
     let labels: Vec<i64> = batches.iter().flat_map(|batch| batch.labels.clone()).collect();
     assert_eq!(
         labels,

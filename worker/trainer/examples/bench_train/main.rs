@@ -1,33 +1,42 @@
-//! What `scripts/bench/train.py` measures of this crate. Weights and images are random; shapes are a real network's.
+//! What the scripts of `scripts/bench/` and the GPU bundle measure of this crate. Weights and images are random; shapes are a
+//! real network's.
 //!
 //! ```text
-//! bench_train step SIDE BATCH THREADS fp32|bf16            the student's step of resnet34 (K = 3, 10 classes)
-//! bench_train forward whole|tailored ARCH SIDE BATCH THREADS   deployed, with 5 main blocks kept where tailored
-//! bench_train input SIDE BATCH THREADS FOLDER              an epoch of 4,000 PNGs, packed in FOLDER, made into batches
+//! bench_train step teacher|student SIDE BATCH THREADS fp32|bf16    of resnet34 (K = 3, 10 classes)
+//! bench_train ranks gang|apart RANKS SIDE BATCH THREADS            the teacher's step, the batch shared out to processes
+//! bench_train forward whole|tailored ARCH SIDE BATCH THREADS       deployed, with 5 main blocks kept where tailored
+//! bench_train input SIDE BATCH THREADS FOLDER                      an epoch of 4,000 PNGs, packed in FOLDER, made into batches
+//! bench_train parity SIDE BATCH THREADS                            the student's step on the CPU and on the GPU, compared
+//! bench_train nccl                                                  NCCL's conformance, one rank on GPU 0
 //! ```
-//! It says `ready`, followed by multiply-accumulates of one image (`forward`) or steps of an epoch (`input`). Then it reads
-//! numbers of repetitions from standard input, one a line, and answers each with the seconds they took. At the end of the
-//! input it prints its peak resident memory in MiB.
+//! It computes on a GPU where it finds one. It says `ready`, followed by multiply-accumulates of one image (`forward`) or
+//! steps of an epoch (`input`). Then it reads numbers of repetitions from standard input, one a line, and answers each with
+//! the seconds they took. At the end of the input it prints its peak resident memory in MiB. `parity` and `nccl` ask nothing:
+//! they print what they found, and fail where it is not what it should be.
 
 #![allow(clippy::print_stdout, reason = "an example's output")]
 
-use std::collections::HashMap;
+mod learners;
+mod random;
+mod ranks;
+
 use std::io::BufRead as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use nettailor_collective::Solo;
-use nettailor_domain::architecture::{Architecture, BlockCosts, ComplexityForm};
+use nettailor_collective::{Solo, alone_over_nccl, conformance};
+use nettailor_domain::architecture::Architecture;
 use nettailor_domain::backbone::{Backbone, BackboneName};
-use nettailor_domain::task::{BnMode, DataSettings, Hints, Precision, StudentSettings};
+use nettailor_domain::task::{DataSettings, Precision};
 use nettailor_trainer::data::Dataset;
 use nettailor_trainer::device::{Images, Layout};
-use nettailor_trainer::model::network::Recipe;
-use nettailor_trainer::model::{Init, Mode, Network, Origin, Role};
+use nettailor_trainer::model::{Init, Mode, Network, Role};
 use nettailor_trainer::runtime::{self, Clock};
-use nettailor_trainer::step::{Cohort, Learner as _, Moment, Part, Pressure, StudentLearner, StudentLoss};
-use nettailor_trainer::weights::{self, Weights};
-use tch::{Kind, Tensor};
+use nettailor_trainer::weights;
+
+use learners::Work;
+use random::{inputs, recipe};
+use ranks::{Other, Rank, Together};
 
 const CLASSES: u32 = 10;
 
@@ -49,13 +58,51 @@ fn main() -> anyhow::Result<()> {
         Ok(Layout::on(runtime::prepare(number(threads)? as usize)))
     };
     match arguments.as_slice() {
-        ["step", side, batch, threads, precision] => {
+        ["step", who, side, batch, threads, precision] => {
             let precision = match *precision {
                 "fp32" => Precision::Fp32,
                 "bf16" => Precision::Bf16,
                 other => bail!("there is no precision {other}"),
             };
-            step(layout(threads)?.with(precision), number(side)?, number(batch)?)
+            let (side, batch) = (number(side)?, number(batch)?);
+            let layout = layout(threads)?.with(precision);
+            let work = Work::new(layout, side, batch, batch)?;
+            match *who {
+                "teacher" => learners::teacher(layout, side, &work, &Solo::new(), &mut []),
+                "student" => learners::student_steps(layout, side, &work, &Solo::new()),
+                other => bail!("there is no learner {other}"),
+            }
+        }
+        ["ranks", together, ranks, side, batch, threads, place @ ..] => {
+            let (number_of, address) = match place {
+                [] => (0, None),
+                [rank, address] => (number(rank)?, Some(*address)),
+                _ => bail!("a rank is told its number and an address"),
+            };
+            let rank = Rank {
+                rank: number_of,
+                ranks: number(ranks)?,
+                batch: number(batch)?,
+                side: number(side)?,
+                together: match *together {
+                    "gang" => Together::Gang,
+                    "apart" => Together::Apart,
+                    other => bail!("there is no way {other}"),
+                },
+            };
+            ranks::run(layout(threads)?, &rank, &arguments[..6], address)
+        }
+        ["nccl"] => {
+            let device = runtime::prepare(1);
+            anyhow::ensure!(device != tch::Device::Cpu, "there is no GPU, or no CUDA half of libtorch");
+            let join = |_| alone_over_nccl(0).unwrap_or_else(|error| panic!("{error}"));
+            conformance::check(1, join);
+            conformance::check_leave(1, join);
+            println!("NCCL conforms, one rank");
+            Ok(())
+        }
+        ["parity", side, batch, threads] => {
+            learners::parity(layout(threads)?, number(side)?, number(batch)?, &Solo::new())
         }
         ["forward", form, arch, side, batch, threads] => {
             let arch: BackboneName = arch.parse()?;
@@ -76,16 +123,19 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// Answers the driver: seconds of as many repetitions as it asks for, then the peak of memory.
-fn serve(about: u64, mut once: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+/// Answers the driver: seconds of as many repetitions as it asks for, then the peak of memory. `others` do the same.
+fn serve(about: u64, others: &mut [Other], mut once: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
     once()?;
+    others.iter_mut().try_for_each(Other::wait)?;
     println!("ready {about}");
     for line in std::io::stdin().lock().lines() {
         let count: u32 = line?.parse()?;
         let clock = Clock::start();
+        others.iter_mut().try_for_each(|other| other.tell(count))?;
         for _ in 0..count {
             once()?;
         }
+        others.iter_mut().try_for_each(Other::wait)?;
         println!("{}", clock.elapsed().as_secs_f64());
     }
     let status = std::fs::read_to_string("/proc/self/status")?;
@@ -93,39 +143,6 @@ fn serve(about: u64, mut once: impl FnMut() -> anyhow::Result<()>) -> anyhow::Re
     let kib: f64 = peak.context("no VmHWM")?.trim().trim_end_matches(" kB").parse()?;
     println!("{}", kib / 1024.0);
     Ok(())
-}
-
-fn step(layout: Layout, side: u32, batch: u32) -> anyhow::Result<()> {
-    let backbone = BackboneName::Resnet34.describe();
-    let (images, labels) = inputs(layout, side, batch)?;
-    let weights = random(&backbone, 0)?;
-    let network = |architecture| Network::new(architecture, &weights, recipe(layout, side));
-    let teacher = network(Architecture::backbone_only(&backbone))?.deployed()?;
-    let student = network(Architecture::new(&backbone, 3))?;
-    let costs = BlockCosts::counted(&student.architecture, &backbone, side, |cost| cost.flops as f64);
-    let complexity = |a: &Architecture| a.expected_complexity(ComplexityForm::Product, &costs);
-    // What a plain implementation has to run every block twice for.
-    let settings = StudentSettings {
-        hints: Hints::Local,
-        ..StudentSettings::default()
-    };
-    let loss = StudentLoss::new(&settings, 0.0, &complexity);
-    let pressure = Pressure {
-        gamma1_ramp: 0.0,
-        score_rate: 0.1,
-        mode: Mode::TRAIN,
-    };
-    let gang = Solo::new();
-    let mut learner = StudentLearner::new(student, loss, pressure, (&settings.training).into(), &gang)?;
-    let mut cohort = Cohort::new(Some(&teacher), vec![&mut learner]);
-    let at = Moment {
-        learning_rate: 1e-3,
-        progress: 0.5,
-    };
-    serve(0, || {
-        cohort.step(Part::whole(&images, &labels), at)?;
-        Ok(())
-    })
 }
 
 fn forward(
@@ -141,9 +158,9 @@ fn forward(
         Some(kept) => tailored(&backbone, kept)?,
     };
     let flops = architecture.counts(CLASSES, side).active_flops;
-    let network = Network::new(architecture, &random(&backbone, 0)?, recipe(layout, side))?.deployed()?;
+    let network = Network::new(architecture, &random::weights(&backbone, 0)?, recipe(layout, side, Role::Frozen))?.deployed()?;
     let (images, _) = inputs(layout, side, batch)?;
-    serve(flops, || {
+    serve(flops, &mut [], || {
         tch::no_grad(|| network.forward(&images, Mode::EVALUATE))?;
         Ok(())
     })
@@ -180,7 +197,7 @@ fn input(layout: Layout, side: u32, batch: usize, folder: &Path) -> anyhow::Resu
     let dataset = Dataset::open(&archive, data, &reading, &classes, 0, folder, &mut log)?;
     let images = Images::new(layout, &BackboneName::Resnet34.describe().normalisation)?;
     let mut epoch = 0;
-    serve(dataset.train_steps(batch) as u64, || {
+    serve(dataset.train_steps(batch) as u64, &mut [], || {
         for batch in dataset.train_batches(epoch, batch) {
             let batch = batch?;
             let _input = images.batch(&batch.pixels, batch.size)?;
@@ -210,43 +227,4 @@ fn write_archive(path: &Path, side: u32) -> anyhow::Result<()> {
     }
     archive.into_inner()?.sync_all()?;
     Ok(std::fs::rename(partial, path)?)
-}
-
-fn recipe(layout: Layout, input: u32) -> Recipe {
-    Recipe {
-        universal: Role::Frozen,
-        bn_mode: BnMode::Task,
-        origin: Origin::Fresh { seed: 0 },
-        classes: CLASSES,
-        input,
-        layout,
-    }
-}
-
-/// A batch `[n, 3, side, side]` of noise with labels.
-fn inputs(layout: Layout, side: u32, batch: u32) -> anyhow::Result<(Tensor, Tensor)> {
-    let size = [i64::from(batch), 3, i64::from(side), i64::from(side)];
-    let images =
-        layout.ordered(&Tensor::randn(size, (Kind::Float, layout.device)).f_to_kind(layout.kind())?)?;
-    let labels = Tensor::randint(i64::from(CLASSES), [size[0]], (Kind::Int64, layout.device));
-    Ok((images, labels))
-}
-
-/// The backbone's tensors: convolutions that keep the scale of their input, neutral batch norms.
-fn random(backbone: &Backbone, seed: u64) -> anyhow::Result<Weights> {
-    let mut tensors = HashMap::new();
-    for spec in backbone.tensors() {
-        let shape: Vec<i64> = spec.shape.iter().map(|n| *n as i64).collect();
-        let count: usize = spec.shape.iter().product();
-        let init = match spec.name.rsplit('.').next() {
-            Some("weight") if shape.len() == 4 => {
-                Init::Normal((count as f32 / shape[0] as f32).recip().sqrt())
-            }
-            Some("weight" | "running_var") => Init::Constant(1.0),
-            _ => Init::Constant(0.0),
-        };
-        let values = Tensor::f_from_slice(&init.values(seed, &spec.name, count))?.f_view(&shape[..])?;
-        tensors.insert(spec.name, values);
-    }
-    Ok(Weights::from_tensors(tensors, "random weights"))
 }
