@@ -195,6 +195,8 @@ impl Coordinator {
             watchers: Watchers::default(),
             manifests: manifests.clone(),
             logs: logs.clone(),
+            artifacts: artifacts.clone(),
+            runtime: tokio::runtime::Handle::current(),
         };
         let driver = drive(Driver {
             state,

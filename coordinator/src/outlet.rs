@@ -1,8 +1,12 @@
 //! Where effects go: worker sessions, watchers, manifests, the log.
 
+use std::sync::Arc;
+
+use nettailor_artifacts::ArtifactStore;
 use nettailor_proto::convert::session::FromCoordinator;
 use nettailor_scheduler::effect::Effect;
-use tracing::info;
+use tokio::runtime::Handle;
+use tracing::{info, warn};
 
 use crate::logs::Logs;
 use crate::manifests::Manifests;
@@ -18,6 +22,9 @@ pub(crate) struct Outlet {
     pub(crate) watchers: Watchers,
     pub(crate) manifests: Manifests,
     pub(crate) logs: Logs,
+    pub(crate) artifacts: Arc<ArtifactStore>,
+    /// For what takes its time: the driver is a thread of its own.
+    pub(crate) runtime: Handle,
 }
 
 impl Outlet {
@@ -79,6 +86,15 @@ impl Outlet {
             }
             // Manifests are written from the committed records.
             Effect::StageDone(key) => info!(stage = %key.0.short(), "stage done"),
+            Effect::Discard(artifact) => {
+                let artifacts = self.artifacts.clone();
+                self.runtime.spawn(async move {
+                    // What stays there takes up room, no more.
+                    if let Err(error) = artifacts.remove(artifact.digest).await {
+                        warn!("a checkpoint cannot be removed: {error}");
+                    }
+                });
+            }
             Effect::Published { task, version } => info!(%task, version, "published"),
         }
     }

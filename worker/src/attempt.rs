@@ -185,7 +185,15 @@ impl Inputs {
         });
         let checkpoint = async {
             match order.checkpoint {
-                Some(artifact) => fetch(artifact).await.map(Some),
+                Some(artifact) => match node.cache.get(artifact, store).await {
+                    Ok(blob) => Ok(Some(blob)),
+                    // There is nothing to go on from: that is what the coordinator makes of this class.
+                    Err(error) if error.is_missing() => Err(Failure {
+                        class: FailureClass::Internal,
+                        message: format!("the checkpoint to go on from is gone: {}", in_full(&error)),
+                    }),
+                    Err(error) => Err(resources(&error)),
+                },
                 None => Ok(None),
             }
         };

@@ -2,6 +2,7 @@
 
 use nettailor_domain::ids::{JobId, Seat, StageKey, TaskName, WorkerId};
 use nettailor_domain::session::{Address, Order};
+use nettailor_domain::stage::Artifact;
 
 use crate::event::SessionNumber;
 use crate::record::Record;
@@ -71,6 +72,8 @@ pub enum Effect {
     JobChanged(JobId),
     /// A stage is done: write its manifest to the artifact store.
     StageDone(StageKey),
+    /// Remove a checkpoint from the artifact store: there is a newer one, or nobody goes on from it any more.
+    Discard(Artifact),
     /// A model was published: write its manifest to the artifact store.
     Published {
         /// Of which task.

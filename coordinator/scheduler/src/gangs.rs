@@ -1,6 +1,6 @@
 //! What rank 0 says for its gang: where the others find it, and what a later attempt can go on from.
 
-use nettailor_domain::ids::{Seat, WorkerId};
+use nettailor_domain::ids::{Seat, StageKey, WorkerId};
 use nettailor_domain::session::Address;
 use nettailor_domain::stage::Checkpoint;
 
@@ -65,10 +65,19 @@ impl Scheduler {
             attempt: seat.attempt.number,
         };
         let age = |kept: &KeptCheckpoint| (kept.attempt, kept.checkpoint.step);
-        let stage = self.stage_mut(key);
-        if stage.checkpoint.is_none_or(|kept| age(&kept) < age(&left)) {
-            stage.checkpoint = Some(left);
+        if self.stages[&key].checkpoint.is_none_or(|kept| age(&kept) < age(&left)) {
+            self.go_on_from(key, Some(left));
             self.keep_stage(key);
+        }
+    }
+
+    /// What the next attempt of a stage goes on from. What it went on from so far is removed once that is durable.
+    pub(crate) fn go_on_from(&mut self, key: StageKey, checkpoint: Option<KeptCheckpoint>) {
+        let before = std::mem::replace(&mut self.stage_mut(key).checkpoint, checkpoint);
+        let artifact = |kept: KeptCheckpoint| kept.checkpoint.artifact;
+        let now = checkpoint.map(artifact);
+        if let Some(before) = before.map(artifact).filter(|before| Some(*before) != now) {
+            self.effect(Effect::Discard(before));
         }
     }
 

@@ -89,8 +89,8 @@ impl Scheduler {
     pub(crate) fn complete(&mut self, key: StageKey, result: Box<StageResult>) {
         let running = self.stop_running(key);
         let workers = running.iter().flat_map(Running::workers).cloned().collect();
+        self.go_on_from(key, None);
         let stage = self.stage_mut(key);
-        stage.checkpoint = None;
         stage.state = State::Done(Done { result, workers });
         let users: Vec<Place> = stage.users.iter().collect();
         let children = stage.children.clone();
@@ -160,9 +160,10 @@ impl Scheduler {
             return self.give_up(key, worker, failure);
         }
         // What it began with may be what broke it, unless it came far enough to leave another.
-        let own = |kept: &mut KeptCheckpoint| kept.attempt == seat.attempt.number;
+        let own = |kept: &KeptCheckpoint| kept.attempt == seat.attempt.number;
+        let kept = stage.checkpoint.filter(own);
         if failure.class == FailureClass::Internal {
-            stage.checkpoint = stage.checkpoint.take_if(own);
+            self.go_on_from(key, kept);
         }
         let doubled = self.config.retry_first.saturating_mul(1 << (faults - 1).min(16));
         self.set_back(
@@ -304,12 +305,12 @@ impl Scheduler {
     fn give_up(&mut self, key: StageKey, worker: Option<WorkerId>, failure: Failure) {
         self.set_wait(key, Wait::Idle);
         let finished_ms = self.now.wall_ms;
-        let stage = self.stage_mut(key);
-        let reason = failed_reason(stage, &failure);
         // Asked for anew, it begins anew, unless time or workers were all that it lacked.
         if !matches!(failure.class, FailureClass::Deadline | FailureClass::Lost) {
-            stage.checkpoint = None;
+            self.go_on_from(key, None);
         }
+        let stage = self.stage_mut(key);
+        let reason = failed_reason(stage, &failure);
         stage.state = State::Failed(Failed { failure, worker });
         let users: Vec<Place> = stage.users.iter().collect();
         self.keep_stage(key);

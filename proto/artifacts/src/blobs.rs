@@ -30,6 +30,14 @@ impl ArtifactStore {
         }
     }
 
+    /// Removes a blob; one that is not there is as good as removed.
+    pub async fn remove(&self, digest: Digest) -> Result<(), Error> {
+        match self.store.delete(&self.blob(digest)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(Error::store(format!("removing blob {digest}"), error)),
+        }
+    }
+
     /// Whether a blob is there.
     pub async fn contains(&self, digest: Digest) -> Result<bool, Error> {
         Ok(self.size(digest).await?.is_some())

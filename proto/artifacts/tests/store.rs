@@ -231,3 +231,14 @@ async fn a_place_that_cannot_be_a_store_is_refused() {
         "file:///var/artifacts/"
     );
 }
+
+#[tokio::test]
+async fn a_blob_that_is_removed_is_gone_and_can_be_stored_again() {
+    let at = folder();
+    let blob = at.store.put_bytes("checkpoint").await.unwrap();
+    at.store.remove(blob.digest).await.unwrap();
+    assert!(!at.store.contains(blob.digest).await.unwrap());
+    at.store.remove(blob.digest).await.unwrap();
+    assert_eq!(at.store.put_bytes("checkpoint").await.unwrap(), blob);
+    assert!(at.store.contains(blob.digest).await.unwrap());
+}

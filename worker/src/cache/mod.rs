@@ -97,6 +97,21 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the artifact store has no such blob, or only a damaged one.
+    pub fn is_missing(&self) -> bool {
+        use nettailor_artifacts::Error as Store;
+
+        let Self::Fetch { source, .. } = self else {
+            return false;
+        };
+        matches!(
+            source.downcast_ref(),
+            Some(Store::BlobMissing(_) | Store::Damaged { .. })
+        )
+    }
+}
+
 /// The cache: see the module's documentation. Shared as an `Arc`.
 #[derive(Debug)]
 pub struct BlobCache {

@@ -43,6 +43,8 @@ impl Error {
     /// As the agent is told.
     pub fn failure(&self) -> Failure {
         let class = match self {
+            // Whoever cannot be reached now will hardly be in a moment.
+            Self::Collective(nettailor_collective::Error::Join { .. }) => FailureClass::Resources,
             Self::Collective(_) | Self::Untold | Self::Input(_) => FailureClass::Lost,
             Self::NoSuchRank { .. } | Self::NoCommand { .. } => FailureClass::Internal,
         };

@@ -67,6 +67,18 @@ fn device() -> Device {
     }
 }
 
+/// Whether `device` multiplies in bf16. Elsewhere it is computed all the same, and a hundred times slower than in single
+/// precision.
+pub fn multiplies_bf16(device: Device) -> bool {
+    match device {
+        #[cfg(target_arch = "x86_64")]
+        Device::Cpu => std::arch::is_x86_feature_detected!("avx512bf16"),
+        #[cfg(not(target_arch = "x86_64"))]
+        Device::Cpu => false,
+        _ => true,
+    }
+}
+
 /// How much memory this process has needed so far, in words for its log; on a GPU also how much of that one's is in use,
 /// by whomever.
 pub fn memory(device: Device) -> String {

@@ -644,6 +644,33 @@ fn a_checkpoint_that_may_be_what_breaks_the_trainer_is_given_up() {
 }
 
 #[test]
+fn a_checkpoint_that_nobody_goes_on_from_any_more_is_removed() {
+    let discarded = |effects: &[Effect]| {
+        let artifacts = effects.iter().filter_map(|effect| match effect {
+            Effect::Discard(artifact) => Some(*artifact),
+            _ => None,
+        });
+        artifacts.collect::<Vec<_>>()
+    };
+    let mut world = World::new();
+    world.connect("a", 1, 1);
+    let order = only(&world.submit(task("x", "digits")));
+    let mut left = |world: &mut World, epoch| {
+        let event = Event::Checkpointed {
+            worker: worker("a"),
+            session: 1,
+            seat: order.seat,
+            checkpoint: checkpoint(epoch),
+        };
+        discarded(&world.apply(event))
+    };
+    assert_eq!(left(&mut world, 1), []);
+    assert_eq!(left(&mut world, 2), [checkpoint(1).artifact]);
+    assert_eq!(left(&mut world, 2), [], "said again");
+    assert_eq!(discarded(&world.finish("a", 1, &order)), [checkpoint(2).artifact]);
+}
+
+#[test]
 fn a_gang_is_found_again_after_a_restart_if_all_its_workers_come_back() {
     let mut world = World::new();
     let [zero, one] = pair(&mut world);

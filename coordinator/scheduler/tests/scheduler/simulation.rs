@@ -123,7 +123,7 @@ impl Simulation {
                         agent.session = None;
                     }
                 }
-                Effect::JobChanged(_) | Effect::StageDone(_) | Effect::Published { .. } => {}
+                Effect::JobChanged(_) | Effect::StageDone(_) | Effect::Discard(_) | Effect::Published { .. } => {}
             }
         }
     }

@@ -19,7 +19,7 @@ use nettailor_collective::Collective;
 use nettailor_domain::architecture::Architecture;
 use nettailor_domain::backbone::Backbone;
 use nettailor_domain::stage::{StageOutcome, StageWork};
-use nettailor_domain::task::{BnMode, TrainingSettings};
+use nettailor_domain::task::{BnMode, Precision, TrainingSettings};
 use nettailor_domain::trainer::{Assignment, FailureClass, Finished, ParentInput, WEIGHTS_FILE};
 use nettailor_domain::units::Accuracy;
 use tch::{Device, Tensor};
@@ -29,7 +29,7 @@ use crate::device::{Images, Layout};
 use crate::model::network::Recipe;
 use crate::model::{Network, Origin, Role};
 use crate::report::{Reporter, Sink};
-use crate::runtime::Clock;
+use crate::runtime::{self, Clock};
 use crate::step::{ExchangeSettings, LearnerSettings};
 use crate::weights::{self, Weights};
 
@@ -142,6 +142,9 @@ impl<'a> Stage<'a> {
             rank: gang.rank(),
             of: gang.world_size(),
         };
+        if spec.precision == Precision::Bf16 && !runtime::multiplies_bf16(device) {
+            eprintln!("warning: this CPU does not multiply in bf16; `precision: fp32` is far faster here");
+        }
         let normalisation = reading.normalise.unwrap_or(backbone.normalisation);
         let layout = Layout::on(device).with(spec.precision);
         Ok(Self {

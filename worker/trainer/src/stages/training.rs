@@ -143,12 +143,20 @@ impl Stage<'_> {
         self.held_out(learner)
     }
 
-    /// Held-out accuracy of every network in training; the best is reported.
+    /// Held-out accuracy of every network in training; the best is reported. Of several, one that has diverged is right
+    /// nowhere.
     fn held_out(&mut self, learner: &dyn Learner) -> Result<Vec<Accuracy>, Error> {
-        let networks = learner.networks().into_iter();
-        let measured: Vec<Accuracy> = networks
-            .map(|network| self.evaluate(network, Split::HeldOut))
-            .collect::<Result<_, _>>()?;
+        let networks = learner.networks();
+        let several = networks.len() > 1;
+        let nowhere = Accuracy {
+            correct: 0,
+            total: self.data.len(Split::HeldOut) as u64,
+        };
+        let mut measure = |network| match self.evaluate(network, Split::HeldOut) {
+            Err(Error::Step(step::Error::Diverged { .. })) if several => Ok(nowhere),
+            measured => measured,
+        };
+        let measured: Vec<Accuracy> = networks.into_iter().map(&mut measure).collect::<Result<_, _>>()?;
         let best = measured.iter().map(Accuracy::fraction).fold(0.0, f64::max);
         self.report.held_out(best);
         Ok(measured)

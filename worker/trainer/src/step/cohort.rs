@@ -3,16 +3,23 @@
 use super::{Error, Learner, Lesson, Losses, Moment, Part, State, StudentLearner};
 use crate::model::{Mode, Network};
 
-/// One student or several, and the teacher that they share.
+/// One student or several, and the teacher that they share. One whose training diverges learns no more; the others go on.
 pub struct Cohort<'a, 'n> {
     teacher: Option<&'n Network>,
     members: Vec<&'n mut StudentLearner<'a>>,
+    /// By member: whether it diverged.
+    diverged: Vec<bool>,
 }
 
 impl<'a, 'n> Cohort<'a, 'n> {
     /// `teacher` is needed where gamma2 is not 0; there must be a member.
     pub fn new(teacher: Option<&'n Network>, members: Vec<&'n mut StudentLearner<'a>>) -> Self {
-        Self { teacher, members }
+        let diverged = vec![false; members.len()];
+        Self {
+            teacher,
+            members,
+            diverged,
+        }
     }
 }
 
@@ -26,16 +33,25 @@ impl Learner for Cohort<'_, '_> {
             .as_ref()
             .zip(self.members.first())
             .map(|(taught, member)| Lesson::new(taught, member.gang()));
-        let mut mean = Losses::default();
-        let share = 1.0 / self.members.len() as f64;
-        for member in &mut self.members {
-            let losses = member.step(part, lesson.as_ref(), at)?;
-            mean.total += share * losses.total;
-            mean.cross_entropy += share * losses.cross_entropy;
-            mean.hint += share * losses.hint;
-            mean.complexity += share * losses.complexity;
+        let mut all = Vec::new();
+        let mut last = None;
+        for (member, diverged) in self.members.iter_mut().zip(&mut self.diverged) {
+            if *diverged {
+                continue;
+            }
+            match member.step(part, lesson.as_ref(), at) {
+                Ok(losses) => all.push(losses),
+                Err(error @ Error::Diverged { .. }) => {
+                    *diverged = true;
+                    last = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(mean)
+        match last {
+            Some(error) if all.is_empty() => Err(error),
+            _ => Ok(mean(&all)),
+        }
     }
 
     fn exchange_averages(&mut self) -> Result<(), Error> {
@@ -65,5 +81,16 @@ impl Learner for Cohort<'_, '_> {
             member.restore(&state.under(&number.to_string()), steps)?;
         }
         Ok(())
+    }
+}
+
+fn mean(all: &[Losses]) -> Losses {
+    let share = 1.0 / all.len().max(1) as f64;
+    let of = |field: fn(&Losses) -> f64| all.iter().map(|losses| share * field(losses)).sum();
+    Losses {
+        total: of(|losses| losses.total),
+        cross_entropy: of(|losses| losses.cross_entropy),
+        hint: of(|losses| losses.hint),
+        complexity: of(|losses| losses.complexity),
     }
 }

@@ -361,7 +361,7 @@ fn a_teacher_and_a_student_learn_in_bf16() {
     let bench = Bench::new();
     // Where the processor has no instructions for it, libtorch takes a hundred times longer: there the stages are run,
     // and nobody waits until something is learnt.
-    let fast = std::arch::is_x86_feature_detected!("avx512bf16");
+    let fast = runtime::multiplies_bf16(Device::Cpu);
     let work = StageWork::Teacher {
         training: training(if fast { 15 } else { 1 }, 0.01),
     };
