@@ -16,6 +16,7 @@ die() { say "$*"; exit 1; }
 system_packages() {
     local missing=()
     command -v g++ >/dev/null || missing+=(g++)                              # torch-sys is C++
+    command -v ip >/dev/null || missing+=(iproute2)                          # tests cut networks
     # libtorch's own headers of gloo include gloo's.
     echo '#include <gloo/context.h>' | g++ -E -x c++ - >/dev/null 2>&1 || missing+=(libgloo-dev)
     python3 -m pip --version >/dev/null 2>&1 || missing+=(python3 python3-pip) # fetches the wheels; not used at run time

@@ -116,7 +116,7 @@ pub struct Options {
     /// machine's address towards the coordinator]
     #[arg(long, value_name = "HOST", env = "NETTAILOR_ADVERTISE")]
     advertise: Option<String>,
-    /// Note in files of this folder which images every rank trains on, step by step (see docs/sample-ledger.md)
+    /// Note in files of this folder which images every rank trains on, step by step (see docs/gangs.md)
     #[arg(long, value_name = "DIR", env = "NETTAILOR_SAMPLE_LEDGER")]
     sample_ledger: Option<PathBuf>,
     /// After SIGTERM or Ctrl-C: seconds that running stages have to finish before they are given back

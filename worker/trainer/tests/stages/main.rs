@@ -32,9 +32,9 @@ use nettailor_domain::trainer::{
     Assignment, BackboneFile, Failure, FailureClass, Finished, ParentInput, TrainerEvent, WEIGHTS_FILE,
 };
 use nettailor_trainer::model::Init;
-use nettailor_trainer::weights;
+use nettailor_trainer::{runtime, weights};
 use safetensors::SafeTensors;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 const SIDE: u32 = 32;
 const CLASSES: [&str; 3] = ["blue", "green", "red"];
