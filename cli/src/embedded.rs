@@ -143,7 +143,12 @@ impl Embedded {
         let cache = worker::cache::BlobCache::open(&cache_dir, usual.cache_bytes);
         let cache = Arc::new(cache.map_err(|source| Error::Worker(worker::Error::Cache(source)))?);
         for number in 1..=crew.workers {
+            // Agents do not know of each other: each begins with other GPUs.
+            let mut gpus = usual.gpus.clone();
+            let before = (number - 1) as usize * crew.slots as usize;
+            gpus.rotate_left(before % gpus.len().max(1));
             let config = worker::Config {
+                gpus,
                 name: name(number),
                 threads_per_slot: crew.threads,
                 trainer: crew.trainer.clone().unwrap_or_else(|| usual.trainer.clone()),

@@ -1,7 +1,5 @@
 //! Where effects go: worker sessions, watchers, manifests, the log.
 
-use std::sync::Arc;
-
 use nettailor_artifacts::ArtifactStore;
 use nettailor_proto::convert::session::FromCoordinator;
 use nettailor_scheduler::effect::Effect;
@@ -22,7 +20,7 @@ pub(crate) struct Outlet {
     pub(crate) watchers: Watchers,
     pub(crate) manifests: Manifests,
     pub(crate) logs: Logs,
-    pub(crate) artifacts: Arc<ArtifactStore>,
+    pub(crate) artifacts: ArtifactStore,
     /// For what takes its time: the driver is a thread of its own.
     pub(crate) runtime: Handle,
 }

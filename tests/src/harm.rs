@@ -7,6 +7,7 @@ use anyhow::{Context as _, ensure};
 use nettailor_proto::v1::{Stage, StageState};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::time::MissedTickBehavior;
 
 use crate::cluster::Cluster;
 use crate::ledger::{self, Entry};
@@ -14,7 +15,7 @@ use crate::process::{PATIENCE, trainers_of};
 use crate::watch;
 
 /// How often a gang is looked at; its steps take some ten times as long.
-const GLANCE: Duration = Duration::from_millis(2);
+const GLANCE: Duration = Duration::from_millis(1);
 /// A rank that did nothing for so long waits for another one.
 const BLOCKED: Duration = Duration::from_millis(500);
 
@@ -43,30 +44,38 @@ pub struct Gang<'a> {
 impl<'a> Gang<'a> {
     /// Waits until a stage of `job` runs as a gang of two.
     pub async fn of(cluster: &'a Cluster, job: &str, stage: &str) -> anyhow::Result<Self> {
-        eventually(&format!("a gang for {stage}"), Duration::from_millis(20), async || {
-            let state = state(cluster, job, stage).await?;
-            ensure!(state.state() != StageState::Done, "{stage} is done: {state:?}");
-            if state.state() != StageState::Running {
-                return Ok(None);
-            }
-            let agents = state.workers.iter().map(|name| cluster.worker(name));
-            let agents = agents.collect::<anyhow::Result<Vec<_>>>()?;
-            let trainers = agents.iter().map(|agent| trainers_of(agent.pid()));
-            let trainers = trainers.collect::<anyhow::Result<Vec<_>>>()?.concat();
-            let folder = state.workers.first().and_then(|name| attempt_folder(cluster, name, state.attempt));
-            // Both have noted a step: they are in the midst of training.
-            let training = (0..2).all(|rank| last_entry(cluster, stage, rank).is_ok_and(|entry| entry.is_some()));
-            Ok(match folder {
-                Some(folder) if training && agents.len() == 2 && trainers.len() == 2 => Some(Self {
-                    cluster,
-                    job: job.to_owned(),
-                    stage: stage.to_owned(),
-                    trainers,
-                    folder,
-                }),
-                _ => None,
-            })
-        })
+        eventually(
+            &format!("a gang for {stage}"),
+            Duration::from_millis(20),
+            async || {
+                let state = state(cluster, job, stage).await?;
+                ensure!(state.state() != StageState::Done, "{stage} is done: {state:?}");
+                if state.state() != StageState::Running {
+                    return Ok(None);
+                }
+                let agents = state.workers.iter().map(|name| cluster.worker(name));
+                let agents = agents.collect::<anyhow::Result<Vec<_>>>()?;
+                let trainers = agents.iter().map(|agent| trainers_of(agent.pid()));
+                let trainers = trainers.collect::<anyhow::Result<Vec<_>>>()?.concat();
+                let folder = state
+                    .workers
+                    .first()
+                    .and_then(|name| attempt_folder(cluster, name, state.attempt));
+                // Both have noted a step: they are in the midst of training.
+                let training =
+                    (0..2).all(|rank| last_entry(cluster, stage, rank).is_ok_and(|entry| entry.is_some()));
+                Ok(match folder {
+                    Some(folder) if training && agents.len() == 2 && trainers.len() == 2 => Some(Self {
+                        cluster,
+                        job: job.to_owned(),
+                        stage: stage.to_owned(),
+                        trainers,
+                        folder,
+                    }),
+                    _ => None,
+                })
+            },
+        )
         .await
     }
 
@@ -157,11 +166,12 @@ impl<'a> Gang<'a> {
             let last = last_entry(self.cluster, &self.stage, rank as u32)?;
             Ok((process_state(self.trainer(rank))?, last.map(|entry| entry.step)))
         };
-        let mut before = look()?;
+        let mut before = None;
         eventually("a rank that waits", BLOCKED, async || {
             let now = look()?;
-            let blocked = now == before && now.0 == Some('S');
-            before = now;
+            ensure!(now.0.is_some(), "rank {rank} has ended");
+            let blocked = now.0 == Some('S') && before.as_ref() == Some(&now);
+            before = Some(now);
             Ok(blocked.then_some(()))
         })
         .await
@@ -171,7 +181,10 @@ impl<'a> Gang<'a> {
     pub async fn until_ended(&self, ranks: &[usize]) -> anyhow::Result<()> {
         eventually("the ranks' end", Duration::from_millis(20), async || {
             let states = ranks.iter().map(|rank| process_state(self.trainer(*rank)));
-            let gone = states.collect::<anyhow::Result<Vec<_>>>()?.iter().all(Option::is_none);
+            let gone = states
+                .collect::<anyhow::Result<Vec<_>>>()?
+                .iter()
+                .all(Option::is_none);
             Ok(gone.then_some(()))
         })
         .await
@@ -187,14 +200,15 @@ impl<'a> Gang<'a> {
     }
 }
 
-/// Looks again and again until there is something to see.
-async fn eventually<T>(
+/// Looks again and again until there is something to see; fails after [`PATIENCE`].
+pub async fn eventually<T>(
     what: &str,
     every: Duration,
     mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<T> {
     let seen = async {
         let mut glances = tokio::time::interval(every);
+        glances.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             glances.tick().await;
             if let Some(seen) = look().await? {
@@ -236,7 +250,9 @@ fn process_state(pid: Pid) -> anyhow::Result<Option<char>> {
         Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    let state = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.trim_start().chars().next());
     // A zombie does nothing any more.
     Ok(state.filter(|state| !matches!(state, 'Z' | 'X')))
 }

@@ -31,10 +31,18 @@ pub fn inside(name: &str) -> anyhow::Result<bool> {
     if env::var_os(INSIDE).is_some() {
         return Ok(true);
     }
-    let probe = command(&[&NAMESPACE[..], &["ip", "link", "set", "lo", "up"]].concat())
-        .stderr(Stdio::null())
-        .status()
-        .context("this test needs `unshare`, of the package util-linux")?;
+    let probe = command(
+        &[
+            &NAMESPACE[..],
+            &[
+                "ip", "link", "add", CABLE_HOME, "type", "veth", "peer", "name", CABLE_AWAY,
+            ],
+        ]
+        .concat(),
+    )
+    .stderr(Stdio::null())
+    .status()
+    .context("this test needs `unshare`, of the package util-linux")?;
     if !probe.success() {
         eprintln!("skipped: a network namespace is not allowed here, or there is no `ip`");
         return Ok(false);
@@ -57,16 +65,15 @@ pub struct Network {
 impl Network {
     /// Call it once, [inside](inside) only.
     pub fn new() -> anyhow::Result<Self> {
-        let mut away = command(&["unshare", "--net", "sh", "-c", "echo up && exec sleep infinity"])
+        let away = command(&["unshare", "--net", "sh", "-c", "echo up && exec sleep infinity"])
             .stdout(Stdio::piped())
             .spawn()?;
+        let mut network = Self { away };
         let mut said = [0; 3];
-        away.stdout
-            .as_mut()
-            .context("stdout is piped")?
+        let stdout = network.away.stdout.as_mut().context("stdout is piped")?;
+        stdout
             .read_exact(&mut said)
             .context("the other node did not come up")?;
-        let network = Self { away };
         let (pid, home) = (network.away.id().to_string(), format!("{HOME}/32"));
         let here: [&[&str]; 4] = [
             &["link", "set", "lo", "up"],

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nettailor_artifacts::ArtifactStore;
 use nettailor_domain::ids::WorkerId;
-use nettailor_domain::session::{Offer, Order};
+use nettailor_domain::session::{Address, Offer, Order};
 use nettailor_proto::convert::session::Hello;
 use nettailor_proto::status::{self, Code};
 use tokio::net::TcpListener;
@@ -73,6 +73,13 @@ impl Agent {
             url: config.coordinator.clone(),
             source: Some(source),
         })?;
+        if let Some(host) = &config.advertise {
+            let address = format!("{host}:1").parse::<Address>();
+            address.map_err(|source| Error::Advertise {
+                host: host.clone(),
+                source,
+            })?;
+        }
         if !config.trainer.is_file() {
             return Err(Error::NoTrainer(config.trainer));
         }
@@ -88,10 +95,7 @@ impl Agent {
             gpus: Gpus::new(config.gpus.clone()),
             advertise: config.advertise.clone(),
             sample_ledger: config.sample_ledger.clone(),
-            coordinator: (
-                endpoint.uri().host().unwrap_or_default().to_owned(),
-                endpoint.uri().port_u16().unwrap_or(80),
-            ),
+            coordinator: (host(&endpoint), endpoint.uri().port_u16().unwrap_or(80)),
         };
         Ok(Self {
             config,
@@ -191,8 +195,12 @@ impl Agent {
             offer: Offer {
                 slots: self.config.slots,
                 threads_per_slot: self.config.threads_per_slot,
-                // Trainers compute on the CPU.
-                device: "cpu".to_owned(),
+                device: if self.config.gpus.is_empty() {
+                    "cpu"
+                } else {
+                    "cuda"
+                }
+                .to_owned(),
                 cached,
                 seats: attempts.ledger.open_session(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -220,6 +228,12 @@ impl Agent {
             warn!("leaving although the coordinator has not acknowledged every report");
         }
     }
+}
+
+/// The coordinator's host, an IPv6 address without its brackets.
+fn host(endpoint: &Endpoint) -> String {
+    let host = endpoint.uri().host().unwrap_or_default();
+    host.trim_matches(['[', ']']).to_owned()
 }
 
 /// The folder of this agent's attempts, emptied of what an earlier life left there, and the lock that makes it its own.

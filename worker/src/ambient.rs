@@ -46,14 +46,23 @@ pub(crate) fn cores() -> usize {
 /// The GPUs that CUDA would use: those it is told of, or as many as the driver has device files.
 pub(crate) fn gpus() -> Vec<String> {
     let told = std::env::var(gpus::VARIABLE).ok();
-    let files = std::fs::read_dir("/dev").into_iter().flatten().filter_map(Result::ok);
+    let files = std::fs::read_dir("/dev")
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
     let is_gpu = |name: &str| {
         let number = name.strip_prefix("nvidia").unwrap_or_default();
         !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
     };
-    let count = files.filter(|file| is_gpu(&file.file_name().to_string_lossy())).count();
+    let count = files
+        .filter(|file| is_gpu(&file.file_name().to_string_lossy()))
+        .count();
     match told {
-        Some(list) => list.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect(),
+        Some(list) => list
+            .split(',')
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect(),
         None => (0..count).map(|number| number.to_string()).collect(),
     }
 }

@@ -85,8 +85,8 @@ impl Node {
             }
         };
         format!("{host}:{port}").parse().map_err(|error| Failure {
-            class: FailureClass::Input,
-            message: format!("--advertise cannot be used: {error}"),
+            class: FailureClass::Resources,
+            message: format!("this node's address cannot be used; name it with --advertise: {error}"),
         })
     }
 }
@@ -316,7 +316,9 @@ async fn supervise(
                 kill_at = None;
             }
         }
+        // The coordinator removes what it has heard of, and so must hear of every one: while it is away the newest waits.
         if upload.is_none()
+            && !running.owes_checkpoint()
             && let Some(left) = newest.take()
         {
             upload = Some(keep_checkpoint(node, store, left).boxed());
@@ -325,7 +327,15 @@ async fn supervise(
             kill_at = Some(ambient::now() + LINGER);
         }
     }
+    // What it left last is worth most where it did not come to an end.
+    if !matches!(verdict, Some(Ok(_)))
+        && let Ok(Some(kept)) = tokio::time::timeout(LINGER, settled(&mut upload)).await
+    {
+        running.checkpointed(kept);
+    }
     match (stop_reason, verdict) {
+        // What it said before it was stopped may be why the others were.
+        (_, Some(Err(failure))) if failure.class != FailureClass::Lost => Err(failure),
         (Some(reason), _) => Err(stopped(&reason)),
         (None, Some(verdict)) => verdict,
         (None, None) => Err(broke_off(&process, tail)),

@@ -19,10 +19,14 @@ impl Gpus {
     /// One for a trainer; none on a node that has none.
     pub(crate) fn take(&self) -> Option<Gpu<'_>> {
         let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (name, count) = users.iter_mut().min_by_key(|(_, count)| *count)?;
+        let (index, (name, count)) = users
+            .iter_mut()
+            .enumerate()
+            .min_by_key(|(_, (_, count))| *count)?;
         *count += 1;
         Some(Gpu {
             name: name.clone(),
+            index,
             of: self,
         })
     }
@@ -33,15 +37,14 @@ impl Gpus {
 pub(crate) struct Gpu<'a> {
     /// As CUDA knows it.
     pub(crate) name: String,
+    index: usize,
     of: &'a Gpus,
 }
 
 impl Drop for Gpu<'_> {
     fn drop(&mut self) {
         let mut users = self.of.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, count)) = users.iter_mut().find(|(name, _)| *name == self.name) {
-            *count -= 1;
-        }
+        users[self.index].1 -= 1;
     }
 }
 

@@ -122,7 +122,6 @@ impl Ledger {
         state.running.remove(&seat);
         state.progress.remove(&seat);
         state.meetings.remove(&seat);
-        state.checkpoints.remove(&seat);
         state.reports.insert(seat, Waiting { report, sent: false });
         self.publish(&state);
         drop(state);
@@ -366,6 +365,11 @@ impl Running {
     pub(crate) fn checkpointed(&self, checkpoint: Checkpoint) {
         self.ledger.state().checkpoints.insert(self.seat, checkpoint);
         self.ledger.urgent.notify_one();
+    }
+
+    /// Whether a checkpoint is still to be said.
+    pub(crate) fn owes_checkpoint(&self) -> bool {
+        self.ledger.state().checkpoints.contains_key(&self.seat)
     }
 
     /// Ends the attempt.

@@ -27,7 +27,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use nettailor_domain::ids::WorkerId;
+use nettailor_domain::ids::{InvalidId, WorkerId};
 use nettailor_proto::exit::Exit;
 
 pub use agent::Agent;
@@ -46,6 +46,16 @@ pub enum Error {
         url: String,
         /// What is wrong with it, beyond its scheme.
         source: Option<tonic::transport::Error>,
+    },
+    /// Not a host by which trainers could be reached.
+    #[error(
+        "--advertise {host}: expected a host name or address of this node, an IPv6 address in brackets, without a port"
+    )]
+    Advertise {
+        /// As given.
+        host: String,
+        /// Why not.
+        source: InvalidId,
     },
     /// There is no trainer.
     #[error("there is no trainer program at {}; build it, or say where it is with --trainer", .0.display())]
@@ -92,7 +102,7 @@ impl Error {
     /// The exit code of a program that ends with it.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::NoSlots | Self::Url { .. } | Self::NoTrainer(_) => Exit::Usage,
+            Self::NoSlots | Self::Url { .. } | Self::Advertise { .. } | Self::NoTrainer(_) => Exit::Usage,
             Self::NameInUse { .. } | Self::Replaced { .. } => Exit::Conflict,
             Self::Http { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Exit::Conflict,
             Self::Rejected { .. } => Exit::Unavailable,

@@ -6,9 +6,10 @@
 //! [`Config::gang_patience`](crate::Config::gang_patience) has passed since a later stage started before it for the first time, no
 //! later one does any more: slots that become free are kept for the front, which starts when there are enough of them. Only
 //! one stage has slots kept for it at a time, and only one for which there are enough: so everything in line gets its turn
-//! once what runs has ended.
+//! once what runs has ended. Ranks of one attempt are on workers of one device: gangs of CPUs and GPUs cannot meet.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nettailor_domain::ids::{StageKey, WorkerId};
@@ -21,9 +22,23 @@ use crate::worker::{Hold, Link};
 /// A worker with slots to give.
 struct Host<'a> {
     name: &'a WorkerId,
+    device: &'a str,
     slots: u32,
     /// Bytes of the stage's inputs that it need not fetch.
     cached: u64,
+}
+
+/// Slots of the workers of each device.
+fn by_device<'a>(workers: impl Iterator<Item = (&'a str, u32)>) -> BTreeMap<&'a str, u32> {
+    let mut sums = BTreeMap::new();
+    for (device, slots) in workers {
+        *sums.entry(device).or_default() += slots;
+    }
+    sums
+}
+
+fn most(slots: &BTreeMap<&str, u32>) -> u32 {
+    slots.values().copied().max().unwrap_or(0)
 }
 
 impl Scheduler {
@@ -50,9 +65,16 @@ impl Scheduler {
 
     /// The first in line that the connected workers could take if nothing else ran.
     pub(crate) fn front(&self) -> Option<StageKey> {
+        self.line.first_within(self.slots_together())
+    }
+
+    /// Slots that one attempt could have if nothing else ran.
+    pub(crate) fn slots_together(&self) -> u32 {
         let ready = self.workers.values();
         let ready = ready.filter(|worker| matches!(worker.link, Link::Ready(_)));
-        self.line.first_within(ready.map(|worker| worker.slots).sum())
+        most(&by_device(
+            ready.map(|worker| (worker.device.as_str(), worker.slots)),
+        ))
     }
 
     /// Whether slots are kept for a stage if it is the front.
@@ -72,9 +94,12 @@ impl Scheduler {
         }
     }
 
-    /// Slots that can be given out now.
+    /// Slots that can be given to one attempt now.
     pub(crate) fn free_slots(&self) -> u32 {
-        self.free.iter().map(|name| self.workers[name].free()).sum()
+        let free = self.free.iter().map(|name| &self.workers[name]);
+        most(&by_device(
+            free.map(|worker| (worker.device.as_str(), worker.free())),
+        ))
     }
 
     /// Workers for a ready stage's next attempt, one for each rank, as many as are free and asked for: rather not the one
@@ -92,6 +117,7 @@ impl Scheduler {
             let worker = &self.workers[name];
             Host {
                 name,
+                device: &worker.device,
                 slots: worker.free(),
                 cached: worker.cached_bytes(&inputs),
             }
@@ -104,9 +130,18 @@ impl Scheduler {
         {
             let other = |host: &Host<'_>| Some(host.name) != setback.worker.as_ref();
             let others = hosts.iter().filter(|host| other(host));
-            if others.map(|host| host.slots).sum::<u32>() >= width.min() {
+            if most(&by_device(others.map(|host| (host.device, host.slots)))) >= width.min() {
                 hosts.retain(other);
             }
+        }
+        if width.max() > 1 {
+            let slots = by_device(hosts.iter().map(|host| (host.device, host.slots)));
+            let best = most(&slots);
+            let best = slots
+                .iter()
+                .find(|(_, slots)| **slots == best)
+                .map(|(device, _)| *device);
+            hosts.retain(|host| Some(host.device) == best);
         }
         let mut gang = Vec::new();
         let mut open = width.max() as usize;

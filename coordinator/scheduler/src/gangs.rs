@@ -2,7 +2,7 @@
 
 use nettailor_domain::ids::{Seat, StageKey, WorkerId};
 use nettailor_domain::session::Address;
-use nettailor_domain::stage::Checkpoint;
+use nettailor_domain::stage::{Artifact, Checkpoint};
 
 use crate::effect::Effect;
 use crate::event::SessionNumber;
@@ -56,28 +56,40 @@ impl Scheduler {
         seat: Seat,
         checkpoint: Checkpoint,
     ) {
-        if self.said_by_rank_0(worker, session, seat).is_none() {
-            return;
-        }
         let key = seat.attempt.stage;
+        if self.said_by_rank_0(worker, session, seat).is_none() {
+            return self.discard_unless_kept(key, checkpoint.artifact);
+        }
         let left = KeptCheckpoint {
             checkpoint,
             attempt: seat.attempt.number,
         };
         let age = |kept: &KeptCheckpoint| (kept.attempt, kept.checkpoint.step);
-        if self.stages[&key].checkpoint.is_none_or(|kept| age(&kept) < age(&left)) {
+        if self.stages[&key]
+            .checkpoint
+            .is_none_or(|kept| age(&kept) < age(&left))
+        {
             self.go_on_from(key, Some(left));
             self.keep_stage(key);
+        } else {
+            self.discard_unless_kept(key, checkpoint.artifact);
         }
     }
 
     /// What the next attempt of a stage goes on from. What it went on from so far is removed once that is durable.
     pub(crate) fn go_on_from(&mut self, key: StageKey, checkpoint: Option<KeptCheckpoint>) {
         let before = std::mem::replace(&mut self.stage_mut(key).checkpoint, checkpoint);
-        let artifact = |kept: KeptCheckpoint| kept.checkpoint.artifact;
-        let now = checkpoint.map(artifact);
-        if let Some(before) = before.map(artifact).filter(|before| Some(*before) != now) {
-            self.effect(Effect::Discard(before));
+        if let Some(before) = before {
+            self.discard_unless_kept(key, before.checkpoint.artifact);
+        }
+    }
+
+    /// Has a checkpoint removed that nobody goes on from. Attempts that repeat each other's steps leave the same bytes: what is
+    /// removed under one that is just being left costs that one, and no more.
+    fn discard_unless_kept(&mut self, key: StageKey, artifact: Artifact) {
+        let kept = self.stages.get(&key).and_then(|stage| stage.checkpoint);
+        if kept.is_none_or(|kept| kept.checkpoint.artifact != artifact) {
+            self.effect(Effect::Discard(artifact));
         }
     }
 

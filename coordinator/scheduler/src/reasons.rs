@@ -16,6 +16,8 @@ pub(crate) struct Capacity {
     draining: usize,
     slots: u32,
     used: u32,
+    /// Slots that one attempt could have at most.
+    together: u32,
     /// For which stage free slots are kept.
     kept: Option<StageKey>,
 }
@@ -27,6 +29,7 @@ impl Scheduler {
             draining: 0,
             slots: 0,
             used: 0,
+            together: self.slots_together(),
             kept: self.front().filter(|front| self.is_impatient(*front)),
         };
         for worker in self.workers.values() {
@@ -137,6 +140,7 @@ impl Scheduler {
             draining,
             slots,
             used,
+            together,
             kept,
         } = *capacity;
         match kept {
@@ -146,11 +150,15 @@ impl Scheduler {
                 count(draining as u32, "worker")
             ),
             _ if least > slots => format!("needs {}; {slots} connected", count(least, "slot")),
+            _ if least > together => format!(
+                "needs {} on workers of one device; {together} connected",
+                count(least, "slot")
+            ),
             Some(kept) if kept == stage.planned.key => format!(
                 "waits for {}: {used} of {slots} busy, those that become free are kept for it",
                 some(least, "free slot")
             ),
-            Some(kept) if least <= slots.saturating_sub(used) => {
+            Some(kept) if least <= self.free_slots() => {
                 format!("waits: free slots are kept for {}", self.description(kept))
             }
             _ => format!("waits for {}: {used} of {slots} busy", some(least, "free slot")),

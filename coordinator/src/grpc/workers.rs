@@ -34,6 +34,8 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Longest pause before a report is checked for the second time; then twice as long each time, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long the report of a failure waits for the attempt's last checkpoint to be looked up: heartbeats wait behind it.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) struct Service(pub(super) Context);
 
@@ -217,8 +219,6 @@ async fn hear(context: &Context, by: &Speaker, said: FromAgent, lookups: &mut Lo
             failed(by, seat, Failure { class, message })
         }
         FromAgent::Checkpointed { seat, checkpoint } => {
-            // The newest is what counts.
-            lookups.checkpoints.end(seat);
             let lookup = checkpointed(context.clone(), by.clone(), seat, checkpoint);
             lookups.checkpoints.start(seat, lookup);
             return Ok(());
@@ -255,6 +255,9 @@ async fn hear(context: &Context, by: &Speaker, said: FromAgent, lookups: &mut Lo
             }
         }
         FromAgent::Failed { seat, failure } => {
+            // The checkpoint it left before counts only while it is current.
+            let checkpoint = lookups.checkpoints.ended(seat);
+            let _ = tokio::time::timeout(CHECKPOINT_PATIENCE, checkpoint).await;
             warn!(%worker, %seat, class = ?failure.class, "failed: {failure}");
             failed(by, seat, failure)
         }
@@ -294,6 +297,17 @@ impl Tasks {
             seat
         });
         self.running.insert(seat, task);
+    }
+
+    /// Waits until the one for this seat has ended. Cancel-safe.
+    async fn ended(&mut self, seat: Seat) {
+        while self.running.contains_key(&seat)
+            && let Some(ended) = self.tasks.join_next().await
+        {
+            if let Ok(seat) = ended {
+                self.running.remove(&seat);
+            }
+        }
     }
 
     /// Ends the one for this seat; says whether there was one.

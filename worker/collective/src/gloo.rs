@@ -24,7 +24,7 @@ pub(crate) fn join(rendezvous: Rendezvous) -> Result<Gang, Error> {
     let member = rendezvous.member().clone();
     let (rank, world_size) = (as_i32(member.rank), as_i32(member.world_size));
     let (store, prefix) = (rendezvous.store(), member.key("gloo"));
-    let group = member.within(move || {
+    let group = member.within(member.limits.join, move || {
         join_gloo(&store, &prefix, &address, rank, world_size, milliseconds(NEVER)).map_err(|error| {
             format!(
                 "gloo cannot connect from {address}, the address by which the others reach this node; rank 0 must be \

@@ -137,6 +137,8 @@ pub struct Limits {
     pub beat: Duration,
     /// A rank, or rank 0's store, that shows nothing new for so long is lost. Several beats.
     pub silence: Duration,
+    /// From when a rank is told where rank 0 waits until its store answers.
+    pub reach: Duration,
     /// From the first rank's arrival until the last one's.
     pub join: Duration,
 }
@@ -146,6 +148,7 @@ impl Default for Limits {
         Self {
             beat: Duration::from_millis(500),
             silence: Duration::from_secs(3),
+            reach: Duration::from_secs(60),
             join: Duration::from_secs(300),
         }
     }

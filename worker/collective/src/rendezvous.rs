@@ -75,10 +75,11 @@ impl Member {
         }
     }
 
-    /// Does `work`, which may block for ever, on a thread of its own, and returns early when the gang ends or after
-    /// [`Limits::join`]. The thread is then left behind; the process will not outlive the gang by much.
+    /// Does `work`, which may block for ever, on a thread of its own, and returns early when the gang ends or after `limit`, one
+    /// of [`Limits`]. The thread is then left behind; the process will not outlive the gang by much.
     pub(crate) fn within<T: Send + 'static>(
         self: &Arc<Self>,
+        limit: Duration,
         work: impl FnOnce() -> Result<T, String> + Send + 'static,
     ) -> Result<T, Error> {
         let slot = Arc::new(Mutex::new(None));
@@ -90,20 +91,20 @@ impl Member {
             gate.knock();
         })?;
         let taken = || slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match self.gate.wait_at_most(self.limits.join, taken)? {
+        match self.gate.wait_at_most(limit, taken)? {
             Some(result) => result.map_err(|reason| self.turned_away(reason)),
-            None => Err(self.turned_away(self.late())),
+            None => Err(self.turned_away(self.late(limit))),
         }
     }
 
     /// Who has not come in time.
-    fn late(&self) -> String {
+    fn late(&self, limit: Duration) -> String {
         let absent: Vec<String> = self
             .peers()
             .filter(|rank| !self.present[*rank].load(Ordering::Relaxed))
             .map(|rank| rank.to_string())
             .collect();
-        let limit = self.limits.join.as_secs_f64();
+        let limit = limit.as_secs_f64();
         if absent.is_empty() {
             format!(
                 "the ranks met but did not connect within {limit:.1} s; each must be able to open connections to all others"
@@ -135,9 +136,9 @@ pub(crate) struct Rendezvous {
 impl Rendezvous {
     /// Rank 0: opens the store on a free port of every address.
     pub(crate) fn host(member: Arc<Member>) -> Result<Self, Error> {
-        let limit = milliseconds(member.limits.join);
-        let owner = owner(&member);
-        let store = member.within(move || {
+        let join = member.limits.join;
+        let (limit, owner) = (milliseconds(join), owner(&member));
+        let store = member.within(join, move || {
             let store =
                 host_store(limit).map_err(|error| format!("its store cannot be opened: {}", error.what()))?;
             store
@@ -157,9 +158,10 @@ impl Rendezvous {
                 "there is no way to rank 0 at {address:?} (host:port): {error}"
             ))
         })?;
-        let limit = milliseconds(member.limits.join);
+        let reach = member.limits.reach;
+        let limit = milliseconds(reach);
         let (owner, reached) = (owner(&member), member.key(REACHED));
-        let store = member.within(move || {
+        let store = member.within(reach, move || {
             let gone =
                 |error: cxx::Exception| format!("rank 0 does not answer at {remote}: {}", error.what());
             let store = join_store(&remote.ip().to_string(), remote.port(), limit).map_err(gone)?;
@@ -180,7 +182,7 @@ impl Rendezvous {
         let store = Arc::new(store);
         let (seat, shared) = (member.key(&format!("seat/{}", member.rank)), store.clone());
         let rank = member.rank;
-        let line = member.within(move || {
+        let line = member.within(member.limits.join, move || {
             let broken =
                 |error: cxx::Exception| format!("the store of rank 0 does not work: {}", error.what());
             if shared.add(&seat, 1).map_err(broken)? != 1 {
@@ -235,10 +237,10 @@ impl Rendezvous {
             return Ok(local);
         }
         let (store, key) = (self.store(), self.member.key(REACHED));
-        let limit = milliseconds(self.member.limits.join);
-        let address = self.member.within({
+        let join = self.member.limits.join;
+        let address = self.member.within(join, {
             let member = self.member.clone();
-            move || store.get(&key, limit).map_err(|_| member.late())
+            move || store.get(&key, milliseconds(join)).map_err(|_| member.late(join))
         })?;
         String::from_utf8_lossy(&address).parse().map_err(|error| {
             self.member

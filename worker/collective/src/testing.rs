@@ -10,6 +10,7 @@ use crate::rendezvous::{Member, Rendezvous};
 pub(crate) const PATIENT: Limits = Limits {
     beat: Duration::from_millis(20),
     silence: Duration::from_secs(20),
+    reach: Duration::from_secs(60),
     join: Duration::from_secs(60),
 };
 
@@ -17,6 +18,7 @@ pub(crate) const PATIENT: Limits = Limits {
 pub(crate) const STRICT: Limits = Limits {
     beat: Duration::from_millis(100),
     silence: Duration::from_secs(1),
+    reach: Duration::from_secs(60),
     join: Duration::from_secs(60),
 };
 

@@ -154,7 +154,9 @@ impl Images {
         let mut pinned = self.pinned.borrow_mut();
         let mut staging = match pinned.take() {
             Some(staging) if staging.size() == bytes.size() => staging,
-            _ => Tensor::f_empty(bytes.size(), (Kind::Uint8, Device::Cpu))?.f_pin_memory(self.layout.device)?,
+            _ => {
+                Tensor::f_empty(bytes.size(), (Kind::Uint8, Device::Cpu))?.f_pin_memory(self.layout.device)?
+            }
         };
         staging.f_copy_(bytes)?;
         let sent = staging.f_to_device_(self.layout.device, Kind::Uint8, true, false)?;

@@ -1,10 +1,15 @@
 //! How a trainer joins its gang.
 
 use std::io::BufRead;
+use std::time::Duration;
 
 use nettailor_collective::{Collective, GangSettings, Limits};
 use nettailor_domain::trainer::{Assignment, Failure, FailureClass, TrainerCommand};
 use tch::Device;
+
+/// How long a rank waits for the others: they may have a large data set to fetch. The coordinator ends an attempt of which a
+/// rank fails or its worker is gone.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a trainer has no gang.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +77,10 @@ pub fn join(
         rank: rank as usize,
         world_size: world_size as usize,
         device,
-        limits: Limits::default(),
+        limits: Limits {
+            join: PATIENCE,
+            ..Limits::default()
+        },
     };
     let address = || meeting_place(&mut std::io::stdin().lock()).map_err(std::io::Error::other);
     Ok(nettailor_collective::join(&settings, meeting, address)?)

@@ -10,7 +10,7 @@ use nettailor_scheduler::record::{Record, RecordKey};
 use nettailor_scheduler::view::{JobPhase, StagePhase};
 
 use crate::tasks::{infeasible, result, task, wide};
-use crate::world::{World, acknowledged, assigned, only, seconds, stopped, worker};
+use crate::world::{World, acknowledged, assigned, offer, only, seconds, stopped, worker};
 
 fn gang(job: &str, workers: &str) -> Submission {
     wide(task(job, "digits"), workers)
@@ -77,6 +77,22 @@ fn a_range_takes_what_is_free_up_to_its_most() {
         world.connect("a", 1, slots);
         assert_eq!(assigned(&world.submit(gang("x", "2..4"))).len(), width, "{slots}");
     }
+}
+
+#[test]
+fn ranks_of_a_gang_are_on_workers_of_one_device() {
+    let mut world = World::new();
+    world.submit(gang("x", "2..3"));
+    assert!(assigned(&world.connect("a", 1, 1)).is_empty());
+    assert!(assigned(&world.offers("gpu-1", 1, offer(1, "cuda"))).is_empty());
+    assert_eq!(
+        teacher(&world).reason,
+        "needs 2 slots on workers of one device; 1 connected"
+    );
+    let effects = world.offers("gpu-2", 1, offer(1, "cuda"));
+    assert_eq!(names(&effects), ["gpu-1", "gpu-2"]);
+    // Who needs one slot does not mind.
+    assert_eq!(names(&world.submit(task("y", "other"))), ["a"]);
 }
 
 #[test]
@@ -655,7 +671,7 @@ fn a_checkpoint_that_nobody_goes_on_from_any_more_is_removed() {
     let mut world = World::new();
     world.connect("a", 1, 1);
     let order = only(&world.submit(task("x", "digits")));
-    let mut left = |world: &mut World, epoch| {
+    let left = |world: &mut World, epoch| {
         let event = Event::Checkpointed {
             worker: worker("a"),
             session: 1,

@@ -123,7 +123,10 @@ impl Simulation {
                         agent.session = None;
                     }
                 }
-                Effect::JobChanged(_) | Effect::StageDone(_) | Effect::Discard(_) | Effect::Published { .. } => {}
+                Effect::JobChanged(_)
+                | Effect::StageDone(_)
+                | Effect::Discard(_)
+                | Effect::Published { .. } => {}
             }
         }
     }

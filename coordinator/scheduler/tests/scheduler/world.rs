@@ -184,14 +184,15 @@ impl World {
         cached: &[Digest],
     ) -> Vec<Effect> {
         let offer = Offer {
-            slots,
-            threads_per_slot: 1,
-            device: "cpu".into(),
             cached: cached.to_vec(),
             seats: seats.to_vec(),
-            version: "0.1.0".into(),
-            draining: false,
+            ..offer(slots, "cpu")
         };
+        self.offers(name, session, offer)
+    }
+
+    /// A worker comes with what it offers.
+    pub(crate) fn offers(&mut self, name: &str, session: SessionNumber, offer: Offer) -> Vec<Effect> {
         self.apply(Event::WorkerConnected {
             worker: worker(name),
             session,
@@ -350,4 +351,16 @@ pub(crate) fn closed(effects: &[Effect]) -> Vec<SessionNumber> {
         _ => None,
     });
     closed.collect()
+}
+
+pub(crate) fn offer(slots: u32, device: &str) -> Offer {
+    Offer {
+        slots,
+        threads_per_slot: 1,
+        device: device.into(),
+        cached: Vec::new(),
+        seats: Vec::new(),
+        version: "0.1.0".into(),
+        draining: false,
+    }
 }

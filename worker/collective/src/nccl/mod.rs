@@ -37,7 +37,7 @@ pub(crate) fn join(rendezvous: Rendezvous, ordinal: usize, device: Device) -> Re
     let member = rendezvous.member().clone();
     let (store, key) = (rendezvous.store(), member.key("nccl"));
     let joining = member.clone();
-    let (comm, streams) = member.within(move || {
+    let (comm, streams) = member.within(member.limits.join, move || {
         let lost = |error: cxx::Exception| format!("rank 0 did not say where NCCL meets: {}", error.what());
         let streams = Streams::new(ordinal)?;
         let id = if joining.rank == 0 {

@@ -31,7 +31,11 @@ impl Work {
     /// `batch` images of a batch of `whole`.
     pub(crate) fn new(layout: Layout, side: u32, batch: u32, whole: u32) -> anyhow::Result<Self> {
         let (images, labels) = inputs(layout, side, batch)?;
-        Ok(Self { images, labels, whole })
+        Ok(Self {
+            images,
+            labels,
+            whole,
+        })
     }
 
     fn step(&self, learner: &mut dyn Learner) -> anyhow::Result<Losses> {
@@ -94,7 +98,12 @@ pub(crate) fn student(
 }
 
 /// [`student`], timed.
-pub(crate) fn student_steps(layout: Layout, side: u32, work: &Work, gang: &dyn Collective) -> anyhow::Result<()> {
+pub(crate) fn student_steps(
+    layout: Layout,
+    side: u32,
+    work: &Work,
+    gang: &dyn Collective,
+) -> anyhow::Result<()> {
     student(layout, side, gang, |learner| {
         serve(0, &mut [], || work.step(learner).map(drop))
     })
@@ -128,7 +137,10 @@ pub(crate) fn parity(layout: Layout, side: u32, batch: u32, gang: &dyn Collectiv
         Ok(found)
     };
     let (expected, found) = (losses(host)?, losses(layout)?);
-    let apart = expected.iter().zip(&found).map(|(a, b)| (a - b).abs() / a.abs().max(1e-9));
+    let apart = expected
+        .iter()
+        .zip(&found)
+        .map(|(a, b)| (a - b).abs() / a.abs().max(1e-9));
     let apart = apart.fold(0.0, f64::max);
     println!("losses of two steps, CPU {expected:.5?}");
     println!("{:>24} {found:.5?}", format!("{:?}", layout.device));

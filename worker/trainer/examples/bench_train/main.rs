@@ -94,7 +94,10 @@ fn main() -> anyhow::Result<()> {
         }
         ["nccl"] => {
             let device = runtime::prepare(1);
-            anyhow::ensure!(device != tch::Device::Cpu, "there is no GPU, or no CUDA half of libtorch");
+            anyhow::ensure!(
+                device != tch::Device::Cpu,
+                "there is no GPU, or no CUDA half of libtorch"
+            );
             let join = |_| alone_over_nccl(0).unwrap_or_else(|error| panic!("{error}"));
             conformance::check(1, join);
             conformance::check_leave(1, join);
@@ -124,7 +127,11 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// Answers the driver: seconds of as many repetitions as it asks for, then the peak of memory. `others` do the same.
-fn serve(about: u64, others: &mut [Other], mut once: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+fn serve(
+    about: u64,
+    others: &mut [Other],
+    mut once: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     once()?;
     others.iter_mut().try_for_each(Other::wait)?;
     println!("ready {about}");
@@ -158,7 +165,12 @@ fn forward(
         Some(kept) => tailored(&backbone, kept)?,
     };
     let flops = architecture.counts(CLASSES, side).active_flops;
-    let network = Network::new(architecture, &random::weights(&backbone, 0)?, recipe(layout, side, Role::Frozen))?.deployed()?;
+    let network = Network::new(
+        architecture,
+        &random::weights(&backbone, 0)?,
+        recipe(layout, side, Role::Frozen),
+    )?
+    .deployed()?;
     let (images, _) = inputs(layout, side, batch)?;
     serve(flops, &mut [], || {
         tch::no_grad(|| network.forward(&images, Mode::EVALUATE))?;

@@ -30,9 +30,18 @@ pub(crate) struct Rank {
 }
 
 /// Is rank `rank`, and as rank 0 starts the others with `arguments` followed by rank and address.
-pub(crate) fn run(layout: Layout, rank: &Rank, arguments: &[&str], address: Option<&str>) -> anyhow::Result<()> {
+pub(crate) fn run(
+    layout: Layout,
+    rank: &Rank,
+    arguments: &[&str],
+    address: Option<&str>,
+) -> anyhow::Result<()> {
     let others = RefCell::new(Vec::new());
-    let start = |port: u16| others.borrow_mut().extend((1..rank.ranks).map(|other| Other::start(arguments, other, port)));
+    let start = |port: u16| {
+        others
+            .borrow_mut()
+            .extend((1..rank.ranks).map(|other| Other::start(arguments, other, port)))
+    };
     let gang: Box<dyn Collective> = match rank.together {
         Together::Apart => {
             if rank.rank == 0 {
@@ -58,7 +67,10 @@ pub(crate) fn run(layout: Layout, rank: &Rank, arguments: &[&str], address: Opti
         Together::Apart => part,
     };
     let work = Work::new(layout, rank.side, part, whole)?;
-    let mut others = others.into_inner().into_iter().collect::<anyhow::Result<Vec<Other>>>()?;
+    let mut others = others
+        .into_inner()
+        .into_iter()
+        .collect::<anyhow::Result<Vec<Other>>>()?;
     teacher(layout, rank.side, &work, gang.as_ref(), &mut others)?;
     // Nothing more to do, for anybody.
     others.iter_mut().for_each(|other| other.told = None);

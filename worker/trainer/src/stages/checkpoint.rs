@@ -86,7 +86,13 @@ fn identity(assignment: &Assignment) -> Digest {
 }
 
 fn read(path: &Path, stage: Digest) -> Result<(Position, State), Error> {
-    let (weights, notes) = Weights::read_with_notes(path)?;
+    let unreadable = |error| match error {
+        weights::Error::Format { .. } | weights::Error::Type { .. } => {
+            Error::NoCheckpoint { path: path.into() }
+        }
+        error => error.into(),
+    };
+    let (weights, notes) = Weights::read_with_notes(path).map_err(unreadable)?;
     let note: Option<Note> = notes.get(NOTE).and_then(|note| serde_json::from_str(note).ok());
     let Some(note) = note else {
         return Err(Error::NoCheckpoint { path: path.into() });

@@ -46,7 +46,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The ledger of samples cannot be written.
-    #[error("the ledger of samples {path} cannot be written: make room there, or start the worker without --sample-ledger")]
+    #[error(
+        "the ledger of samples {path} cannot be written: make room there, or start the worker without --sample-ledger"
+    )]
     Ledger {
         /// The file.
         path: PathBuf,

@@ -19,7 +19,7 @@ struct Entry<'a> {
     rank: u32,
     /// From 0.
     epoch: u32,
-    /// Of the stage's run, from 0.
+    /// Of the whole stage, from 0.
     step: u64,
     /// Names in the archive.
     images: Vec<&'a str>,

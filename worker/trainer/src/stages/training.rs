@@ -116,7 +116,7 @@ impl Stage<'_> {
                 };
                 let losses = learner.step(part, at)?;
                 if let Some(ledger) = &mut self.ledger {
-                    ledger.note(&self.data, pass, done, &batch)?;
+                    ledger.note(&self.data, pass, span.before + done, &batch)?;
                 }
                 done += 1;
                 self.report.step(epoch + 1, batch.whole as u64, losses);

@@ -12,6 +12,7 @@ use tch::{Device, Tensor};
 const PATIENT: Limits = Limits {
     beat: Duration::from_millis(100),
     silence: Duration::from_secs(60),
+    reach: Duration::from_secs(60),
     join: Duration::from_secs(60),
 };
 

@@ -148,16 +148,29 @@ fn a_student_that_diverges_leaves_the_others_to_learn_on() {
     } = fresh();
     let broken = || {
         let learner = learner(fresh(), 0.0, &gang);
-        let classifier = learner.network().variables.iter().last().unwrap().tensor.shallow_clone();
+        let mut classifier = learner
+            .network()
+            .variables
+            .iter()
+            .last()
+            .unwrap()
+            .tensor
+            .shallow_clone();
         let _nan = tch::no_grad(|| classifier.f_fill_(f64::NAN)).unwrap();
         learner
     };
-    let (mut one, mut other, mut alone) = (broken(), learner(fresh(), 0.0, &gang), learner(fresh(), 0.0, &gang));
+    let (mut one, mut other, mut alone) = (
+        broken(),
+        learner(fresh(), 0.0, &gang),
+        learner(fresh(), 0.0, &gang),
+    );
     let part = || Part::whole(&images, &labels);
     let mut cohort = Cohort::new(Some(&teacher), vec![&mut one, &mut other]);
     for _ in 0..2 {
         let together = cohort.step(part(), AT).unwrap();
-        let apart = Cohort::new(Some(&teacher), vec![&mut alone]).step(part(), AT).unwrap();
+        let apart = Cohort::new(Some(&teacher), vec![&mut alone])
+            .step(part(), AT)
+            .unwrap();
         assert_eq!(together, apart);
     }
     assert!(state(&other).0 == state(&alone).0);
@@ -165,5 +178,8 @@ fn a_student_that_diverges_leaves_the_others_to_learn_on() {
     let error = Cohort::new(Some(&teacher), vec![&mut one, &mut two])
         .step(part(), AT)
         .unwrap_err();
-    assert!(matches!(error, nettailor_trainer::step::Error::Diverged { .. }), "{error}");
+    assert!(
+        matches!(error, nettailor_trainer::step::Error::Diverged { .. }),
+        "{error}"
+    );
 }
