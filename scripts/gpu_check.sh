@@ -44,8 +44,8 @@ if [[ -z $gpu && -z ${CHECK_ON_CPU:-} ]]; then
     exit 2
 fi
 
-quick=()
-[[ -n $gpu ]] || quick=(--quick)
+quick=() place=gpu
+[[ -n $gpu ]] || { quick=(--quick); place=any; }
 threads=$(nproc)
 failed=()
 part() { # NAME COMMAND...
@@ -55,11 +55,17 @@ part() { # NAME COMMAND...
     if "$@"; then echo "passed: $name"; else echo "FAILED: $name"; failed+=("$name"); fi
 }
 
-part "parity of the student's step, CPU and GPU, fp32" env NVIDIA_TF32_OVERRIDE=0 bin/bench_train parity 64 8 "$threads"
+part "parity of the student's step, CPU and GPU, fp32" env NVIDIA_TF32_OVERRIDE=0 bin/bench_train parity "$place" 64 8 "$threads"
 if [[ -n $gpu ]]; then
     part "conformance of NCCL, one rank" bin/bench_train nccl
 fi
-part "the demo: one task tailored" bin/nettailor-cli run tasks.yaml --workers 1 --state state
+demo() {
+    rm -rf state
+    bin/nettailor-cli run tasks.yaml --workers 1 --state state || return
+    # Trainers say what they compute on.
+    [[ $place == any ]] || grep -rqa 'on Cuda(0)' state/logs || { echo "the trainers did not find the GPU"; return 1; }
+}
+part "the demo: one task tailored" demo
 part "throughput of steps beside PyTorch eager" "$python" bench/gpu.py ${quick[@]+"${quick[@]}"}
 
 printf '\n'

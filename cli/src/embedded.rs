@@ -146,7 +146,8 @@ impl Embedded {
             // Agents do not know of each other: each begins with other GPUs.
             let mut gpus = usual.gpus.clone();
             let before = (number - 1) as usize * crew.slots as usize;
-            gpus.rotate_left(before % gpus.len().max(1));
+            let start = before % gpus.len().max(1);
+            gpus.rotate_left(start);
             let config = worker::Config {
                 gpus,
                 name: name(number),

@@ -23,8 +23,8 @@ def main():
     parser.add_argument("--batch", type=int, default=64)
     arguments = parser.parse_args()
     ranks, side, batch = arguments.ranks, arguments.side, arguments.batch
-    cores = os.cpu_count()
-    threads = max(1, cores // ranks)
+    threads = max(1, os.cpu_count() // ranks)
+    cores = threads * ranks
     machine()
     print(f"\nteacher's step, resnet34, {side} px, batch {batch} over all ranks")
     one = {"OMP_NUM_THREADS": str(cores)}

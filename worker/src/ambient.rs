@@ -72,6 +72,18 @@ pub(crate) fn beside_this_program(name: &str) -> PathBuf {
     std::env::current_exe().map_or_else(|_| PathBuf::from(name), |program| program.with_file_name(name))
 }
 
+/// The first address of `host` that other machines could mean by it, else the first.
+pub(crate) async fn address_of(host: &str) -> io::Result<IpAddr> {
+    let host = host.trim_matches(['[', ']']);
+    let addresses: Vec<IpAddr> = tokio::net::lookup_host((host, 0))
+        .await?
+        .map(|found| found.ip())
+        .collect();
+    let outside = addresses.iter().find(|address| !address.is_loopback());
+    let found = outside.or(addresses.first()).copied();
+    found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+}
+
 /// The address of this machine from which `host` is reached. Nothing is sent.
 pub(crate) async fn address_towards(host: &str, port: u16) -> io::Result<IpAddr> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");

@@ -65,24 +65,28 @@ pub(crate) struct Node {
 impl Node {
     /// Where other workers reach `port` of this node.
     async fn address(&self, port: u16) -> Result<Address, Failure> {
-        let host = match &self.advertise {
-            Some(host) => host.clone(),
+        let unknown = |what: String| {
+            move |error: std::io::Error| Failure {
+                class: FailureClass::Resources,
+                message: format!("cannot find {what}: {error}; name this node's address with --advertise"),
+            }
+        };
+        let address = match &self.advertise {
+            // All ranks must mean the same by it, and a host knows itself by another address than others do.
+            Some(host) => ambient::address_of(host)
+                .await
+                .map_err(unknown(format!("an address of {host}")))?,
             None => {
                 let (host, port) = &self.coordinator;
-                let local = ambient::address_towards(host, *port).await.map_err(|error| {
-                    let message = format!(
-                        "cannot find this node's address towards the coordinator {host}:{port}: {error}; name it with --advertise"
-                    );
-                    Failure {
-                        class: FailureClass::Resources,
-                        message,
-                    }
-                })?;
-                match local {
-                    IpAddr::V4(local) => local.to_string(),
-                    IpAddr::V6(local) => format!("[{local}]"),
-                }
+                let what = format!("this node's address towards the coordinator {host}:{port}");
+                ambient::address_towards(host, *port)
+                    .await
+                    .map_err(unknown(what))?
             }
+        };
+        let host = match address {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
         };
         format!("{host}:{port}").parse().map_err(|error| Failure {
             class: FailureClass::Resources,

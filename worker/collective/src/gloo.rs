@@ -22,9 +22,10 @@ const NEVER: Duration = Duration::from_secs(7 * 24 * 3600);
 pub(crate) fn join(rendezvous: Rendezvous) -> Result<Gang, Error> {
     let address = rendezvous.own_address()?.to_string();
     let member = rendezvous.member().clone();
+    member.together()?;
     let (rank, world_size) = (as_i32(member.rank), as_i32(member.world_size));
     let (store, prefix) = (rendezvous.store(), member.key("gloo"));
-    let group = member.within(member.limits.join, move || {
+    let group = member.within(member.limits.reach, move || {
         join_gloo(&store, &prefix, &address, rank, world_size, milliseconds(NEVER)).map_err(|error| {
             format!(
                 "gloo cannot connect from {address}, the address by which the others reach this node; rank 0 must be \

@@ -137,7 +137,8 @@ pub struct Limits {
     pub beat: Duration,
     /// A rank, or rank 0's store, that shows nothing new for so long is lost. Several beats.
     pub silence: Duration,
-    /// From when a rank is told where rank 0 waits until its store answers.
+    /// From when a rank is told where rank 0 waits until its store answers, and from when all ranks are there until they are
+    /// connected.
     pub reach: Duration,
     /// From the first rank's arrival until the last one's.
     pub join: Duration,

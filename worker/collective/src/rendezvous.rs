@@ -92,9 +92,26 @@ impl Member {
         })?;
         let taken = || slot.lock().unwrap_or_else(PoisonError::into_inner).take();
         match self.gate.wait_at_most(limit, taken)? {
-            Some(result) => result.map_err(|reason| self.turned_away(reason)),
+            Some(Ok(done)) => Ok(done),
+            // Where the watch runs, it says by then which rank is gone.
+            Some(Err(reason)) => {
+                self.gate.wait_at_most(self.limits.grace(), || None::<()>)?;
+                Err(self.turned_away(reason))
+            }
             None => Err(self.turned_away(self.late(limit))),
         }
+    }
+
+    /// Waits until all ranks have shown that they live.
+    pub(crate) fn together(&self) -> Result<(), Error> {
+        let limit = self.limits.join;
+        let here = || {
+            self.peers()
+                .all(|rank| self.present[rank].load(Ordering::Relaxed))
+                .then_some(())
+        };
+        let met = self.gate.wait_at_most(limit, here)?;
+        met.ok_or_else(|| self.turned_away(self.late(limit)))
     }
 
     /// Who has not come in time.
@@ -182,7 +199,7 @@ impl Rendezvous {
         let store = Arc::new(store);
         let (seat, shared) = (member.key(&format!("seat/{}", member.rank)), store.clone());
         let rank = member.rank;
-        let line = member.within(member.limits.join, move || {
+        let line = member.within(member.limits.reach, move || {
             let broken =
                 |error: cxx::Exception| format!("the store of rank 0 does not work: {}", error.what());
             if shared.add(&seat, 1).map_err(broken)? != 1 {

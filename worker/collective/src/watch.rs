@@ -123,7 +123,9 @@ impl Pulse {
             let Some(heard) = self.hear(rank).map_err(gone)? else {
                 continue;
             };
-            self.member.present[rank].store(true, Ordering::Relaxed);
+            if !self.member.present[rank].swap(true, Ordering::Relaxed) {
+                self.member.gate.knock();
+            }
             if let Word::Aborted(reason) = heard {
                 return Err(reason);
             }

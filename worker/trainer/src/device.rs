@@ -148,8 +148,7 @@ impl Images {
         }
     }
 
-    /// The bytes on the GPU. They travel while the host goes on: as bytes, a quarter of what floats are. Whoever calls this
-    /// has waited for the step before, so the pinned memory is free again.
+    /// The bytes on the GPU, which reads them by itself: as bytes, a quarter of what floats are.
     fn sent(&self, bytes: &Tensor) -> Result<Tensor, tch::TchError> {
         let mut pinned = self.pinned.borrow_mut();
         let mut staging = match pinned.take() {
@@ -159,7 +158,7 @@ impl Images {
             }
         };
         staging.f_copy_(bytes)?;
-        let sent = staging.f_to_device_(self.layout.device, Kind::Uint8, true, false)?;
+        let sent = staging.f_to_device_(self.layout.device, Kind::Uint8, false, false)?;
         *pinned = Some(staging);
         Ok(sent)
     }

@@ -48,8 +48,6 @@ impl Error {
     /// As the agent is told.
     pub fn failure(&self) -> Failure {
         let class = match self {
-            // Whoever cannot be reached now will hardly be in a moment.
-            Self::Collective(nettailor_collective::Error::Join { .. }) => FailureClass::Resources,
             Self::Collective(_) | Self::Untold | Self::Input(_) => FailureClass::Lost,
             Self::NoSuchRank { .. } | Self::NoCommand { .. } => FailureClass::Internal,
         };
@@ -82,8 +80,11 @@ pub fn join(
             ..Limits::default()
         },
     };
-    let address = || meeting_place(&mut std::io::stdin().lock()).map_err(std::io::Error::other);
-    Ok(nettailor_collective::join(&settings, meeting, address)?)
+    let told = match rank {
+        0 => String::new(),
+        _ => meeting_place(&mut std::io::stdin().lock())?,
+    };
+    Ok(nettailor_collective::join(&settings, meeting, || Ok(told))?)
 }
 
 /// Waits to be told where rank 0 is: `host:port`.

@@ -23,19 +23,17 @@ fn main() -> ExitCode {
     }
     let event = match read(Path::new(file)) {
         Ok(assignment) => run(&assignment),
-        Err(error) => TrainerEvent::Failed(Failure {
+        Err(error) => said(TrainerEvent::Failed(Failure {
             class: FailureClass::Internal,
             message: format!("{error:#}"),
-        }),
+        })),
     };
-    if let TrainerEvent::Failed(failure) = &event {
-        eprintln!("error: {failure}");
-    }
-    emit(&event);
-    if matches!(event, TrainerEvent::Finished(_)) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    match event {
+        TrainerEvent::Failed(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 
@@ -52,6 +50,7 @@ fn read(file: &Path) -> anyhow::Result<Assignment> {
     serde_json::from_slice(&bytes).with_context(|| format!("assignment {} is not one", file.display()))
 }
 
+/// Runs the stage and says how it ended.
 fn run(assignment: &Assignment) -> TrainerEvent {
     let clock = Clock::start();
     let device = runtime::prepare(assignment.threads);
@@ -63,7 +62,7 @@ fn run(assignment: &Assignment) -> TrainerEvent {
     let mut meeting = |port| emit(&TrainerEvent::Meeting { port });
     let gang = match gang::join(assignment, device, &mut meeting) {
         Ok(gang) => gang,
-        Err(error) => return TrainerEvent::Failed(error.failure()),
+        Err(error) => return said(TrainerEvent::Failed(error.failure())),
     };
     let ended = stages::run(assignment, device, gang.as_ref(), clock, &mut emit);
     eprintln!("{}", runtime::memory(device));
@@ -73,13 +72,21 @@ fn run(assignment: &Assignment) -> TrainerEvent {
             if let Err(error) = gang.leave() {
                 eprintln!("left the gang without a word: {error}");
             }
-            TrainerEvent::Finished(finished)
+            said(TrainerEvent::Finished(finished))
         }
         Err(error) => {
+            // Before the others hear of it and say that they lost this rank.
+            let failed = said(TrainerEvent::Failed(error.failure()));
             gang.abort(&error.to_string());
-            TrainerEvent::Failed(error.failure())
+            failed
         }
     }
+}
+
+/// The last event, which is written.
+fn said(event: TrainerEvent) -> TrainerEvent {
+    emit(&event);
+    event
 }
 
 /// Writes one line. Without a reader there is nobody to work for: the process ends.

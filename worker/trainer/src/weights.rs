@@ -1,12 +1,13 @@
 //! Weights in and out: safetensors, memory-mapped on the way in, complete or absent on the way out.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write as _;
 use std::path::Path;
 
 use nettailor_domain::ids::Digest;
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use tch::{Kind, Tensor};
 
@@ -31,7 +32,7 @@ pub enum Error {
         path: String,
         /// What is wrong with it.
         #[source]
-        source: safetensors::SafeTensorError,
+        source: SafeTensorError,
     },
     /// The bytes are not those that were asked for.
     #[error("weights file {path} has digest {found}, expected {expected}; it was changed or cut short")]
@@ -184,12 +185,15 @@ pub fn bytes(tensor: &Tensor) -> Result<Vec<u8>, tch::TchError> {
     Ok(bytes)
 }
 
-struct Stored {
+/// A tensor to be written, of which a copy in row-major order is made when its turn comes.
+struct Stored<'t> {
+    tensor: &'t Tensor,
     shape: Vec<usize>,
-    bytes: Vec<u8>,
+    /// Why one could not be copied: the file is then of no use.
+    failed: &'t Cell<Option<tch::TchError>>,
 }
 
-impl View for Stored {
+impl View for Stored<'_> {
     fn dtype(&self) -> Dtype {
         Dtype::F32
     }
@@ -197,10 +201,17 @@ impl View for Stored {
         &self.shape
     }
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
+        let bytes = self
+            .tensor
+            .f_to_kind(Kind::Float)
+            .and_then(|tensor| bytes(&tensor));
+        Cow::Owned(bytes.unwrap_or_else(|error| {
+            self.failed.set(Some(error));
+            vec![0; self.data_len()]
+        }))
     }
     fn data_len(&self) -> usize {
-        self.bytes.len()
+        self.shape.iter().product::<usize>() * size_of::<f32>()
     }
 }
 
@@ -216,22 +227,19 @@ pub fn write_with_notes<'a>(
     tensors: impl Iterator<Item = (&'a str, &'a Tensor)>,
     notes: Option<HashMap<String, String>>,
 ) -> Result<(), Error> {
-    let mut stored = Vec::new();
-    for (name, tensor) in tensors {
+    let failed = Cell::new(None);
+    let store = |(name, tensor): (&'a str, &'a Tensor)| {
         let shape = tensor.size().into_iter().map(|n| n as usize).collect();
-        stored.push((
+        let failed = &failed;
+        (
             name,
             Stored {
+                tensor,
                 shape,
-                bytes: bytes(&tensor.f_to_kind(Kind::Float)?)?,
+                failed,
             },
-        ));
-    }
-    let format = |source| Error::Format {
-        path: path.display().to_string(),
-        source,
+        )
     };
-    let serialised = safetensors::serialize(stored, notes).map_err(format)?;
     let partial = path.with_extension("partial");
     let io = |what| {
         move |source| Error::Io {
@@ -240,8 +248,18 @@ pub fn write_with_notes<'a>(
             source,
         }
     };
-    let mut file = File::create(&partial).map_err(io("cannot be created"))?;
-    file.write_all(&serialised).map_err(io("cannot be written"))?;
+    let written = safetensors::serialize_to_file(tensors.map(store), notes, &partial);
+    written.map_err(|error| match error {
+        SafeTensorError::IoError(source) => io("cannot be written")(source),
+        source => Error::Format {
+            path: path.display().to_string(),
+            source,
+        },
+    })?;
+    if let Some(error) = failed.take() {
+        return Err(error.into());
+    }
+    let file = File::open(&partial).map_err(io("cannot be opened"))?;
     file.sync_all().map_err(io("cannot be flushed"))?;
     std::fs::rename(&partial, path).map_err(io("cannot be put in place"))
 }

@@ -37,22 +37,24 @@ pub(super) fn check(document: &Node) -> Vec<Problem> {
     problems
 }
 
-/// Every worker takes a part of each batch, so no batch may have fewer images than there are workers. This looks at
+/// Every worker takes a part of each batch, of two images where batch norms take their statistics from the part. This looks at
 /// complete tasks: the batch may be a task's own and the workers those of `defaults`.
 pub(super) fn check_batches(document: &Node, file: &TasksFile) -> Vec<Problem> {
     let source = file.backbone.source.as_ref();
     let source = source.map(|source| ("backbone.source.training", &source.training));
     let check = |(index, task): (usize, &TaskSpec)| {
+        let of_part = if task.sync_bn { 1 } else { 2 };
         let stages = [
-            ("teacher", &task.teacher),
-            ("student.training", &task.student.training),
-            ("candidates.training", &task.candidates.training),
+            ("teacher", &task.teacher, of_part),
+            ("student.training", &task.student.training, of_part),
+            ("candidates.training", &task.candidates.training, of_part),
         ];
-        let (stage, training) = stages
-            .into_iter()
-            .chain(source)
-            .min_by_key(|(_, training)| training.batch_size)?;
-        if task.workers.max() <= training.batch_size {
+        // A source has no sync_bn.
+        let source = source.map(|(stage, training)| (stage, training, 2));
+        let most = |(_, training, part): &(&str, &TrainingSettings, u32)| training.batch_size / part;
+        let tightest = stages.into_iter().chain(source).min_by_key(most)?;
+        let (most, (stage, training, part)) = (most(&tightest), tightest);
+        if task.workers.max() <= most.max(1) {
             return None;
         }
         let own = Path::default().key("tasks").index(index).key("workers");
@@ -60,7 +62,8 @@ pub(super) fn check_batches(document: &Node, file: &TasksFile) -> Vec<Problem> {
         let mut places = [own, shared].into_iter();
         let (path, node) = places.find_map(|path| document.at(&path).map(|node| (path, node)))?;
         let message = format!(
-            "expected at most {}, the batch size of {stage} (every worker takes a part of each batch), found {}",
+            "expected at most {}: every worker takes at least {part} of the {} images of each batch of {stage}, found {}",
+            most.max(1),
             training.batch_size,
             found(node)
         );

@@ -259,30 +259,46 @@ fn a_number_of_workers_must_be_one() {
 }
 
 #[test]
-fn no_batch_has_fewer_images_than_there_are_workers() {
-    let too_many = |place: &str, most: u32, stage: &str, workers: &str| {
+fn every_worker_has_images_of_every_batch() {
+    let too_many = |place: &str, most: u32, [part, batch]: [u32; 2], stage: &str, workers: &str| {
         format!(
-            "{place}: expected at most {most}, the batch size of {stage} (every worker takes a part of each batch), \
-             found {workers}"
+            "{place}: expected at most {most}: every worker takes at least {part} of the {batch} images of each batch of \
+             {stage}, found {workers}"
         )
     };
     one(
-        &with("workers: 33"),
-        &too_many("6:12: tasks[0].workers", 32, "student.training", "33"),
+        &with("workers: 17"),
+        &too_many("6:12: tasks[0].workers", 16, [2, 32], "student.training", "17"),
+    );
+    one(
+        &with("workers: 33\n  sync_bn: true"),
+        &too_many("6:12: tasks[0].workers", 32, [1, 32], "student.training", "33"),
     );
     one(
         &with("workers: 1..8\n  candidates: {training: {batch_size: 4}}"),
-        &too_many("6:12: tasks[0].workers", 4, "candidates.training", "\"1..8\""),
+        &too_many(
+            "6:12: tasks[0].workers",
+            2,
+            [2, 4],
+            "candidates.training",
+            "\"1..8\"",
+        ),
     );
     // One's batch, the other's workers.
     let shared = SMALL.replace("tasks:", "defaults: {workers: 3}\ntasks:");
     one(
         &format!("{shared}  teacher: {{batch_size: 2}}\n"),
-        &too_many("3:21: defaults.workers", 2, "teacher", "3"),
+        &too_many("3:21: defaults.workers", 1, [2, 2], "teacher", "3"),
     );
     let source = "{arch: lite0, source: {data: {path: s}, training: {batch_size: 1}}}";
     one(
         &with("workers: 2").replace("lite0", source),
-        &too_many("6:12: tasks[0].workers", 1, "backbone.source.training", "2"),
+        &too_many(
+            "6:12: tasks[0].workers",
+            1,
+            [2, 1],
+            "backbone.source.training",
+            "2",
+        ),
     );
 }

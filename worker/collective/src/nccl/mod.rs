@@ -35,9 +35,10 @@ pub(crate) fn available() -> bool {
 /// Connects this rank's GPU, number `ordinal`, to those of all others. Buffers lie on `device`, its name in torch.
 pub(crate) fn join(rendezvous: Rendezvous, ordinal: usize, device: Device) -> Result<Gang, Error> {
     let member = rendezvous.member().clone();
+    member.together()?;
     let (store, key) = (rendezvous.store(), member.key("nccl"));
     let joining = member.clone();
-    let (comm, streams) = member.within(member.limits.join, move || {
+    let (comm, streams) = member.within(member.limits.reach, move || {
         let lost = |error: cxx::Exception| format!("rank 0 did not say where NCCL meets: {}", error.what());
         let streams = Streams::new(ordinal)?;
         let id = if joining.rank == 0 {
@@ -45,7 +46,9 @@ pub(crate) fn join(rendezvous: Rendezvous, ordinal: usize, device: Device) -> Re
             store.set(&key, &id).map_err(lost)?;
             id.to_vec()
         } else {
-            store.get(&key, milliseconds(joining.limits.join)).map_err(lost)?
+            store
+                .get(&key, milliseconds(joining.limits.reach))
+                .map_err(lost)?
         };
         let comm = Comm::join(&joining, &id)
             .map_err(|failure| joining.gate.reason(failure, joining.limits.grace()).0)?;

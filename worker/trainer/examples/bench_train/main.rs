@@ -6,7 +6,7 @@
 //! bench_train ranks gang|apart RANKS SIDE BATCH THREADS            the teacher's step, the batch shared out to processes
 //! bench_train forward whole|tailored ARCH SIDE BATCH THREADS       deployed, with 5 main blocks kept where tailored
 //! bench_train input SIDE BATCH THREADS FOLDER                      an epoch of 4,000 PNGs, packed in FOLDER, made into batches
-//! bench_train parity SIDE BATCH THREADS                            the student's step on the CPU and on the GPU, compared
+//! bench_train parity gpu|any SIDE BATCH THREADS                    the student's step on the CPU and on the GPU, compared
 //! bench_train nccl                                                  NCCL's conformance, one rank on GPU 0
 //! ```
 //! It computes on a GPU where it finds one. It says `ready`, followed by multiply-accumulates of one image (`forward`) or
@@ -104,8 +104,11 @@ fn main() -> anyhow::Result<()> {
             println!("NCCL conforms, one rank");
             Ok(())
         }
-        ["parity", side, batch, threads] => {
-            learners::parity(layout(threads)?, number(side)?, number(batch)?, &Solo::new())
+        ["parity", place @ ("gpu" | "any"), side, batch, threads] => {
+            let layout = layout(threads)?;
+            let found = layout.device != tch::Device::Cpu || *place == "any";
+            anyhow::ensure!(found, "there is no GPU, or no CUDA half of libtorch");
+            learners::parity(layout, number(side)?, number(batch)?, &Solo::new())
         }
         ["forward", form, arch, side, batch, threads] => {
             let arch: BackboneName = arch.parse()?;
@@ -122,7 +125,7 @@ fn main() -> anyhow::Result<()> {
             number(batch)? as usize,
             Path::new(folder),
         ),
-        _ => bail!("see the top of examples/bench_train.rs"),
+        _ => bail!("see the top of examples/bench_train/main.rs"),
     }
 }
 
@@ -133,6 +136,7 @@ fn serve(
     mut once: impl FnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     once()?;
+    settle();
     others.iter_mut().try_for_each(Other::wait)?;
     println!("ready {about}");
     for line in std::io::stdin().lock().lines() {
@@ -142,6 +146,7 @@ fn serve(
         for _ in 0..count {
             once()?;
         }
+        settle();
         others.iter_mut().try_for_each(Other::wait)?;
         println!("{}", clock.elapsed().as_secs_f64());
     }
@@ -150,6 +155,13 @@ fn serve(
     let kib: f64 = peak.context("no VmHWM")?.trim().trim_end_matches(" kB").parse()?;
     println!("{}", kib / 1024.0);
     Ok(())
+}
+
+/// Waits for what a GPU still has to do.
+fn settle() {
+    if tch::Cuda::is_available() {
+        tch::Cuda::synchronize(0);
+    }
 }
 
 fn forward(

@@ -57,7 +57,7 @@ pub enum Error {
     },
     /// A batch that is too small to be shared.
     #[error(
-        "a batch of {images} images cannot be shared by {ranks} ranks; ask for at most {images} workers, or for a larger \
+        "a batch of {images} images cannot be shared by {ranks} ranks; ask for at most {most} workers, or for a larger \
          batch_size if there are images for it"
     )]
     TooManyRanks {
@@ -65,6 +65,8 @@ pub enum Error {
         ranks: usize,
         /// Images of a training batch.
         images: usize,
+        /// Ranks for which they are enough.
+        most: usize,
     },
     /// The node's cache refused.
     #[error("cannot {operation} {}; check the disk's free space and the folder's permissions", path.display())]

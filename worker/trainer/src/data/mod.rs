@@ -183,15 +183,16 @@ impl Dataset {
         Self { share, ..self }
     }
 
-    /// Fails where the gang has ranks that would get no image of a training batch.
-    pub fn check_shares(&self, batch_size: usize) -> Result<(), Error> {
+    /// Fails where the gang has ranks that would get fewer than `least` images of a training batch.
+    pub fn check_shares(&self, batch_size: usize, least: usize) -> Result<(), Error> {
         let images = batch_size.max(1).min(self.len(Split::Train));
-        if self.share.of <= images {
+        if self.share.of * least <= images {
             Ok(())
         } else {
             Err(Error::TooManyRanks {
                 ranks: self.share.of,
                 images,
+                most: images / least,
             })
         }
     }

@@ -76,6 +76,16 @@ impl Variables {
         trained.map(|variable| variable.tensor.shallow_clone()).collect()
     }
 
+    /// Whether every number that training may have changed is one.
+    pub fn are_finite(&self) -> Result<bool, Error> {
+        for variable in self.0.iter().filter(|variable| variable.role != Role::Frozen) {
+            if variable.tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// blake3 over the frozen tensors' bytes: equal before and after training, or something is badly wrong.
     pub fn frozen_digest(&self) -> Result<blake3::Hash, Error> {
         self.digest(|role| role == Role::Frozen)

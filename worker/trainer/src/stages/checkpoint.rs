@@ -11,6 +11,7 @@ use nettailor_domain::stage::FrontierPoint;
 use nettailor_domain::trainer::{Assignment, Checkpoint};
 use serde::{Deserialize, Serialize};
 
+use super::costs::Measured;
 use super::{Error, Stage};
 use crate::step::{self, State};
 use crate::weights::{self, Weights};
@@ -36,6 +37,8 @@ struct Note {
     /// Of everything that the stage's result depends on.
     stage: Digest,
     position: Position,
+    /// What the stage's costs are counted in, where they were measured.
+    latencies: Option<Measured>,
 }
 
 /// The checkpoints of one attempt.
@@ -48,6 +51,8 @@ pub(super) struct Checkpoints {
     newest: Option<PathBuf>,
     /// What an earlier attempt left, until it is taken.
     earlier: Option<(Position, State)>,
+    /// The stage's measured costs, if it goes by such: every attempt by the same.
+    pub(super) latencies: Option<Measured>,
 }
 
 impl Checkpoints {
@@ -55,12 +60,17 @@ impl Checkpoints {
     pub(super) fn open(assignment: &Assignment, now: Duration) -> Result<Self, Error> {
         let stage = identity(assignment);
         let read = |path: &PathBuf| read(path, stage);
+        let (earlier, latencies) = match assignment.checkpoint.as_ref().map(read).transpose()? {
+            Some((note, state)) => (Some((note.position, state)), note.latencies),
+            None => (None, None),
+        };
         Ok(Self {
             stage,
             every: Duration::from_secs(assignment.checkpoint_seconds.into()),
             last: now,
             newest: None,
-            earlier: assignment.checkpoint.as_ref().map(read).transpose()?,
+            earlier,
+            latencies,
         })
     }
 
@@ -85,7 +95,7 @@ fn identity(assignment: &Assignment) -> Digest {
     Digest::of(identity.to_string().as_bytes())
 }
 
-fn read(path: &Path, stage: Digest) -> Result<(Position, State), Error> {
+fn read(path: &Path, stage: Digest) -> Result<(Note, State), Error> {
     let unreadable = |error| match error {
         weights::Error::Format { .. } | weights::Error::Type { .. } => {
             Error::NoCheckpoint { path: path.into() }
@@ -104,7 +114,7 @@ fn read(path: &Path, stage: Digest) -> Result<(Position, State), Error> {
             expected: stage,
         });
     }
-    Ok((note.position, weights.into()))
+    Ok((note, weights.into()))
 }
 
 impl Stage<'_> {
@@ -132,7 +142,13 @@ impl Stage<'_> {
         let position = position();
         let (epoch, step) = (position.epoch, position.step);
         let stage = self.checkpoints.stage;
-        let note = serde_json::json!(Note { stage, position }).to_string();
+        let latencies = self.checkpoints.latencies.clone();
+        let note = serde_json::json!(Note {
+            stage,
+            position,
+            latencies
+        })
+        .to_string();
         let notes = HashMap::from([(NOTE.to_owned(), note)]);
         let folder = &self.assignment.output_dir;
         let file = folder.join(format!("checkpoint-{step}.safetensors"));

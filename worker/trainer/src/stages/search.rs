@@ -33,8 +33,6 @@ struct Runner<'a> {
     before: blake3::Hash,
     /// Steps that it was trained for.
     steps: u64,
-    /// Its last round ended with a loss that is no number.
-    diverged: bool,
 }
 
 pub(super) fn run(
@@ -59,9 +57,6 @@ pub(super) fn run(
         threshold,
         &settings.training,
     )?;
-    if runners.iter().all(|runner| runner.diverged) {
-        return Err(step::Error::Diverged { loss: f64::NAN }.into());
-    }
     let frontier: Vec<FrontierPoint> = runners.iter().map(|runner| runner.point).collect();
     let scores: Vec<_> = frontier.iter().map(FrontierPoint::score).collect();
     let selection = select(&scores, teacher_held_out, tolerance).ok_or(Error::NoSelection)?;
@@ -70,9 +65,13 @@ pub(super) fn run(
         learner,
         point,
         before,
-        ..
+        steps: _,
     } = winner.ok_or(Error::NoSelection)?;
     let network = learner.into_network();
+    // Where all have diverged, the best of them has, too.
+    if !network.variables.are_finite()? {
+        return Err(step::Error::Diverged { loss: f64::NAN }.into());
+    }
     student::keep(stage, &network, before)?;
     Ok(StageOutcome::Search {
         frontier,
@@ -110,7 +109,6 @@ fn line_up<'a>(
             point,
             before,
             steps: 0,
-            diverged: false,
         });
     }
     Ok((runners, infeasible))
@@ -159,20 +157,19 @@ fn race(
         let members = members.filter(|(index, _)| going.contains(index));
         let members = members.map(|(_, runner)| &mut runner.learner).collect();
         let mut cohort = Cohort::new(teacher, members);
-        let (held_out, diverged) = match stage.train_part(before, steps, &mut cohort, &round) {
+        let held_out = match stage.train_part(before, steps, &mut cohort, &round) {
             // All that trained in this round: the others are worth what they were.
             Err(Error::Step(step::Error::Diverged { loss })) => {
                 eprintln!("k = {ks:?} diverged (loss {loss}) and are worth nothing now");
                 let total = stage.data.len(Split::HeldOut) as u64;
-                (vec![Accuracy { correct: 0, total }; ks.len()], true)
+                vec![Accuracy { correct: 0, total }; ks.len()]
             }
-            measured => (measured?, false),
+            measured => measured?,
         };
         before += steps;
         for (index, held_out) in going.into_iter().zip(held_out) {
             let runner = &mut runners[index];
             runner.steps += steps;
-            runner.diverged = diverged;
             runner.point.held_out = held_out;
             runner.point.epochs = runner.steps as f64 / per_epoch as f64;
         }

@@ -91,7 +91,9 @@ impl Stage<'_> {
         settings: &TrainingSettings,
     ) -> Result<Vec<Accuracy>, Error> {
         let (batch_size, per_epoch) = (settings.batch_size as usize, self.epoch_steps(settings));
-        self.data.check_shares(batch_size)?;
+        // Of one image there are no batch statistics.
+        let alone = self.gang.world_size() == 1 || self.assignment.spec.sync_bn;
+        self.data.check_shares(batch_size, if alone { 1 } else { 2 })?;
         let Span { steps, mut done, .. } = span;
         let epochs = |steps: u64| steps.div_ceil(per_epoch) as u32;
         self.report

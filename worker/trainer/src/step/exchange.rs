@@ -248,11 +248,11 @@ fn as_one(tensors: &[Tensor], change: impl FnOnce(Tensor) -> Result<(), Error>) 
 
 /// Averages running statistics of which each rank has seen another share, 0 to 1 and 1 in all.
 pub(crate) fn average_statistics(gang: &dyn Collective, network: &Network, share: f64) -> Result<(), Error> {
-    if gang.world_size() == 1 {
-        return Ok(());
-    }
     let statistics = network.variables.iter().filter(|v| v.role == Role::Statistic);
     let statistics: Vec<Tensor> = statistics.map(|v| v.tensor.shallow_clone()).collect();
+    if gang.world_size() == 1 || statistics.is_empty() {
+        return Ok(());
+    }
     as_one(&statistics, |mut flat| {
         let flat = flat.f_mul_scalar_(share * gang.world_size() as f64)?;
         Ok(gang.all_reduce_mean(&[flat])?)

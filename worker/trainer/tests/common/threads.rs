@@ -39,8 +39,12 @@ pub(crate) fn run<T: Send>(world_size: usize, work: impl Fn(&Threads) -> T + Syn
             told.notify_all();
         };
         let ask = || {
-            let place = told.wait_while(place.lock().unwrap(), |place| place.is_none());
-            Ok(place.unwrap().clone().unwrap())
+            let place = told.wait_timeout_while(place.lock().unwrap(), PATIENT.join, |place| place.is_none());
+            place
+                .unwrap()
+                .0
+                .clone()
+                .ok_or_else(|| std::io::ErrorKind::TimedOut.into())
         };
         join(&settings, &mut tell, ask).unwrap()
     };

@@ -225,7 +225,7 @@ fn distance(kind: &str, found: &Values, expected: &Values) -> f64 {
 }
 
 #[test]
-fn students_under_frozen_statistics_end_alike_at_any_width() {
+fn students_whose_batch_norms_all_keep_their_statistics_end_alike_at_any_width() {
     let mut students = Students::new(BackboneName::Resnet18, || Mode::EVALUATE, APART);
     compare("resnet18", 1e-4, |gang| students.train(gang));
     students.shape = pruned;

@@ -25,7 +25,8 @@ proptest! {
         let alone = collect(dataset.train_batches(epoch, batch_size));
         let ranks = ranks(&dataset, width);
         let smallest = alone.iter().map(|batch| batch.labels.len()).min().unwrap();
-        prop_assert!(ranks.iter().all(|rank| rank.check_shares(batch_size).is_ok() == (width <= smallest)));
+        prop_assert!(ranks.iter().all(|rank| rank.check_shares(batch_size, 1).is_ok() == (width <= smallest)
+            && rank.check_shares(batch_size, 2).is_ok() == (2 * width <= smallest)));
         let parts: Vec<Vec<Batch>> = ranks
             .iter()
             .map(|rank| collect(rank.train_batches(epoch, batch_size)))
@@ -77,7 +78,7 @@ proptest! {
 fn a_gang_wider_than_a_batch_is_told_what_to_do() {
     let dataset = Case::new(2, 3, 1).open(&plain(), 4).unwrap();
     let rank = dataset.for_rank(Share { rank: 0, of: 5 });
-    let error = rank.check_shares(3).unwrap_err();
+    let error = rank.check_shares(3, 1).unwrap_err();
     assert_eq!(error.class(), nettailor_domain::trainer::FailureClass::Input);
     assert!(error.to_string().contains("at most 3 workers"), "{error}");
 }
