@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from examples.study import records, summary
+from examples.study import make_tasks, records, summary
 from examples.study.records import Run
 from examples.study.summary import Claim, Spread
 
@@ -107,9 +107,25 @@ def searches(runs: list[Run]) -> str:
     return table(["", *head, "held-out, halving, %", "held-out, full, %"], rows)
 
 
+def without_result(runs: list[Run]) -> list[str]:
+    """Names of the study's tasks of which there is no model, among the sets and seeds of which there is one."""
+    there = {(run["dataset"], run["variant"], run["seed"]) for run in runs}
+    begun = {(dataset, seed) for dataset, _, seed in there}
+    return [
+        f"{data_set.name}-{variant.name}-{seed}"
+        for data_set in make_tasks.DATA_SETS
+        for seed in range(make_tasks.SEEDS)
+        if (data_set.name, seed) in begun
+        for variant in make_tasks.runs(data_set, seed)
+        if (data_set.name, variant.name, seed) not in there
+    ]
+
+
 def body(runs: list[Run], pictures: str) -> str:
     """The generated part of the page; `pictures` is the plots' folder, relative to the page."""
     parts = ["Mean ± sample standard deviation over seeds. A star: no candidate was within 0.5 points of the teacher.\n"]
+    if missing := without_result(runs):
+        parts.append(f"Without a result (`jobs list` says why): {', '.join(missing)}.\n")
     for dataset in summary.datasets(runs):
         images = summary.of(runs, dataset)[0]["train_images"]
         parts.append(f"## {dataset}\n\n{images} training images.\n\n{results(runs, dataset)}")

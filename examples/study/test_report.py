@@ -76,6 +76,13 @@ class Records(unittest.TestCase):
         self.assertEqual(run["seconds"], {"teacher": None, "student": None, "candidates": None})
 
 
+class Missing(unittest.TestCase):
+    def test_runs_without_a_result_are_named(self):
+        seed_0 = [model(f"digits-{variant}-0", 97, 500) for variant in ("ours", "ours-exhaustive", "features", "no-teacher")]
+        self.assertEqual(report.without_result(runs(*seed_0)), ["digits-paper-0"])
+        self.assertIn("Without a result (`jobs list` says why): digits-paper-0.", report.body(runs(*seed_0), "method"))
+
+
 class Claims(unittest.TestCase):
     SIMPLE = "Simple tasks end smaller than hard ones"
     CLOSE = "Within 0.5 points of fine-tuning"
