@@ -8,7 +8,7 @@ use super::explain::found;
 use super::problems::{Path, Problem};
 use super::yaml::Node;
 use crate::backbone::BackboneName;
-use crate::task::{TaskSpec, Workers};
+use crate::task::{TaskSpec, TrainingSettings, Workers};
 
 /// Problems that the schema cannot see.
 pub(super) fn check(document: &Node) -> Vec<Problem> {
