@@ -3,7 +3,7 @@
 use nettailor_collective::Collective;
 use nettailor_domain::architecture::{Architecture, BlockCosts, ComplexityForm};
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::task::{Hints, StudentSettings, TrainingSettings};
+use nettailor_domain::task::{Hints, StudentSettings};
 use nettailor_trainer::device::Layout;
 use nettailor_trainer::model::{Mode, Network, Role};
 use nettailor_trainer::step::{
@@ -63,7 +63,7 @@ pub(crate) fn teacher(
         &weights(&backbone, 0)?,
         recipe(layout, side, Role::Trained),
     )?;
-    let settings = TrainingSettings::default();
+    let settings = StudentSettings::default().training;
     let mut learner = TeacherLearner::new(network, (&settings).into(), 0.0, gang)?;
     serve(0, others, || work.step(&mut learner).map(drop))
 }
