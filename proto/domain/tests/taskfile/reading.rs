@@ -199,7 +199,7 @@ fn workers_are_a_number_or_a_range() {
     assert_eq!(written("4"), (4, 4, "4".into()));
     assert_eq!(written("2..4"), (2, 4, "2..4".into()));
     assert_eq!(written("3..3"), (3, 3, "3".into()));
-    assert_eq!(written("1..32"), (1, 32, "1..32".into()));
+    assert_eq!(written("1..16"), (1, 16, "1..16".into()));
     let bare = parse(SMALL).tasks.remove(0);
     assert_eq!((bare.workers, bare.sync_bn), (Workers::ONE, false));
     assert_eq!(bare.resources.checkpoint_seconds, 60);

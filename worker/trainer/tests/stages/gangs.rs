@@ -343,9 +343,16 @@ fn a_gang_wider_than_its_batches_is_refused() {
     if let StageWork::Teacher { training } = &mut work {
         training.batch_size = 2;
     }
-    for rank in gang(3, &bench.assignment("wide", work, vec![]), None) {
+    for rank in gang(3, &bench.assignment("wide", work.clone(), vec![]), None) {
         let error = rank.result.unwrap_err();
         assert_eq!(error.class(), FailureClass::Input, "{error}");
+        assert!(error.to_string().contains("at most 1 workers"), "{error}");
+    }
+    // Where batch norms take their statistics from all parts, one image will do; three ranks are still too many.
+    let mut synchronised = bench.assignment("wide-synchronised", work, vec![]);
+    synchronised.spec.sync_bn = true;
+    for rank in gang(3, &synchronised, None) {
+        let error = rank.result.unwrap_err();
         assert!(error.to_string().contains("at most 2 workers"), "{error}");
     }
 }
