@@ -1,33 +1,33 @@
-//! Attempts of several ranks: how they are placed, end, meet and go on.
+//! Attempts of several ranks: how they end and are found again. How they are placed is in [`super::gang_placement`], what rank
+//! 0 says for all in [`super::rank_0`].
 
-use nettailor_domain::ids::{Digest, Seat};
-use nettailor_domain::session::{Address, Order};
-use nettailor_domain::stage::{Artifact, Checkpoint, StageKind};
+use nettailor_domain::ids::Seat;
+use nettailor_domain::session::Order;
+use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::{Failure, FailureClass};
 use nettailor_scheduler::effect::Effect;
-use nettailor_scheduler::event::{Event, SessionNumber, Submission};
-use nettailor_scheduler::record::{Record, RecordKey};
-use nettailor_scheduler::view::{JobPhase, StagePhase};
+use nettailor_scheduler::event::{Event, Submission};
+use nettailor_scheduler::view::StagePhase;
 
 use crate::tasks::{infeasible, result, task, wide};
-use crate::world::{World, acknowledged, assigned, offer, only, seconds, stopped, worker};
+use crate::world::{World, acknowledged, assigned, seconds, stopped, worker};
 
-fn gang(job: &str, workers: &str) -> Submission {
+pub(crate) fn gang(job: &str, workers: &str) -> Submission {
     wide(task(job, "digits"), workers)
 }
 
 /// The workers of what was assigned, by rank.
-fn names(effects: &[Effect]) -> Vec<String> {
+pub(crate) fn names(effects: &[Effect]) -> Vec<String> {
     let gang = assigned(effects);
     gang.into_iter().map(|(name, _)| name.to_string()).collect()
 }
 
-fn orders(effects: &[Effect]) -> Vec<Order> {
+pub(crate) fn orders(effects: &[Effect]) -> Vec<Order> {
     assigned(effects).into_iter().map(|(_, order)| order).collect()
 }
 
 /// A gang of two over the workers `a` and `b`, one slot each, in session 1.
-fn pair(world: &mut World) -> [Order; 2] {
+pub(crate) fn pair(world: &mut World) -> [Order; 2] {
     world.connect("a", 1, 1);
     world.connect("b", 1, 1);
     let effects = world.submit(gang("x", "2"));
@@ -35,7 +35,7 @@ fn pair(world: &mut World) -> [Order; 2] {
     orders(&effects).try_into().expect("two ranks")
 }
 
-fn teacher(world: &World) -> nettailor_scheduler::view::StageView {
+pub(crate) fn teacher(world: &World) -> nettailor_scheduler::view::StageView {
     world.stage("x", StageKind::Teacher)
 }
 
@@ -45,145 +45,6 @@ fn stop_reasons(effects: &[Effect]) -> Vec<(Seat, String)> {
         _ => None,
     });
     stops.collect()
-}
-
-#[test]
-fn a_gang_is_placed_once_there_are_slots_for_all_its_ranks() {
-    let mut world = World::new();
-    world.submit(gang("x", "3"));
-    assert!(assigned(&world.connect("a", 1, 2)).is_empty());
-    assert_eq!(teacher(&world).reason, "needs 3 slots; 2 connected");
-    assert_eq!(world.job("x").reason, "teacher needs 3 slots; 2 connected");
-    let effects = world.connect("b", 1, 2);
-    assert_eq!(names(&effects), ["a", "a", "b"]);
-    let seats: Vec<(u32, u32)> = orders(&effects)
-        .iter()
-        .map(|order| (order.seat.rank, order.world_size))
-        .collect();
-    assert_eq!(seats, [(0, 3), (1, 3), (2, 3)]);
-    let view = teacher(&world);
-    assert_eq!(view.reason, "runs on a x2, b since 22:13:20 UTC");
-    assert_eq!((view.workers.len(), view.world_size, view.attempt), (3, 3, 1));
-    assert_eq!(world.scheduler.counters().assigned, 1);
-    assert_eq!(world.worker("a").slots_used, 2);
-    let running = world.worker("a").running;
-    assert_eq!(running[1].description, "digits: teacher, attempt 1, rank 1");
-}
-
-#[test]
-fn a_range_takes_what_is_free_up_to_its_most() {
-    for (slots, width) in [(1, 0), (2, 2), (3, 3), (4, 4), (9, 4)] {
-        let mut world = World::new();
-        world.connect("a", 1, slots);
-        assert_eq!(assigned(&world.submit(gang("x", "2..4"))).len(), width, "{slots}");
-    }
-}
-
-#[test]
-fn ranks_of_a_gang_are_on_workers_of_one_device() {
-    let mut world = World::new();
-    world.submit(gang("x", "2..3"));
-    assert!(assigned(&world.connect("a", 1, 1)).is_empty());
-    assert!(assigned(&world.offers("gpu-1", 1, offer(1, "cuda"))).is_empty());
-    assert_eq!(
-        teacher(&world).reason,
-        "needs 2 slots on workers of one device; 1 connected"
-    );
-    let effects = world.offers("gpu-2", 1, offer(1, "cuda"));
-    assert_eq!(names(&effects), ["gpu-1", "gpu-2"]);
-    // Who needs one slot does not mind.
-    let mut narrow = task("y", "other");
-    narrow.task.seed = 7;
-    assert_eq!(names(&world.submit(narrow)), ["a"]);
-}
-
-#[test]
-fn few_workers_are_preferred_then_those_that_hold_the_inputs() {
-    let mut world = World::new();
-    let cached = [Digest::of(b"backbone")];
-    world.connect("a", 1, 1);
-    world.connect_with("b", 1, 1, &[], &cached);
-    world.connect("c", 1, 2);
-    world.connect_with("d", 1, 3, &[], &cached);
-    world.connect("e", 1, 3);
-    let mut place = |job: &str, seed, workers| {
-        let mut submission = gang(job, workers);
-        submission.task.seed = seed;
-        names(&world.submit(submission))
-    };
-    assert_eq!(place("p", 1, "3"), ["d", "d", "d"]);
-    assert_eq!(place("q", 2, "4"), ["e", "e", "e", "b"]);
-    assert_eq!(place("r", 3, "3"), ["c", "c", "a"]);
-}
-
-#[test]
-fn a_stage_that_failed_on_a_worker_goes_elsewhere_if_the_others_are_enough() {
-    let mut world = World::new();
-    world.connect("a", 1, 2);
-    world.connect("b", 1, 2);
-    let effects = world.submit(gang("x", "2..3"));
-    assert_eq!(names(&effects), ["a", "a", "b"]);
-    let ranks = orders(&effects);
-    world.fail("a", 1, ranks[1].seat, FailureClass::Resources);
-    world.fail("a", 1, ranks[0].seat, FailureClass::Lost);
-    world.fail("b", 1, ranks[2].seat, FailureClass::Lost);
-    assert_eq!(names(&world.pass(seconds(1))), ["b", "b"]);
-
-    // One of the four is taken: without `a` there are too few.
-    let mut world = World::new();
-    world.connect("a", 1, 2);
-    world.connect("b", 1, 1);
-    let ranks = orders(&world.submit(gang("x", "2")));
-    world.fail("a", 1, ranks[0].seat, FailureClass::Resources);
-    world.fail("a", 1, ranks[1].seat, FailureClass::Lost);
-    assert_eq!(names(&world.pass(seconds(1))), ["a", "a"]);
-}
-
-#[test]
-fn stages_that_train_have_the_width_and_the_choice_has_one_rank() {
-    let mut world = World::new();
-    world.connect("a", 1, 2);
-    let mut effects = world.submit(gang("x", "2"));
-    let mut widths = Vec::new();
-    while let [(name, order), ..] = &assigned(&effects)[..] {
-        widths.push((order.spec.kind(), order.world_size));
-        let mut all = orders(&effects);
-        let last = all.pop().expect("a rank");
-        for order in all {
-            assert!(assigned(&world.finish(name.as_str(), 1, &order)).is_empty());
-        }
-        effects = world.finish(name.as_str(), 1, &last);
-    }
-    let training = [
-        StageKind::Teacher,
-        StageKind::Student,
-        StageKind::Candidate(2),
-        StageKind::Candidate(4),
-    ];
-    let expected = training.map(|kind| (kind, 2)).into_iter();
-    assert_eq!(
-        widths,
-        expected.chain([(StageKind::Select, 1)]).collect::<Vec<_>>()
-    );
-    assert_eq!(world.job("x").phase, JobPhase::Succeeded);
-}
-
-#[test]
-fn a_stage_that_jobs_share_takes_from_the_fewest_to_the_most_that_one_of_them_asks_for() {
-    let mut world = World::new();
-    world.submit(gang("x", "4"));
-    world.submit(wide(task("y", "numbers"), "6"));
-    assert!(assigned(&world.connect("a", 1, 3)).is_empty());
-    assert_eq!(teacher(&world).reason, "needs 4 slots; 3 connected");
-    assert_eq!(assigned(&world.submit(gang("z", "2"))).len(), 3);
-
-    let mut world = World::new();
-    for (job, workers) in [("x", "4"), ("y", "2"), ("z", "2")] {
-        world.submit(gang(job, workers));
-    }
-    world.cancel("y");
-    world.cancel("z");
-    assert!(assigned(&world.connect("a", 1, 3)).is_empty(), "x is left");
 }
 
 #[test]
@@ -470,222 +331,6 @@ fn a_gang_is_stopped_as_a_whole_when_nobody_asks_for_it_or_its_time_is_over() {
         reason.starts_with("retry 2 of 3 in 1 s after: it was stopped"),
         "{reason}"
     );
-}
-
-fn address(text: &str) -> Address {
-    text.parse().expect("an address")
-}
-
-fn meeting(world: &mut World, name: &str, session: SessionNumber, seat: Seat, at: &str) -> Vec<Effect> {
-    world.apply(Event::Meeting {
-        worker: worker(name),
-        session,
-        seat,
-        address: address(at),
-    })
-}
-
-/// Who was told where to meet.
-fn met(effects: &[Effect]) -> Vec<(String, Seat, String)> {
-    let met = effects.iter().filter_map(|effect| match effect {
-        Effect::Meet {
-            worker,
-            seat,
-            address,
-            ..
-        } => Some((worker.to_string(), *seat, address.to_string())),
-        _ => None,
-    });
-    met.collect()
-}
-
-#[test]
-fn the_other_ranks_are_told_where_rank_0_waits() {
-    let mut world = World::new();
-    world.connect("a", 1, 1);
-    world.connect("b", 1, 2);
-    let ranks = orders(&world.submit(gang("x", "3")));
-    assert_eq!(teacher(&world).reason, "runs on b x2, a since 22:13:20 UTC");
-    let effects = meeting(&mut world, "b", 1, ranks[0].seat, "10.0.0.2:4711");
-    let at = || "10.0.0.2:4711".to_owned();
-    assert_eq!(
-        met(&effects),
-        [
-            ("b".into(), ranks[1].seat, at()),
-            ("a".into(), ranks[2].seat, at())
-        ]
-    );
-    // Repeated in a new session, it is no news, but for a worker that is back.
-    world.disconnect("a", 1);
-    let seats = [ranks[0].seat, ranks[1].seat];
-    let effects = world.connect_with("b", 2, 2, &seats, &[]);
-    assert_eq!(met(&effects), [("b".into(), ranks[1].seat, at())]);
-    assert!(met(&meeting(&mut world, "b", 2, ranks[0].seat, "10.0.0.2:4711")).is_empty());
-    let effects = world.connect_with("a", 2, 1, &[ranks[2].seat], &[]);
-    assert_eq!(met(&effects), [("a".into(), ranks[2].seat, at())]);
-    // A restarted coordinator knows once it is told, whoever comes back first.
-    world.restart();
-    world.connect_with("a", 3, 1, &[ranks[2].seat], &[]);
-    world.connect_with("b", 3, 2, &seats, &[]);
-    let effects = meeting(&mut world, "b", 3, ranks[0].seat, "10.0.0.2:4711");
-    assert_eq!(met(&effects).len(), 2);
-    assert_eq!(world.scheduler.counters().stale_reports, 0);
-}
-
-#[test]
-fn a_rank_of_an_older_attempt_calls_nobody() {
-    let mut world = World::new();
-    let [zero, one] = pair(&mut world);
-    // Not rank 0, not its worker.
-    assert!(meeting(&mut world, "b", 1, one.seat, "b:1").is_empty());
-    assert!(meeting(&mut world, "b", 1, zero.seat, "b:1").is_empty());
-    world.fail("b", 1, one.seat, FailureClass::Lost);
-    assert!(met(&meeting(&mut world, "a", 1, zero.seat, "a:1")).is_empty());
-    world.fail("a", 1, zero.seat, FailureClass::Lost);
-    let again = orders(&world.pass(seconds(1)));
-    assert!(met(&meeting(&mut world, "a", 1, zero.seat, "a:1")).is_empty());
-    let counted = world.scheduler.counters().stale_reports;
-    assert_eq!(
-        counted, 5,
-        "four meetings, and the report of the rank that was stopped"
-    );
-    let effects = meeting(&mut world, "a", 1, again[0].seat, "a:2");
-    assert_eq!(met(&effects), [("b".into(), again[1].seat, "a:2".into())]);
-}
-
-fn checkpoint(epoch: u32) -> Checkpoint {
-    Checkpoint {
-        artifact: Artifact {
-            digest: Digest::of(&epoch.to_be_bytes()),
-            bytes: 70,
-        },
-        epoch,
-        step: 10 * u64::from(epoch),
-    }
-}
-
-/// Rank 0 leaves the checkpoint of an epoch; says whether a record changed.
-fn leave(world: &mut World, name: &str, seat: Seat, epoch: u32) -> bool {
-    let key = RecordKey::Stage(seat.attempt.stage);
-    let before = world.kept.get(&key).cloned();
-    world.apply(Event::Checkpointed {
-        worker: worker(name),
-        session: 1,
-        seat,
-        checkpoint: checkpoint(epoch),
-    });
-    world.kept.get(&key).cloned() != before
-}
-
-#[test]
-fn the_next_attempt_goes_on_from_the_newest_checkpoint() {
-    let mut world = World::new();
-    let [zero, one] = pair(&mut world);
-    assert_eq!((zero.checkpoint, zero.checkpoint_seconds), (None, 30));
-    assert!(leave(&mut world, "a", zero.seat, 2));
-    assert!(leave(&mut world, "a", zero.seat, 3));
-    // Out of order, again, from another rank, from another worker.
-    assert!(!leave(&mut world, "a", zero.seat, 2));
-    assert!(!leave(&mut world, "a", zero.seat, 3));
-    assert!(!leave(&mut world, "b", one.seat, 4));
-    assert!(!leave(&mut world, "b", zero.seat, 4));
-    assert_eq!(world.scheduler.counters().stale_reports, 2);
-
-    world.fail("b", 1, one.seat, FailureClass::Resources);
-    assert_eq!(
-        teacher(&world).reason,
-        "retry 2 of 3 in 1 s after: it broke; resumes after epoch 3"
-    );
-    assert_eq!(teacher(&world).checkpoint_epoch, Some(3));
-    assert!(
-        !leave(&mut world, "a", zero.seat, 4),
-        "of an attempt that is over"
-    );
-    world.fail("a", 1, zero.seat, FailureClass::Lost);
-    let again = orders(&world.pass(seconds(1)));
-    let from = Some(checkpoint(3).artifact);
-    assert_eq!([again[0].checkpoint, again[1].checkpoint], [from, from]);
-    // It has to repeat some: what it leaves is newer all the same.
-    assert!(leave(&mut world, "a", again[0].seat, 1));
-    world.finish("a", 1, &again[0]);
-    assert!(!leave(&mut world, "a", again[0].seat, 5));
-    assert_eq!(teacher(&world).checkpoint_epoch, Some(1));
-    let student = orders(&world.finish("b", 1, &again[1]));
-    assert_eq!(student[0].checkpoint, None);
-    assert_eq!(teacher(&world).checkpoint_epoch, None);
-}
-
-#[test]
-fn checkpoints_survive_restarts_cancellations_and_losses() {
-    let mut world = World::new();
-    world.connect("a", 1, 1);
-    let order = only(&world.submit(task("x", "digits")));
-    leave(&mut world, "a", order.seat, 2);
-    world.restart();
-    world.pass(seconds(61));
-    let again = only(&world.connect("a", 1, 1));
-    assert_eq!(again.checkpoint, Some(checkpoint(2).artifact));
-    world.cancel("x");
-    world.fail("a", 1, again.seat, FailureClass::Lost);
-    assert_eq!(
-        teacher(&world).reason,
-        "no live job asks for it; resumes after epoch 2"
-    );
-    let again = only(&world.submit(task("y", "digits")));
-    assert_eq!(again.checkpoint, Some(checkpoint(2).artifact));
-}
-
-#[test]
-fn a_checkpoint_that_may_be_what_breaks_the_trainer_is_given_up() {
-    let mut world = World::new();
-    world.connect("a", 1, 1);
-    let first = only(&world.submit(task("x", "digits")));
-    leave(&mut world, "a", first.seat, 2);
-    world.fail("a", 1, first.seat, FailureClass::Internal);
-    let second = only(&world.pass(seconds(1)));
-    assert_eq!(
-        second.checkpoint,
-        Some(checkpoint(2).artifact),
-        "it made that itself"
-    );
-    world.fail("a", 1, second.seat, FailureClass::Internal);
-    let third = only(&world.pass(seconds(2)));
-    assert_eq!(third.checkpoint, None);
-    leave(&mut world, "a", third.seat, 1);
-    world.fail("a", 1, third.seat, FailureClass::Internal);
-    assert_eq!(world.job("x").phase, JobPhase::Failed);
-    // Asked for anew, it begins anew.
-    let Some(Record::Stage(kept)) = world.kept.get(&RecordKey::Stage(first.seat.attempt.stage)) else {
-        panic!("a stage")
-    };
-    assert_eq!(kept.checkpoint, None);
-}
-
-#[test]
-fn a_checkpoint_that_nobody_goes_on_from_any_more_is_removed() {
-    let discarded = |effects: &[Effect]| {
-        let artifacts = effects.iter().filter_map(|effect| match effect {
-            Effect::Discard(artifact) => Some(*artifact),
-            _ => None,
-        });
-        artifacts.collect::<Vec<_>>()
-    };
-    let mut world = World::new();
-    world.connect("a", 1, 1);
-    let order = only(&world.submit(task("x", "digits")));
-    let left = |world: &mut World, epoch| {
-        let event = Event::Checkpointed {
-            worker: worker("a"),
-            session: 1,
-            seat: order.seat,
-            checkpoint: checkpoint(epoch),
-        };
-        discarded(&world.apply(event))
-    };
-    assert_eq!(left(&mut world, 1), []);
-    assert_eq!(left(&mut world, 2), [checkpoint(1).artifact]);
-    assert_eq!(left(&mut world, 2), [], "said again");
-    assert_eq!(discarded(&world.finish("a", 1, &order)), [checkpoint(2).artifact]);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The scheduler, rule by rule, and under simulated workers that crash, repeat themselves and come back.
 
 mod backfill;
+mod gang_placement;
 mod gangs;
 mod history;
 mod jobs;
 mod placement;
+mod rank_0;
 mod restore;
 mod retries;
 mod searching;
