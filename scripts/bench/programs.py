@@ -61,10 +61,17 @@ def compare(programs, rounds, count):
     return [statistics.median(a / b for a, b in zip(first.times, program.times)) for program in programs]
 
 
-def machine():
+def of_processor(key):
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    of = lambda key: next((line.split(":")[1].strip() for line in lines if line.startswith(key)), "unknown")
-    flags = set(of("flags").split())
-    sets = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
-    print(f"{datetime.date.today()}, {os.cpu_count()} cores of {of('model name')}: {' '.join(sets)};"
+    return next((line.split(":")[1].strip() for line in lines if line.startswith(key)), "unknown")
+
+
+def vector_sets():
+    """The instruction sets that matter here."""
+    flags = set(of_processor("flags").split())
+    return [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+
+
+def machine():
+    print(f"{datetime.date.today()}, {os.cpu_count()} cores of {of_processor('model name')}: {' '.join(vector_sets())};"
           f" load before {os.getloadavg()[0]:.1f}, priority {os.nice(0)}")
