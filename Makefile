@@ -21,6 +21,7 @@ build: toolchain ## release binaries in target/release/
 
 # The scenario tests start the real binaries. Built together with the tests, they share every dependency.
 test: toolchain data ## every test, scenarios over real processes included
+	@scripts/setup.sh test
 	cargo build --workspace --bins --tests --locked
 	cargo test --workspace --locked
 	python3 -m unittest --quiet examples.study.test_report

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh          everything
 #   scripts/setup.sh build    only what `cargo build` needs: compiler, libtorch
+#   scripts/setup.sh test     what tests need besides: `ip`, by which they cut networks
 #   scripts/setup.sh lint     only what `make lint` needs: rustfmt, clippy, cargo-deny
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,26 +13,29 @@ readonly CARGO_DENY=0.20.2
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# Debian packages, each with the thing that shows it is there (so other systems may bring it in their own way).
+# Debian packages, as root.
+install() { # PACKAGE...
+    command -v apt-get >/dev/null || die "please install what Debian calls: $*"
+    local as_root=()
+    if ((EUID != 0)); then
+        command -v sudo >/dev/null || die "please install, as root: apt-get install $*"
+        as_root=(sudo)
+    fi
+    say "installing $*"
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "$@" >/dev/null ||
+        die "apt-get could not install: $*"
+}
+
+# Each with the thing that shows it is there (so other systems may bring it in their own way).
 system_packages() {
     local missing=()
     command -v g++ >/dev/null || missing+=(g++)                              # torch-sys is C++
-    command -v ip >/dev/null || missing+=(iproute2)                          # tests cut networks
     # libtorch's own headers of gloo include gloo's.
     echo '#include <gloo/context.h>' | g++ -E -x c++ - >/dev/null 2>&1 || missing+=(libgloo-dev)
     python3 -m pip --version >/dev/null 2>&1 || missing+=(python3 python3-pip) # fetches the wheels; not used at run time
     ((${#missing[@]})) || return 0
-
-    command -v apt-get >/dev/null || die "please install what Debian calls: ${missing[*]}"
-    local as_root=()
-    if ((EUID != 0)); then
-        command -v sudo >/dev/null || die "please install, as root: apt-get install ${missing[*]}"
-        as_root=(sudo)
-    fi
-    say "installing ${missing[*]}"
-    "${as_root[@]}" apt-get update -qq
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null ||
-        die "apt-get could not install: ${missing[*]}"
+    install "${missing[@]}"
 }
 
 rust_component() { # NAME SUBCOMMAND
@@ -50,12 +54,15 @@ cargo_deny() {
 }
 
 command -v cargo >/dev/null || die "cargo is missing; install Rust (see rust-version in Cargo.toml) and run this again"
-(($#)) || set -- build lint
+(($#)) || set -- build test lint
 for part in "$@"; do
     case $part in
     build)
         system_packages
         scripts/libtorch.sh
+        ;;
+    test)
+        command -v ip >/dev/null || install iproute2
         ;;
     lint)
         rust_component rustfmt fmt

@@ -23,6 +23,8 @@ def steps(rounds, threads):
         print(f"\nstudent's step, resnet34, {side} px, batch {BATCH}, {threads} threads")
         # Without the instructions bf16 takes a hundred times longer: nothing to be compared.
         precisions = ["fp32", "bf16"] if "avx512_bf16" in vector_sets() else ["fp32"]
+        if "bf16" not in precisions:
+            print("    bf16 is left out: this processor has no instructions for it")
         names = ["eager fp32", *(f"ours {precision}" for precision in precisions)]
         programs = [Program(*EAGER, "student", side, BATCH, threads, "fp32")]
         programs += [Program(OURS, "step", "student", side, BATCH, threads, precision) for precision in precisions]

@@ -44,7 +44,7 @@ pub fn inside(name: &str) -> anyhow::Result<bool> {
     .status()
     .context("this test needs `unshare`, of the package util-linux")?;
     if !probe.success() {
-        eprintln!("skipped: a network namespace is not allowed here, or there is no `ip`");
+        crate::process::skipped("a network namespace is not allowed here, or there is no `ip`")?;
         return Ok(false);
     }
     let program = env::current_exe()?;

@@ -1,6 +1,6 @@
 //! A child process whose output can be waited on, and which never outlives its test.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -95,6 +95,11 @@ fn command(launcher: &[String], name: &str, folder: &Path, args: &[&str]) -> any
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     Ok(command)
+}
+
+/// Says why a test shows nothing here, past the test runner, which keeps what passing tests print to itself.
+pub fn skipped(why: &str) -> std::io::Result<()> {
+    writeln!(std::io::stderr().lock(), "skipped: {why}")
 }
 
 fn process_id(pid: u32) -> anyhow::Result<Pid> {

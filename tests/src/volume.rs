@@ -34,7 +34,7 @@ impl Volume {
         BufReader::new(holder.stdout.take().context("stdout is piped")?).read_line(&mut said)?;
         if said.trim() != "mounted" {
             holder.wait()?;
-            eprintln!("skipped: a user namespace with a tmpfs is not allowed here");
+            crate::process::skipped("a user namespace with a tmpfs is not allowed here")?;
             return Ok(None);
         }
         Ok(Some(Self {

@@ -284,8 +284,9 @@ async fn supervise(
                 }
                 Some(Line::Event(event)) => match *event {
                     TrainerEvent::Progress(progress) => running.progress(progress),
-                    TrainerEvent::Finished(finished) => verdict = Some(Ok(finished)),
-                    TrainerEvent::Failed(failure) => verdict = Some(Err(failure)),
+                    // The first is what counts.
+                    TrainerEvent::Finished(finished) => verdict = verdict.or(Some(Ok(finished))),
+                    TrainerEvent::Failed(failure) => verdict = verdict.or(Some(Err(failure))),
                     TrainerEvent::Meeting { port } => match node.address(port).await {
                         Ok(address) => running.meeting(address),
                         Err(failure) => {

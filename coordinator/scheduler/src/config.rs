@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nettailor_domain::session::LEASE;
+
 /// Settings, the same for every job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
@@ -29,7 +31,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            lease: Duration::from_secs(10),
+            lease: LEASE,
             restore_grace: Duration::from_secs(60),
             retry_first: Duration::from_secs(1),
             retry_longest: Duration::from_secs(60),

@@ -3,10 +3,20 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::architecture::Selection;
 use crate::ids::{Digest, InvalidId, Seat};
 use crate::stage::{Artifact, StageResult, StageSpec};
+
+/// A rank of a gang that shows nothing for so long is lost to the others.
+pub const RANK_SILENCE: Duration = Duration::from_secs(3);
+
+/// A worker that shows nothing for so long is lost to the coordinator, unless it is told otherwise.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+// Who is nearest notices first: ranks each other, then the coordinator a worker, last a stage its deadline, of a minute at least.
+const _: () = assert!(RANK_SILENCE.as_secs() < LEASE.as_secs() && LEASE.as_secs() < 60);
 
 /// What a worker offers.
 #[derive(Debug, Clone, PartialEq, Eq)]

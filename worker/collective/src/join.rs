@@ -20,6 +20,9 @@ pub struct GangSettings {
     pub device: Device,
     /// How long ranks wait for each other.
     pub limits: Limits,
+    /// Called once, on a thread of the gang's, when a rank is lost or the gang is aborted: for whoever may be in the middle of
+    /// something long and will not ask for a while.
+    pub on_abort: Option<fn(&str)>,
 }
 
 /// Joins a gang and returns when all its ranks are there. Rank 0 calls `meeting` with the TCP port where it waits, on all
@@ -38,11 +41,12 @@ pub fn join(
     if settings.world_size == 1 {
         return Ok(Box::new(Solo::new()));
     }
-    let member = Member::new(
+    let member = Member::with(
         &settings.gang,
         settings.rank,
         settings.world_size,
         settings.limits,
+        settings.on_abort,
     );
     let ordinal = match settings.device {
         Device::Cuda(ordinal) if !nccl::available() => {
@@ -97,6 +101,7 @@ mod tests {
             world_size,
             device,
             limits: PATIENT,
+            on_abort: None,
         }
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Member {
     pub(crate) rank: usize,
     pub(crate) world_size: usize,
     pub(crate) limits: Limits,
+    /// Told when the gang is aborted, and why.
+    pub(crate) on_abort: Option<fn(&str)>,
     pub(crate) gate: Arc<Gate>,
     /// The gang is done: nobody's end is a loss any more.
     pub(crate) released: AtomicBool,
@@ -41,11 +43,23 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) fn new(gang: &str, rank: usize, world_size: usize, limits: Limits) -> Arc<Self> {
+        Self::with(gang, rank, world_size, limits, None)
+    }
+
+    /// The same with somebody to be told when the gang is aborted.
+    pub(crate) fn with(
+        gang: &str,
+        rank: usize,
+        world_size: usize,
+        limits: Limits,
+        on_abort: Option<fn(&str)>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             gang: gang.to_owned(),
             rank,
             world_size,
             limits,
+            on_abort,
             gate: Arc::default(),
             released: AtomicBool::new(false),
             rounds: AtomicU64::new(0),

@@ -195,7 +195,12 @@ fn pause(member: &Member) -> Result<bool, Aborted> {
 
 fn watch(member: &Member) {
     let (mut seen, mut unchanged) = (0, 0);
-    while let Ok(true) = pause(member) {
+    let ended = loop {
+        match pause(member) {
+            Ok(true) => {}
+            Ok(false) => break None,
+            Err(Aborted(reason)) => break Some(reason),
+        }
         let rounds = member.rounds.load(Ordering::Relaxed);
         if rounds != seen {
             (seen, unchanged) = (rounds, 0);
@@ -207,6 +212,9 @@ fn watch(member: &Member) {
                 .gate
                 .abort(&format!("{}: its store does not answer", silent(member, 0)));
         }
+    };
+    if let (Some(reason), Some(tell)) = (ended, member.on_abort) {
+        tell(&reason);
     }
 }
 

@@ -112,6 +112,7 @@ fn settings(rank: usize) -> GangSettings {
             silence: Duration::from_secs(1),
             ..Limits::default()
         },
+        on_abort: None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::BufRead;
 use std::time::Duration;
 
 use nettailor_collective::{Collective, GangSettings, Limits};
+use nettailor_domain::session::RANK_SILENCE;
 use nettailor_domain::trainer::{Assignment, Failure, FailureClass, TrainerCommand};
 use tch::Device;
 
@@ -61,10 +62,12 @@ impl Error {
 
 /// The gang of an assignment, with this process as one of its ranks. Rank 0 says in `meeting` at which port it waits;
 /// others are told on standard input where that is.
+/// `on_abort` is called on another thread when a rank is lost.
 pub fn join(
     assignment: &Assignment,
     device: Device,
     meeting: &mut dyn FnMut(u16),
+    on_abort: fn(&str),
 ) -> Result<Box<dyn Collective>, Error> {
     let (rank, world_size) = (assignment.rank, assignment.world_size);
     if rank >= world_size {
@@ -76,9 +79,11 @@ pub fn join(
         world_size: world_size as usize,
         device,
         limits: Limits {
+            silence: RANK_SILENCE,
             join: PATIENCE,
             ..Limits::default()
         },
+        on_abort: Some(on_abort),
     };
     let told = match rank {
         0 => String::new(),

@@ -7,11 +7,16 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use nettailor_domain::trainer::{Assignment, Failure, FailureClass, TrainerEvent};
 use nettailor_trainer::runtime::{self, Clock};
 use nettailor_trainer::{gang, stages};
+
+/// How long a rank may go on computing once its gang is aborted.
+const LAST_STEP: Duration = Duration::from_secs(4);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -60,7 +65,7 @@ fn run(assignment: &Assignment) -> TrainerEvent {
         assignment.threads
     );
     let mut meeting = |port| emit(&TrainerEvent::Meeting { port });
-    let gang = match gang::join(assignment, device, &mut meeting) {
+    let gang = match gang::join(assignment, device, &mut meeting, end_soon) {
         Ok(gang) => gang,
         Err(error) => return said(TrainerEvent::Failed(error.failure())),
     };
@@ -83,9 +88,26 @@ fn run(assignment: &Assignment) -> TrainerEvent {
     }
 }
 
-/// The last event, which is written.
+/// After the loss of another rank there is no more to do here. The next exchange says so; a step that takes longer is not waited
+/// for.
+#[allow(clippy::disallowed_methods, reason = "a thread of its own, which has nothing to do but to wait for the end")]
+fn end_soon(reason: &str) {
+    std::thread::sleep(LAST_STEP);
+    let message = format!("the gang was aborted: {reason}");
+    eprintln!("error: {message}");
+    said(TrainerEvent::Failed(Failure {
+        class: FailureClass::Lost,
+        message,
+    }));
+    std::process::exit(1);
+}
+
+/// The last event, which is written: the first one of these.
 fn said(event: TrainerEvent) -> TrainerEvent {
-    emit(&event);
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if !SAID.swap(true, Ordering::Relaxed) {
+        emit(&event);
+    }
     event
 }
 

@@ -91,6 +91,10 @@ pub struct TaskSpec {
     /// the result is that of one worker but for rounding, at some cost in speed. Otherwise each part has its own.
     #[serde(default)]
     pub sync_bn: bool,
+    /// In what precision gradients travel between the workers of a gang, in every stage but `source`. `bf16` halves what is sent, and
+    /// rounds each worker's gradient to 8 bits.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub wire: Precision,
     /// Held-out accuracy that a tailored network may lose against its teacher, in points (0.5 means 0.5 %).
     #[serde(default = "defaults::tolerance_points")]
     #[schemars(range(min = 0.0, max = 100.0))]

@@ -132,7 +132,7 @@ pub struct CandidateSettings {
     /// Proxies whose attention is below this are removed.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub proxy_threshold: f64,
-    /// Training batches over which batch-norm statistics are estimated anew after pruning.
+    /// Training batches over which batch-norm statistics are estimated anew after pruning, where no training follows (0 epochs).
     #[schemars(range(min = 0, max = 10000))]
     pub bn_batches: u32,
     /// The optimiser of the retraining.

@@ -40,17 +40,16 @@ pub(super) fn check(document: &Node) -> Vec<Problem> {
 /// Every worker takes a part of each batch, of two images where batch norms take their statistics from the part. This looks at
 /// complete tasks: the batch may be a task's own and the workers those of `defaults`.
 pub(super) fn check_batches(document: &Node, file: &TasksFile) -> Vec<Problem> {
+    let of_part = |sync_bn: bool| if sync_bn { 1 } else { 2 };
     let source = file.backbone.source.as_ref();
-    let source = source.map(|source| ("backbone.source.training", &source.training));
+    let source = source.map(|source| ("backbone.source.training", &source.training, of_part(source.sync_bn)));
     let check = |(index, task): (usize, &TaskSpec)| {
-        let of_part = if task.sync_bn { 1 } else { 2 };
+        let of_part = of_part(task.sync_bn);
         let stages = [
             ("teacher", &task.teacher, of_part),
             ("student.training", &task.student.training, of_part),
             ("candidates.training", &task.candidates.training, of_part),
         ];
-        // A source has no sync_bn.
-        let source = source.map(|(stage, training)| (stage, training, 2));
         let most = |(_, training, part): &(&str, &TrainingSettings, u32)| training.batch_size / part;
         let tightest = stages.into_iter().chain(source).min_by_key(most)?;
         let (most, (stage, training, part)) = (most(&tightest), tightest);

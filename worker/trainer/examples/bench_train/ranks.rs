@@ -56,6 +56,7 @@ pub(crate) fn run(
                 world_size: rank.ranks as usize,
                 device: layout.device,
                 limits: Limits::default(),
+                on_abort: None,
             };
             let told = || Ok(address.unwrap_or_default().to_owned());
             join(&settings, &mut |port| start(port), told)?

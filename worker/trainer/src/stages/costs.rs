@@ -1,5 +1,5 @@
-//! What a student's blocks cost, in the unit that its task asks for. Latencies are measured once for every backbone, skip,
-//! input, batch, precision, device and number of threads, and kept in the node's cache. A gang goes by its first rank's.
+//! What a student's blocks cost, in the unit that its task asks for. Latencies are measured once for every backbone, skip, number of
+//! classes, input, batch, `bn_mode`, precision, device and number of threads, and kept in the node's cache. A gang goes by its first rank's.
 
 use std::path::{Path, PathBuf};
 
@@ -37,19 +37,19 @@ impl Stage<'_> {
                 BlockCosts::counted(architecture, backbone, input, |cost| cost.params as f64)
             }
             CostVector::Latency => {
-                let Measured { fixed, blocks } = self.latencies(network, student.training.batch_size)?;
+                let Measured { fixed, blocks } = self.latencies(network, student)?;
                 BlockCosts::measured(fixed, &blocks)
             }
         })
     }
 
     /// The first rank's latencies, on every rank: those that an earlier attempt went by, if there was one.
-    fn latencies(&mut self, network: &Network, batch: u32) -> Result<Measured, Error> {
+    fn latencies(&mut self, network: &Network, student: &StudentSettings) -> Result<Measured, Error> {
         if let Some(measured) = &self.checkpoints.latencies {
             return Ok(measured.clone());
         }
         let measured = match self.gang.rank() {
-            0 => self.own_latencies(network, batch)?,
+            0 => self.own_latencies(network, student)?,
             _ => Measured {
                 fixed: 0.0,
                 blocks: (network.architecture.layers.iter())
@@ -75,11 +75,14 @@ impl Stage<'_> {
         Ok(measured)
     }
 
-    fn own_latencies(&mut self, network: &Network, batch: u32) -> Result<Measured, Error> {
+    fn own_latencies(&mut self, network: &Network, student: &StudentSettings) -> Result<Measured, Error> {
+        let batch = student.training.batch_size;
+        // Blocks whose statistics never change are computed without batch norms.
+        let bn_mode = student.bn_mode;
         let (input, threads) = (self.assignment.spec.reading.image_size, self.assignment.threads);
         let (arch, max_skip) = (self.backbone.name, network.architecture.max_skip);
         let (classes, layout) = (self.assignment.spec.classes.len(), self.layout);
-        let key = format!("1 {arch} {max_skip} {classes} {input} {batch} {layout:?} {threads}");
+        let key = format!("2 {arch} {max_skip} {classes} {input} {batch} {bn_mode:?} {layout:?} {threads}");
         let name = format!("{}.json", Digest::of(key.as_bytes()));
         let path = self.assignment.cache_dir.join(FOLDER).join(name);
         if let Some(measured) = read(&path) {

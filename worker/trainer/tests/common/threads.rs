@@ -33,6 +33,7 @@ pub(crate) fn run<T: Send>(world_size: usize, work: impl Fn(&Threads) -> T + Syn
             world_size,
             device: Device::Cpu,
             limits: PATIENT,
+            on_abort: None,
         };
         let mut tell = |port: u16| {
             *place.lock().unwrap() = Some(format!("localhost:{port}"));
