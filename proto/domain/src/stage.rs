@@ -194,7 +194,11 @@ pub fn plan(arch: BackboneName, task: &TaskSpec, inputs: &TaskInputs) -> Vec<Pla
             seed: task.seed,
             precision: task.precision,
             sync_bn: task.sync_bn && work.kind().trains(),
-            wire: if work.kind().trains() { task.wire } else { Precision::default() },
+            wire: if work.kind().trains() {
+                task.wire
+            } else {
+                Precision::default()
+            },
             work,
         };
         PlannedStage::new(spec, [&weights, parents].concat())

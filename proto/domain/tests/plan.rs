@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::{Digest, StageKey};
 use nettailor_domain::stage::{PlannedStage, StageKind, StageWork, plan};
-use nettailor_domain::task::{BackboneInput, DataInput, Search, SourceSettings, TaskInputs, TaskSpec};
+use nettailor_domain::task::{
+    BackboneInput, DataInput, Precision, Search, SourceSettings, TaskInputs, TaskSpec,
+};
 
 use StageKind::{Candidate, Select, Source, Student, Teacher};
 
@@ -243,4 +245,16 @@ fn statistics_over_all_workers_are_part_of_the_stages_of_a_task_that_train() {
     // Keys from before there was a choice stay.
     let spec = serde_json::to_value(&before[1].spec).expect("plain data");
     assert_eq!(spec.get("sync_bn"), None);
+}
+
+#[test]
+fn the_precision_of_what_travels_is_part_of_the_stages_of_a_task_that_train() {
+    let before = plan(ARCH, &task("digits"), &sourced(settings()));
+    let mut rounded = task("digits");
+    rounded.wire = Precision::Bf16;
+    let after = plan(ARCH, &rounded, &sourced(settings()));
+    assert_eq!(again(&before, &after), kinds(&after)[1..], "all but the source");
+    let with = after.iter().filter(|stage| stage.spec.wire == Precision::Bf16);
+    let with: Vec<StageKind> = with.map(|stage| stage.spec.kind()).collect();
+    assert_eq!(with, [Teacher, Student, Candidate(2), Candidate(4)]);
 }

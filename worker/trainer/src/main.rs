@@ -90,7 +90,10 @@ fn run(assignment: &Assignment) -> TrainerEvent {
 
 /// After the loss of another rank there is no more to do here. The next exchange says so; a step that takes longer is not waited
 /// for.
-#[allow(clippy::disallowed_methods, reason = "a thread of its own, which has nothing to do but to wait for the end")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a thread of its own, which has nothing to do but to wait for the end"
+)]
 fn end_soon(reason: &str) {
     std::thread::sleep(LAST_STEP);
     let message = format!("the gang was aborted: {reason}");

@@ -57,6 +57,7 @@ pub(crate) fn task(job: &str, name: &str) -> Submission {
         precision: Default::default(),
         workers: Workers::ONE,
         sync_bn: false,
+        wire: Default::default(),
         tolerance_points: 0.5,
         resources: ResourceSettings {
             max_attempts: 3,

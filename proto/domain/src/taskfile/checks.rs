@@ -42,7 +42,13 @@ pub(super) fn check(document: &Node) -> Vec<Problem> {
 pub(super) fn check_batches(document: &Node, file: &TasksFile) -> Vec<Problem> {
     let of_part = |sync_bn: bool| if sync_bn { 1 } else { 2 };
     let source = file.backbone.source.as_ref();
-    let source = source.map(|source| ("backbone.source.training", &source.training, of_part(source.sync_bn)));
+    let source = source.map(|source| {
+        (
+            "backbone.source.training",
+            &source.training,
+            of_part(source.sync_bn),
+        )
+    });
     let check = |(index, task): (usize, &TaskSpec)| {
         let of_part = of_part(task.sync_bn);
         let stages = [
