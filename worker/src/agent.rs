@@ -74,9 +74,14 @@ impl Agent {
             source: Some(source),
         })?;
         if let Some(host) = &config.advertise {
-            let address = format!("{host}:1").parse::<Address>();
-            address.map_err(|source| Error::Advertise {
-                host: host.clone(),
+            let named = format!("{host}:1").parse::<Address>().is_ok();
+            if !named || ambient::find(host).is_err() {
+                return Err(Error::Advertise { host: host.clone() });
+            }
+        }
+        if let Some(path) = &config.sample_ledger {
+            fs::create_dir_all(path).map_err(|source| Error::Ledger {
+                path: path.clone(),
                 source,
             })?;
         }

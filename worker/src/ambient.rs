@@ -5,7 +5,7 @@
 )]
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -70,6 +70,15 @@ pub(crate) fn gpus() -> Vec<String> {
 /// Where a program of this installation lies: beside the running one.
 pub(crate) fn beside_this_program(name: &str) -> PathBuf {
     std::env::current_exe().map_or_else(|_| PathBuf::from(name), |program| program.with_file_name(name))
+}
+
+/// Whether a name has addresses; blocks, and so only before anything runs.
+pub(crate) fn find(host: &str) -> io::Result<()> {
+    let mut found = (host.trim_matches(['[', ']']), 0).to_socket_addrs()?;
+    found
+        .next()
+        .map(drop)
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// The first address of `host` that other machines could mean by it, else the first.

@@ -326,14 +326,15 @@ async fn supervise(
             && !running.owes_checkpoint()
             && let Some(left) = newest.take()
         {
-            upload = Some(keep_checkpoint(node, store, left).boxed());
+            upload = Some(keep_checkpoint(store, left).boxed());
         }
         if verdict.is_some() && stop_reason.is_none() && kill_at.is_none() {
             kill_at = Some(ambient::now() + LINGER);
         }
     }
     // What it left last is worth most where it did not come to an end.
-    if !matches!(verdict, Some(Ok(_)))
+    if upload.is_some()
+        && !matches!(verdict, Some(Ok(_)))
         && let Ok(Some(kept)) = tokio::time::timeout(LINGER, settled(&mut upload)).await
     {
         running.checkpointed(kept);
@@ -355,27 +356,20 @@ async fn settled<T>(upload: &mut Option<BoxFuture<'_, T>>) -> T {
     }
 }
 
-/// Uploads a checkpoint and keeps it in the cache. One that cannot be kept is no loss but of time: the next one may.
-async fn keep_checkpoint(
-    node: &Node,
-    store: &ArtifactStore,
-    left: trainer::Checkpoint,
-) -> Option<stage::Checkpoint> {
-    let artifact = match store.put_file(&left.file).await {
-        Ok(artifact) => artifact,
+/// Uploads a checkpoint. One that cannot be kept is no loss but of time: the next one may. It is not taken into the cache, where
+/// those that nobody will read again would push out what many do.
+async fn keep_checkpoint(store: &ArtifactStore, left: trainer::Checkpoint) -> Option<stage::Checkpoint> {
+    match store.put_file(&left.file).await {
+        Ok(artifact) => Some(stage::Checkpoint {
+            artifact,
+            epoch: left.epoch,
+            step: left.step,
+        }),
         Err(error) => {
             warn!("cannot keep a checkpoint: {}", in_full(&error));
-            return None;
+            None
         }
-    };
-    if let Err(error) = node.cache.adopt(artifact, &left.file).await {
-        warn!("cannot keep the checkpoint in the cache: {}", in_full(&error));
     }
-    Some(stage::Checkpoint {
-        artifact,
-        epoch: left.epoch,
-        step: left.step,
-    })
 }
 
 async fn at(time: Option<Instant>) {

@@ -27,7 +27,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use nettailor_domain::ids::{InvalidId, WorkerId};
+use nettailor_domain::ids::WorkerId;
 use nettailor_proto::exit::Exit;
 
 pub use agent::Agent;
@@ -49,13 +49,19 @@ pub enum Error {
     },
     /// Not a host by which trainers could be reached.
     #[error(
-        "--advertise {host}: expected a host name or address of this node, an IPv6 address in brackets, without a port"
+        "--advertise `{host}`: expected a host name or address of this node that can be found from here, an IPv6 address in brackets, without a port"
     )]
     Advertise {
         /// As given.
         host: String,
+    },
+    /// The ledger of samples cannot be kept.
+    #[error("--sample-ledger {}: expected a folder that can be made and written", .path.display())]
+    Ledger {
+        /// As given.
+        path: PathBuf,
         /// Why not.
-        source: InvalidId,
+        source: io::Error,
     },
     /// There is no trainer.
     #[error("there is no trainer program at {}; build it, or say where it is with --trainer", .0.display())]
@@ -102,7 +108,11 @@ impl Error {
     /// The exit code of a program that ends with it.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::NoSlots | Self::Url { .. } | Self::Advertise { .. } | Self::NoTrainer(_) => Exit::Usage,
+            Self::NoSlots
+            | Self::Url { .. }
+            | Self::Advertise { .. }
+            | Self::Ledger { .. }
+            | Self::NoTrainer(_) => Exit::Usage,
             Self::NameInUse { .. } | Self::Replaced { .. } => Exit::Conflict,
             Self::Http { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Exit::Conflict,
             Self::Rejected { .. } => Exit::Unavailable,

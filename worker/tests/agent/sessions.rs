@@ -124,6 +124,23 @@ async fn bad_settings_are_refused() {
         ..good.clone()
     });
     assert!(matches!(trainer, Err(Error::NoTrainer(_))), "{trainer:?}");
+    for host in ["node:1234", "::1", "", "no such host"] {
+        let advertised = Agent::new(nettailor_worker::Config {
+            advertise: Some(host.to_owned()),
+            ..good.clone()
+        });
+        assert!(
+            matches!(advertised, Err(Error::Advertise { .. })),
+            "{host}: {advertised:?}"
+        );
+    }
+    let file = stage.path("file");
+    std::fs::write(&file, "").unwrap();
+    let ledger = Agent::new(nettailor_worker::Config {
+        sample_ledger: Some(file),
+        ..good.clone()
+    });
+    assert!(matches!(ledger, Err(Error::Ledger { .. })), "{ledger:?}");
     let slots = Agent::new(nettailor_worker::Config { slots: 0, ..good });
     assert!(matches!(slots, Err(Error::NoSlots)), "{slots:?}");
 }
