@@ -8,8 +8,8 @@ readonly BUNDLE=.nettailor/gpu-bundle
 readonly MOST_KB=60000
 
 rm -rf "$BUNDLE" "$BUNDLE.tmp"
-mkdir -p "$BUNDLE.tmp/payload/"{bin,bench,data/digits} "$BUNDLE.tmp/payload/examples/digits"
 payload=$BUNDLE.tmp/payload
+mkdir -p "$payload/"{bin,bench,data}
 
 for program in nettailor-cli nettailor-trainer examples/bench_train; do
     strip -o "$payload/bin/${program##*/}" "target/release/$program"
@@ -25,7 +25,6 @@ text = pathlib.Path("examples/digits/tasks.yaml").read_text()
 text = text[: text.index("  - name: mnist5k")].replace("../../.data/backbones/", "data/").replace("../../.data/", "data/")
 pathlib.Path(sys.argv[1]).write_text(text)
 PY
-rmdir "$payload/examples/digits" "$payload/examples"
 tar -C "$BUNDLE.tmp" -czf "$BUNDLE.tmp/payload.tar.gz" payload
 rm -rf "$payload"
 cp scripts/gpu_check.sh "$BUNDLE.tmp/check.sh"

@@ -31,14 +31,15 @@ nccl=$(tr : '\n' <<<"$libraries" | while read -r folder; do ls "$folder"/libnccl
 export LD_LIBRARY_PATH="$PWD/links:$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 export BENCH_TRAIN=$PWD/bin/bench_train
 
-"$python" - <<'PY'
-import platform, torch
-
-gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
-print(f"torch {torch.__version__}, {gpu}, {platform.platform()}")
-PY
 gpu=1
-"$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || gpu=
+"$python" - <<'PY' || gpu=
+import platform, sys, torch
+
+found = torch.cuda.is_available()
+gpu = torch.cuda.get_device_name(0) if found else "no GPU"
+print(f"torch {torch.__version__}, {gpu}, {platform.platform()}")
+sys.exit(not found)
+PY
 if [[ -z $gpu && -z ${CHECK_ON_CPU:-} ]]; then
     echo "check: torch sees no GPU here" >&2
     exit 2

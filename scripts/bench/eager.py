@@ -7,8 +7,9 @@ those of resnet34 with K = 3 and 10 classes.
 
     eager.py teacher|student SIDE BATCH THREADS fp32|tf32|bf16
 
-It computes on a GPU where torch finds one; tf32 is single precision on a CPU. Reads numbers of steps from standard input, one a line, and answers each with the seconds those steps took. At the end
-of the input it prints its peak resident memory in MiB.
+It computes on a GPU where torch finds one; tf32 is single precision on a CPU. Reads numbers of steps from standard input,
+one a line, and answers each with the seconds those steps took. At the end of the input it prints its peak resident memory
+in MiB.
 """
 
 import resource
