@@ -35,6 +35,7 @@ only torch-sys nettailor-trainer nettailor-collective
 # The vocabulary and the state machine do no input or output, and know no clock and no chance.
 without nettailor-domain tokio tonic prost object_store sled rand
 without nettailor-scheduler tokio tonic prost object_store sled rand chrono
+without nettailor-engine tokio tonic prost object_store sled rand chrono
 # Pictures in, pixels out.
 without nettailor-images tokio object_store tar
 # Only the coordinator opens the state directory.

@@ -11,14 +11,17 @@ use rand::{Rng as _, SeedableRng as _};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     started: Instant,
+    /// Time of earlier processes.
+    before: Duration,
 }
 
 #[allow(clippy::disallowed_methods, reason = "the crate's clock")]
 impl Clock {
-    /// A clock that begins now.
-    pub(crate) fn start() -> Self {
+    /// A clock that goes on now from where an earlier process left it.
+    pub(crate) fn start(before: Duration) -> Self {
         Self {
             started: Instant::now(),
+            before,
         }
     }
 
@@ -28,7 +31,7 @@ impl Clock {
             .duration_since(UNIX_EPOCH)
             .unwrap_or(Duration::ZERO);
         Now {
-            elapsed: self.started.elapsed(),
+            elapsed: self.before.saturating_add(self.started.elapsed()),
             wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
         }
     }

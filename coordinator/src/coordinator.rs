@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nettailor_artifacts::ArtifactStore;
+use nettailor_engine::{Engine, State};
 use nettailor_proto::exit::Exit;
 use nettailor_scheduler::error::RestoreError;
 use tokio::net::TcpListener;
@@ -21,10 +22,9 @@ use crate::grpc::{self, Context};
 use crate::handle::Handle;
 use crate::http::{self, Ready};
 use crate::logs::Logs;
-use crate::manifests::Manifests;
+use crate::manifests::{self, Manifests};
 use crate::outlet::Outlet;
 use crate::sessions::Sessions;
-use crate::state::State;
 use crate::store::{self, Row, SledStore, Store};
 use crate::watch::Watchers;
 
@@ -176,11 +176,11 @@ impl Coordinator {
             Some(address) => Some(serve_http(address, ready.clone(), serving.clone()).await?),
             None => None,
         };
-        let clock = Clock::start();
-        let restored = blocking(move || restore(&config, clock, open)).await??;
+        let restored = blocking(move || restore(&config, open)).await??;
         let Restored {
             store,
             state,
+            clock,
             rows,
             artifacts,
             logs,
@@ -188,7 +188,7 @@ impl Coordinator {
         } = restored;
 
         let (commands, queue) = mpsc::channel(QUEUED_COMMANDS);
-        let handle = Handle::new(commands);
+        let handle = Handle::new(commands, JobIds::from_system());
         let (sessions, manifests) = (Sessions::default(), Manifests::default());
         let outlet = Outlet {
             sessions: sessions.clone(),
@@ -199,7 +199,7 @@ impl Coordinator {
             runtime: tokio::runtime::Handle::current(),
         };
         let driver = drive(Driver {
-            state,
+            engine: Engine::new(state),
             store,
             outlet,
             clock,
@@ -278,6 +278,7 @@ impl Running {
 struct Restored {
     store: Box<dyn Store>,
     state: State,
+    clock: Clock,
     rows: Vec<Row>,
     artifacts: ArtifactStore,
     logs: Logs,
@@ -286,26 +287,28 @@ struct Restored {
 
 fn restore(
     config: &Config,
-    clock: Clock,
     open: impl FnOnce() -> Result<Box<dyn Store>, store::Error>,
 ) -> Result<Restored, Error> {
     let path = &config.state_dir;
     let mut store = open()?;
     let rows = store.load()?;
-    let state = State::restore(config.scheduler, rows.clone(), JobIds::from_system(), clock.now()).map_err(
-        |source| Error::Restore {
-            path: path.clone(),
-            source,
-        },
-    )?;
+    let count = rows.len();
+    let clock = Clock::start(State::elapsed(&rows));
+    let manifests = rows.iter().filter(|row| manifests::has_manifest(row));
+    let manifests = manifests.cloned().collect();
+    let state = State::restore(config.scheduler, rows, clock.now()).map_err(|source| Error::Restore {
+        path: path.clone(),
+        source,
+    })?;
     let artifacts = ArtifactStore::open(&artifacts_url(config)?)?;
     let folder = path.join("logs");
     let logs = Logs::open(folder.clone()).map_err(|source| Error::Logs { path: folder, source })?;
-    info!(state = %path.display(), artifacts = %artifacts.url(), rows = rows.len(), "state restored");
+    info!(state = %path.display(), artifacts = %artifacts.url(), rows = count, "state restored");
     Ok(Restored {
         store,
         state,
-        rows,
+        clock,
+        rows: manifests,
         artifacts,
         logs,
         lease: config.scheduler.lease,

@@ -1,138 +1,191 @@
-//! The driver: the one thread that owns the state and the store.
+//! The driver: two threads, of which one owns the state and the other the store.
 //!
-//! Commands come through a bounded channel. A round takes what is queued, lets every command change the state, commits
-//! what changed in one flush, and only then carries out effects and sends answers, in the order of the commands. So an
-//! answer never speaks of what is not durable, and a hundred concurrent submissions cost one flush. Commands only
-//! compute; the store's commit is the one thing that blocks here, and no asynchronous task waits on this thread but for
-//! an answer.
+//! Commands come through a bounded channel. The first thread takes what is queued and lets every command change the state, one
+//! after the other; what that gives — changes to keep, effects, answers — makes a batch. The second commits batches, all that
+//! wait as one, in one flush, and only then carries out effects and sends answers, in the order of the commands. So an answer
+//! never speaks of what is not durable, a hundred concurrent submissions cost one flush, and while the disk is at it the next
+//! batch grows. Whatever is told later is made when the command is applied: the second thread never sees the state, which is
+//! ahead of it.
 
-use std::time::Duration;
+use std::sync::mpsc as threads;
 
-use nettailor_scheduler::Rejected;
-use nettailor_scheduler::effect::Effect;
-use nettailor_scheduler::event::{Event, Now};
+use nettailor_engine::{Answer, Applied, Batch, Committer, Engine, Error, Refused, Request, State, Store};
+use nettailor_scheduler::event::Now;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::ambient::Clock;
-use crate::outlet::Outlet;
-use crate::state::State;
-use crate::store::{self, Row, Store};
+use crate::outlet::{Notice, Outlet};
 
 /// Commands that wait for the driver. Each is a message of a worker or a request of a client, which waits for room: a
 /// busy driver slows its callers down and needs no more memory.
-pub(crate) const QUEUED_COMMANDS: usize = 1024;
-/// Commands of one round. Bounds how long the first one waits for the flush.
-const ROUND: usize = 256;
+pub(crate) const QUEUED_COMMANDS: usize = 4096;
+/// Commands of one batch. Bounds what waits in memory for the flush.
+const BATCH: usize = 4096;
+/// Commands between two looks at the clock: as many as take a few milliseconds.
+const ROUND: usize = 64;
 
-/// A change or a question, and then the answer.
-pub(crate) type Command = Box<dyn FnOnce(&mut Turn<'_>) -> Answer + Send>;
+/// A change or a question.
+pub(crate) enum Command {
+    /// Change the state, and say what came of it.
+    Change(Request, Respond),
+    /// Look at the state.
+    Look(Look),
+}
+
+/// Makes an answer of what came of a request, while the state is as the request left it.
+pub(crate) type Respond = Box<dyn FnOnce(Result<Answer, Refused>, &State, &Outlet) -> Release + Send>;
+/// Makes an answer of the state.
+pub(crate) type Look = Box<dyn FnOnce(&State, &Outlet) -> Release + Send>;
 /// Sends an answer; called once everything it speaks of is durable.
-pub(crate) type Answer = Box<dyn FnOnce() + Send>;
+pub(crate) type Release = Box<dyn FnOnce() + Send>;
 
-/// What a command may do.
-pub(crate) struct Turn<'a> {
-    pub(crate) state: &'a mut State,
-    pub(crate) outlet: &'a Outlet,
-    /// Time of this round.
-    pub(crate) now: Now,
-    rows: &'a mut Vec<Row>,
-    after: &'a mut Vec<After>,
-}
-
-enum After {
-    Effect(Effect),
-    Answer(Answer),
-}
-
-impl Turn<'_> {
-    /// Takes in an event: its records will be committed, then its effects carried out.
-    pub(crate) fn apply(&mut self, event: Event) -> Result<(), Rejected> {
-        let transition = self.state.scheduler.apply(event, self.now)?;
-        self.rows.extend(transition.records.into_iter().map(Row::Record));
-        self.after
-            .extend(transition.effects.into_iter().map(After::Effect));
-        Ok(())
-    }
-
-    /// Keeps a row that is not the scheduler's.
-    pub(crate) fn keep(&mut self, row: Row) {
-        self.rows.push(row);
-    }
+/// What waits for a commit.
+pub(crate) enum After {
+    Notice(Notice),
+    Release(Release),
 }
 
 /// The driver.
 pub(crate) struct Driver {
-    pub(crate) state: State,
+    pub(crate) engine: Engine,
     pub(crate) store: Box<dyn Store>,
     pub(crate) outlet: Outlet,
     pub(crate) clock: Clock,
     pub(crate) commands: mpsc::Receiver<Command>,
-    /// Ends the driver after the round in hand.
+    /// Ends the driver after what it has taken in.
     pub(crate) stop: CancellationToken,
 }
 
 impl Driver {
     /// Works until it is stopped or a commit fails. After a failed commit the state in memory is ahead of what is kept:
     /// nothing may be answered from it, so the process has to stop; whoever waits for an answer learns that none comes.
-    pub(crate) fn run(mut self) -> Result<(), store::Error> {
+    pub(crate) fn run(self) -> Result<(), Error> {
+        let Self {
+            engine,
+            store,
+            outlet,
+            clock,
+            commands,
+            stop,
+        } = self;
+        // One batch may wait while another is written.
+        let (batches, waiting) = threads::sync_channel(1);
+        let teller = outlet.clone();
+        // Nothing is taken in any more once nothing can be kept.
+        let ended = stop.clone().drop_guard();
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(move || {
+                let _ended = ended;
+                write(Committer::new(store), &teller, &waiting)
+            });
+            let applying = Applying {
+                engine,
+                outlet,
+                clock,
+                commands,
+                stop,
+            };
+            applying.run(&batches);
+            drop(batches);
+            writing
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+/// The thread that owns the state.
+struct Applying {
+    engine: Engine,
+    outlet: Outlet,
+    clock: Clock,
+    commands: mpsc::Receiver<Command>,
+    stop: CancellationToken,
+}
+
+impl Applying {
+    /// Makes batches until it is stopped or nobody takes them.
+    fn run(mut self, batches: &threads::SyncSender<Batch<After>>) {
         // For waiting with a time limit only; its own, so that it outlives the runtime that serves.
         let waiting = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build();
         let waiting = waiting.expect("a runtime without I/O needs nothing that could be missing");
-        let mut queued = Vec::with_capacity(ROUND);
+        let mut queued = Vec::with_capacity(BATCH);
         while waiting.block_on(self.next(&mut queued)) {
-            self.round(queued.drain(..))?;
+            let batch = self.batch(&mut queued);
+            if batches.send(batch).is_err() {
+                return;
+            }
         }
-        Ok(())
     }
 
     /// Waits for commands or the time of the next tick. Says whether to go on.
     async fn next(&mut self, queued: &mut Vec<Command>) -> bool {
-        let wait = match self.state.scheduler.next_wakeup() {
-            Some(at) => at.saturating_sub(self.clock.now().elapsed),
-            None => Duration::MAX,
-        };
+        let wait = self.engine.next_wakeup().saturating_sub(self.clock.now().elapsed);
         tokio::select! {
             biased;
             () = self.stop.cancelled() => false,
-            received = tokio::time::timeout(wait, self.commands.recv_many(queued, ROUND)) => received != Ok(0),
+            received = tokio::time::timeout(wait, self.commands.recv_many(queued, BATCH)) => received != Ok(0),
         }
     }
 
-    fn round(&mut self, commands: impl Iterator<Item = Command>) -> Result<(), store::Error> {
-        let (mut rows, mut after) = (Vec::new(), Vec::new());
-        let now = self.clock.now();
-        let mut turn = Turn {
-            state: &mut self.state,
-            outlet: &self.outlet,
-            now,
-            rows: &mut rows,
-            after: &mut after,
-        };
-        for command in commands {
-            let answer = command(&mut turn);
-            turn.after.push(After::Answer(answer));
-        }
-        if turn
-            .state
-            .scheduler
-            .next_wakeup()
-            .is_some_and(|at| at <= now.elapsed)
-        {
-            turn.apply(Event::Tick)
-                .expect("only submissions and cancellations can be refused");
-        }
-        self.store.commit(&rows)?;
-        self.state.forget_progress(&rows);
-        self.outlet.publish(rows);
-        for step in after {
-            match step {
-                After::Effect(effect) => self.outlet.carry_out(effect, &self.state),
-                After::Answer(answer) => answer(),
+    fn batch(&mut self, queued: &mut Vec<Command>) -> Batch<After> {
+        let mut batch = Batch::default();
+        let mut commands = queued.drain(..).peekable();
+        loop {
+            let now = self.clock.now();
+            for command in commands.by_ref().take(ROUND) {
+                match command {
+                    Command::Change(request, respond) => {
+                        let answer = self.apply(request, now, &mut batch);
+                        let release = respond(answer, self.engine.state(), &self.outlet);
+                        batch.after.push(After::Release(release));
+                    }
+                    Command::Look(look) => {
+                        let release = look(self.engine.state(), &self.outlet);
+                        batch.after.push(After::Release(release));
+                    }
+                }
+            }
+            if self.engine.next_wakeup() <= now.elapsed {
+                self.apply(Request::Tick, now, &mut batch)
+                    .expect("time is not refused");
+            }
+            if commands.peek().is_none() {
+                return batch;
             }
         }
-        Ok(())
     }
+
+    fn apply(&mut self, request: Request, now: Now, batch: &mut Batch<After>) -> Result<Answer, Refused> {
+        let Applied {
+            changes,
+            effects,
+            answer,
+        } = self.engine.apply(request, now);
+        let notices = self.outlet.prepare(&changes, effects, self.engine.state());
+        batch.changes.extend(changes);
+        batch.after.extend(notices.into_iter().map(After::Notice));
+        answer
+    }
+}
+
+/// Commits batches until there are no more or the store fails.
+fn write(
+    mut committer: Committer,
+    outlet: &Outlet,
+    waiting: &threads::Receiver<Batch<After>>,
+) -> Result<(), Error> {
+    while let Ok(first) = waiting.recv() {
+        let batches = std::iter::once(first).chain(waiting.try_iter()).collect();
+        for step in committer.commit(batches)? {
+            match step {
+                After::Notice(notice) => outlet.tell(notice),
+                After::Release(release) => release(),
+            }
+        }
+    }
+    Ok(())
 }

@@ -1,22 +1,27 @@
 //! The way to the driver.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{JobId, Seat, WorkerId};
+use nettailor_domain::ids::{JobId, Seat};
 use nettailor_domain::model::BackboneRecord;
 use nettailor_domain::task::{TaskInputs, TaskSpec};
 use nettailor_domain::trainer::Progress;
+use nettailor_engine::{Answer, Job, Refused, Request, Speaker, State};
 use nettailor_proto::status::{Code, Error};
-use nettailor_scheduler::event::{Event, SessionNumber, Submission};
+use nettailor_scheduler::event::{Event, Submission};
+use nettailor_scheduler::view::JobView;
 use nettailor_scheduler::{FindError, Rejected};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::driver::{Command, Turn};
+use crate::ambient::JobIds;
+use crate::driver::{Command, Release};
 use crate::logs::Batch;
-use crate::state::{Job, State};
-use crate::store::Row;
+use crate::outlet::Outlet;
 use crate::watch::JobEvent;
 
 /// A task to be tailored, its inputs found in the artifact store.
+#[derive(Clone)]
 pub(crate) struct NewJob {
     pub(crate) arch: BackboneName,
     pub(crate) task: TaskSpec,
@@ -27,48 +32,59 @@ pub(crate) struct NewJob {
     pub(crate) data_bytes: u64,
 }
 
-/// Who speaks: a worker in one of its sessions.
-#[derive(Debug, Clone)]
-pub(crate) struct Speaker {
-    pub(crate) worker: WorkerId,
-    pub(crate) session: SessionNumber,
-}
-
 /// Sends commands to the driver. Cheap to clone. Every method waits for room in the driver's queue; dropping its future
 /// drops the answer, not the command.
 #[derive(Clone)]
 pub(crate) struct Handle {
     commands: mpsc::Sender<Command>,
+    ids: Arc<Mutex<JobIds>>,
 }
 
 impl Handle {
-    pub(crate) fn new(commands: mpsc::Sender<Command>) -> Self {
-        Self { commands }
+    pub(crate) fn new(commands: mpsc::Sender<Command>, ids: JobIds) -> Self {
+        let ids = Arc::new(Mutex::new(ids));
+        Self { commands, ids }
     }
 
-    /// Creates a job for every task, or none. Answers once they are durable.
-    pub(crate) async fn submit(&self, tasks: Vec<NewJob>) -> Result<Vec<Job>, Error> {
-        self.ask(|turn| submit(turn, tasks)).await?
+    /// Creates a job for every task, or none; shows them without their stages. Answers once they are durable.
+    pub(crate) async fn submit(&self, tasks: Vec<NewJob>) -> Result<Vec<JobView>, Error> {
+        loop {
+            let submissions = self.under_fresh_ids(tasks.clone());
+            let created = self.change(Request::Submit(submissions), |answer, state| match answer? {
+                Answer::Submitted(ids) => Ok(state.scheduler.summaries(&ids)),
+                _ => Ok(Vec::new()),
+            });
+            match created.await? {
+                // Of a thousand million ids per task one was drawn twice.
+                Err(Refused::Rejected(Rejected::DuplicateJob(_))) => {}
+                created => return created.map_err(refused),
+            }
+        }
+    }
+
+    fn under_fresh_ids(&self, tasks: Vec<NewJob>) -> Vec<Submission> {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let submission = |new: NewJob| Submission {
+            job: ids.draw(&new.task.name),
+            arch: new.arch,
+            task: new.task,
+            inputs: new.inputs,
+            backbone_bytes: new.backbone_bytes,
+            data_bytes: new.data_bytes,
+        };
+        tasks.into_iter().map(submission).collect()
     }
 
     /// Ends a job, given the start of its id. Answers once that is durable.
-    pub(crate) async fn cancel(&self, prefix: String, reason: String) -> Result<Job, Error> {
-        self.ask(move |turn| {
-            let job = find(turn.state, &prefix)?;
-            turn.apply(Event::Cancel {
-                job: job.clone(),
-                reason,
-            })
-            .map_err(rejected)?;
-            shown(turn.state, &job)
-        })
-        .await?
+    pub(crate) async fn cancel(&self, job: String, reason: String) -> Result<Job, Error> {
+        let request = Request::Cancel { job, reason };
+        self.change(request, meant).await?.map_err(refused)
     }
 
     /// One job, given the start of its id.
     pub(crate) async fn job(&self, prefix: String) -> Result<Job, Error> {
-        self.ask(move |turn| shown(turn.state, &find(turn.state, &prefix)?))
-            .await?
+        let shown = self.read(move |state| found(state, &prefix));
+        shown.await?.map_err(refused)
     }
 
     /// One job, and what happens to it from then on; nothing does where it is over.
@@ -76,27 +92,32 @@ impl Handle {
         &self,
         prefix: String,
     ) -> Result<(Job, Option<broadcast::Receiver<JobEvent>>), Error> {
-        self.ask(move |turn| {
-            let job = shown(turn.state, &find(turn.state, &prefix)?)?;
-            let live = !job.view.phase.is_final();
-            let events = live.then(|| turn.outlet.watchers.watch(&job.view.id));
-            Ok((job, events))
-        })
-        .await?
+        let (send, answer) = oneshot::channel();
+        self.send(Command::Look(Box::new(move |state, outlet| {
+            let job = found(state, &prefix);
+            let live = job.as_ref().ok().filter(|job| !job.view.phase.is_final());
+            let events = live.map(|job| {
+                let stages = job.view.stages.iter().map(|stage| stage.key);
+                outlet.watchers.watch(&job.view.id, stages)
+            });
+            // What was told before the answer is in the job already.
+            Box::new(move || {
+                let events = events.map(|events| events.resubscribe());
+                drop(send.send(job.map(|job| (job, events))));
+            })
+        })))
+        .await?;
+        answer.await.map_err(|_| stopping())?.map_err(refused)
     }
 
     /// Keeps an imported backbone, in place of an earlier one of the same name. Answers once it is durable.
-    pub(crate) async fn register(
-        &self,
-        backbone: impl FnOnce(u64) -> BackboneRecord + Send + 'static,
-    ) -> Result<BackboneRecord, Error> {
-        self.ask(move |turn| {
-            let backbone = backbone(turn.now.wall_ms);
-            turn.state.backbones.insert(backbone.arch, backbone.clone());
-            turn.keep(Row::Backbone(backbone.clone()));
-            backbone
-        })
-        .await
+    pub(crate) async fn register(&self, backbone: BackboneRecord) -> Result<BackboneRecord, Error> {
+        let asked = backbone.clone();
+        let kept = self.change(Request::Register(backbone), move |answer, _| match answer? {
+            Answer::Registered(kept) => Ok(kept),
+            _ => Ok(asked),
+        });
+        kept.await?.map_err(refused)
     }
 
     /// Asks the state.
@@ -104,95 +125,104 @@ impl Handle {
         &self,
         question: impl FnOnce(&State) -> T + Send + 'static,
     ) -> Result<T, Error> {
-        self.ask(|turn| question(turn.state)).await
+        let (send, answer) = oneshot::channel();
+        self.send(Command::Look(Box::new(move |state, _| {
+            let value = question(state);
+            // Whoever asked may have left.
+            Box::new(move || drop(send.send(value)))
+        })))
+        .await?;
+        answer.await.map_err(|_| stopping())
     }
 
     /// Passes on what a worker did; nothing is answered.
     pub(crate) async fn event(&self, event: Event) -> Result<(), Error> {
-        self.tell(|turn| {
-            turn.apply(event)
-                .expect("only submissions and cancellations can be refused")
-        })
-        .await
+        self.tell(Request::Agent(event), |_, _, _| Box::new(|| ())).await
     }
 
-    /// Passes on how far a rank is. All ranks of an attempt do the same: rank 0's is what is shown.
+    /// Passes on how far a rank is.
     pub(crate) async fn progress(&self, by: Speaker, seat: Seat, progress: Progress) -> Result<(), Error> {
-        self.tell(move |turn| {
-            heard(turn, &by, seat);
-            if seat.rank > 0 || !turn.state.scheduler.is_current(&by.worker, seat) {
-                return;
-            }
-            let attempt = seat.attempt;
-            let watchers = &turn.outlet.watchers;
-            let scheduler = &turn.state.scheduler;
-            let watched: Vec<&JobId> = scheduler
-                .stage_jobs(&attempt.stage)
-                .filter(|id| watchers.has(id))
-                .collect();
-            if !watched.is_empty()
-                && let Some(stage) = scheduler.stage_record(&attempt.stage)
-            {
-                let kind = stage.planned.spec.kind();
+        let told = progress.clone();
+        let request = Request::Progress { by, seat, progress };
+        self.tell(request, move |counts, state, outlet| {
+            let kind = state.scheduler.stage_kind(&seat.attempt.stage);
+            let Some(kind) = kind.filter(|_| counts) else {
+                return Box::new(|| ());
+            };
+            let watched = outlet.watchers.of_stage(&seat.attempt.stage);
+            let watchers = outlet.watchers.clone();
+            Box::new(move || {
                 for id in watched {
-                    watchers.tell(
-                        id,
-                        JobEvent::Progress {
-                            attempt,
-                            kind,
-                            progress: progress.clone(),
-                        },
-                    );
+                    let event = JobEvent::Progress {
+                        attempt: seat.attempt,
+                        kind,
+                        progress: told.clone(),
+                    };
+                    watchers.tell(&id, event);
                 }
-            }
-            turn.state.report(attempt, progress);
+            })
         })
         .await
     }
 
     /// Passes on what a rank wrote to its log; to its last word, even where its attempt is over.
     pub(crate) async fn log(&self, by: Speaker, batch: Batch) -> Result<(), Error> {
-        self.tell(move |turn| {
-            heard(turn, &by, batch.seat);
-            if turn.state.scheduler.takes_slot(&by.worker, batch.seat) {
-                turn.outlet.logs.append(batch);
-            }
+        let seat = batch.seat;
+        self.tell(Request::Log { by, seat }, move |counts, _, outlet| {
+            let logs = outlet.logs.clone();
+            Box::new(move || {
+                if counts {
+                    logs.append(batch);
+                }
+            })
         })
         .await
     }
 
     /// Adds the coordinator's own word to the log of a worker's rank.
     pub(crate) async fn note(&self, by: Speaker, seat: Seat, line: String) -> Result<(), Error> {
-        self.tell(move |turn| {
-            turn.outlet.logs.append(Batch {
+        self.send(Command::Look(Box::new(move |state, outlet| {
+            let batch = Batch {
                 seat,
                 worker: by.worker,
-                time_ms: turn.now.wall_ms,
+                time_ms: state.scheduler.wall_ms(),
                 lines: vec![line],
-            });
-        })
+            };
+            let logs = outlet.logs.clone();
+            Box::new(move || logs.append(batch))
+        })))
         .await
     }
 
-    async fn ask<T: Send + 'static>(
+    /// Changes the state; what came of it is shown while the state is as the request left it.
+    async fn change<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Turn<'_>) -> T + Send + 'static,
-    ) -> Result<T, Error> {
+        request: Request,
+        show: impl FnOnce(Result<Answer, Refused>, &State) -> Result<T, Refused> + Send + 'static,
+    ) -> Result<Result<T, Refused>, Error> {
         let (send, answer) = oneshot::channel();
-        self.send(Box::new(move |turn| {
-            let value = work(turn);
-            // Whoever asked may have left.
-            Box::new(move || drop(send.send(value)))
-        }))
+        self.send(Command::Change(
+            request,
+            Box::new(move |answer, state, _| {
+                let shown = show(answer, state);
+                // Whoever asked may have left.
+                Box::new(move || drop(send.send(shown)))
+            }),
+        ))
         .await?;
         answer.await.map_err(|_| stopping())
     }
 
-    async fn tell(&self, work: impl FnOnce(&mut Turn<'_>) + Send + 'static) -> Result<(), Error> {
-        self.send(Box::new(move |turn| {
-            work(turn);
-            Box::new(|| ())
-        }))
+    /// Passes on what a worker says. `then` learns whether it counts.
+    async fn tell(
+        &self,
+        request: Request,
+        then: impl FnOnce(bool, &State, &Outlet) -> Release + Send + 'static,
+    ) -> Result<(), Error> {
+        self.send(Command::Change(
+            request,
+            Box::new(|answer, state, outlet| then(answer == Ok(Answer::Heard(true)), state, outlet)),
+        ))
         .await
     }
 
@@ -201,77 +231,31 @@ impl Handle {
     }
 }
 
-fn submit(turn: &mut Turn<'_>, tasks: Vec<NewJob>) -> Result<Vec<Job>, Error> {
-    let mut submissions: Vec<Submission> = Vec::with_capacity(tasks.len());
-    for NewJob {
-        arch,
-        task,
-        inputs,
-        backbone_bytes,
-        data_bytes,
-    } in tasks
-    {
-        let job = loop {
-            let id = turn.state.ids.draw(&task.name);
-            let taken = submissions.iter().any(|earlier| earlier.job == id);
-            if !taken && turn.state.scheduler.job_record(&id).is_none() {
-                break id;
-            }
-        };
-        submissions.push(Submission {
-            job,
-            arch,
-            task,
-            inputs,
-            backbone_bytes,
-            data_bytes,
-        });
+/// The job that a request was about.
+fn meant(answer: Result<Answer, Refused>, state: &State) -> Result<Job, Refused> {
+    match answer? {
+        Answer::Job(id) => shown(state, &id),
+        other => unreachable!("a request about a job is not answered with {other:?}"),
     }
-    for submission in &submissions {
-        turn.state.scheduler.validate(submission).map_err(rejected)?;
-    }
-    let ids: Vec<JobId> = submissions
-        .iter()
-        .map(|submission| submission.job.clone())
-        .collect();
-    for submission in submissions {
-        turn.apply(Event::Submit(submission)).map_err(rejected)?;
-    }
-    ids.iter().map(|id| shown(turn.state, id)).collect()
 }
 
-/// Takes in that a worker speaks of a seat.
-fn heard(turn: &mut Turn<'_>, by: &Speaker, seat: Seat) {
-    let Speaker { worker, session } = by.clone();
-    turn.apply(Event::SeatRuns {
-        worker,
-        session,
-        seat,
-    })
-    .expect("only submissions and cancellations can be refused");
+fn found(state: &State, prefix: &str) -> Result<Job, Refused> {
+    shown(state, state.scheduler.find_job(prefix)?)
 }
 
-fn find(state: &State, prefix: &str) -> Result<JobId, Error> {
-    state.scheduler.find_job(prefix).cloned().map_err(|error| {
-        let code = match error {
-            FindError::NotFound(_) => Code::JobNotFound,
-            FindError::Ambiguous { .. } => Code::AmbiguousJob,
-        };
-        Error::new(code, error.to_string())
-    })
+fn shown(state: &State, id: &JobId) -> Result<Job, Refused> {
+    let unknown = || Refused::Rejected(Rejected::UnknownJob(id.clone()));
+    state.job(id).ok_or_else(unknown)
 }
 
-fn shown(state: &State, id: &JobId) -> Result<Job, Error> {
-    state
-        .job(id)
-        .ok_or_else(|| rejected(Rejected::UnknownJob(id.clone())))
-}
-
-fn rejected(error: Rejected) -> Error {
-    let code = match error {
-        Rejected::DuplicateJob(_) => Code::Internal,
-        Rejected::UnknownJob(_) => Code::JobNotFound,
-        Rejected::InvalidK { .. } | Rejected::NoCandidates(_) => Code::InvalidTasksFile,
+fn refused(error: Refused) -> Error {
+    let code = match &error {
+        Refused::Find(FindError::NotFound(_)) | Refused::Rejected(Rejected::UnknownJob(_)) => {
+            Code::JobNotFound
+        }
+        Refused::Find(FindError::Ambiguous { .. }) => Code::AmbiguousJob,
+        Refused::Rejected(Rejected::DuplicateJob(_)) => Code::Internal,
+        Refused::Rejected(Rejected::InvalidK { .. } | Rejected::NoCandidates(_)) => Code::InvalidTasksFile,
     };
     Error::new(code, error.to_string())
 }

@@ -4,8 +4,8 @@
 //! to stop or something fails.
 //!
 //! From the edge inwards: `grpc` converts and checks, `handle` makes commands of requests, `driver` lets them change the
-//! state, commits what changed to the [`store`], and only then carries out effects and answers. Effects go through
-//! `outlet` to `sessions` (agents), `watch` (those who follow a job), `manifests` (the artifact store) and `logs`.
+//! engine's state, commits what changed to the [`store`], and only then carries out effects and answers. Effects go through
+//! `outlet` to `sessions` (agents), `watch` (those who follow a job) and `logs`; `manifests` follow in the artifact store.
 //! `http` answers probes. `ambient` reads the clock and draws job ids; nothing else does.
 
 mod ambient;
@@ -18,7 +18,6 @@ mod logs;
 mod manifests;
 mod outlet;
 mod sessions;
-mod state;
 pub mod store;
 mod watch;
 

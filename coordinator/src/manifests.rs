@@ -1,6 +1,6 @@
-//! Manifests of jobs, stages, models and backbones in the artifact store, written behind the commits.
+//! Manifests of models and backbones in the artifact store, written behind the commits.
 //!
-//! The state directory is what counts; manifests follow it, so that jobs and models can be made out without it. What is
+//! The state directory is what counts; manifests follow it, so that models can be made out without it. What is
 //! still to be written is kept in memory, the newest content per manifest, and tried until it succeeds. At the start, the
 //! writer finds what an earlier process did not get to.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nettailor_artifacts::{ArtifactStore, Error, Kind, Manifest};
 use nettailor_domain::model::BackboneRecord;
-use nettailor_scheduler::record::{JobRecord, Record, StageState};
+use nettailor_scheduler::record::Record;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -29,11 +29,12 @@ pub(crate) struct Manifests {
 }
 
 impl Manifests {
-    /// Writes the manifests of these rows, sooner or later. Stages have one once they are done.
-    pub(crate) fn write(&self, rows: Vec<Row>) {
-        let named = rows.into_iter().filter_map(|row| Some((name(&row)?, row)));
-        self.lock().extend(named);
-        self.changed.notify_one();
+    /// Writes the manifest of this row, sooner or later.
+    pub(crate) fn write(&self, row: Row) {
+        if let Some(manifest) = name(&row) {
+            self.lock().insert(manifest, row);
+            self.changed.notify_one();
+        }
     }
 
     /// Writes until it is stopped; then what is left is tried once more. `kept` is what the state was restored from: those
@@ -102,30 +103,33 @@ impl Manifests {
     }
 }
 
+/// Whether a row has a manifest.
+pub(crate) fn has_manifest(row: &Row) -> bool {
+    name(row).is_some()
+}
+
 fn name(row: &Row) -> Option<Manifest> {
     match row {
-        Row::Record(Record::Job(job)) => Some(Manifest::Job(job.id.clone())),
-        Row::Record(Record::Stage(stage)) => {
-            matches!(stage.state, StageState::Done { .. }).then_some(Manifest::Stage(stage.planned.key))
-        }
         Row::Record(Record::Model(model)) => Some(Manifest::Model(model.task.clone(), model.version)),
         Row::Backbone(backbone) => Some(Manifest::Backbone(backbone.arch)),
+        Row::Record(Record::Job(_) | Record::Status(_) | Record::Stage(_))
+        | Row::Progress(..)
+        | Row::Clock(_) => None,
     }
 }
 
 async fn write(store: &ArtifactStore, manifest: &Manifest, row: &Row) -> Result<(), Error> {
     match row {
-        Row::Record(Record::Job(job)) => store.write_manifest(manifest, job).await,
-        Row::Record(Record::Stage(stage)) => store.write_manifest(manifest, stage).await,
         Row::Record(Record::Model(model)) => store.write_manifest(manifest, model).await,
         Row::Backbone(backbone) => store.write_manifest(manifest, backbone).await,
+        Row::Record(_) | Row::Progress(..) | Row::Clock(_) => Ok(()),
     }
 }
 
 /// Those of `rows` that the store lacks or has in an earlier state.
 async fn missing(store: &ArtifactStore, rows: &[Row]) -> Result<Vec<(Manifest, Row)>, Error> {
     let mut present = HashSet::new();
-    for kind in [Kind::Job, Kind::Stage, Kind::Model, Kind::Backbone] {
+    for kind in [Kind::Model, Kind::Backbone] {
         present.extend(store.list_manifests(kind).await?);
     }
     let mut missing = Vec::new();
@@ -139,20 +143,13 @@ async fn missing(store: &ArtifactStore, rows: &[Row]) -> Result<Vec<(Manifest, R
     Ok(missing)
 }
 
-/// Stages that are done and models never change; a job's or a backbone's manifest may be an earlier one, or unreadable.
+/// Models never change; a backbone's manifest may be an earlier one, or unreadable.
 async fn up_to_date(store: &ArtifactStore, manifest: &Manifest, row: &Row) -> Result<bool, Error> {
-    let same = match row {
-        Row::Record(Record::Stage(_) | Record::Model(_)) => return Ok(true),
-        Row::Record(Record::Job(job)) => store
-            .read_manifest::<JobRecord>(manifest)
-            .await
-            .map(|written| written == **job),
-        Row::Backbone(backbone) => store
-            .read_manifest::<BackboneRecord>(manifest)
-            .await
-            .map(|written| written == *backbone),
+    let Row::Backbone(backbone) = row else {
+        return Ok(true);
     };
-    match same {
+    let written = store.read_manifest::<BackboneRecord>(manifest).await;
+    match written.map(|written| written == *backbone) {
         Err(Error::ManifestMissing(_) | Error::BadManifest { .. }) => Ok(false),
         other => other,
     }

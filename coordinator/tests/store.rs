@@ -4,17 +4,18 @@
 use std::fs;
 use std::path::Path;
 
-use nettailor_coordinator::store::{Error, MemoryStore, Row, SledStore, Store};
+use nettailor_coordinator::store::{Change, Error, MemoryStore, Row, SledStore, Store};
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::Digest;
+use nettailor_domain::ids::{Attempt, Digest, StageKey};
 use nettailor_domain::model::BackboneRecord;
 use nettailor_domain::stage::{Artifact, plan};
 use nettailor_domain::task::{BackboneInput, DataInput, TaskInputs};
 use nettailor_domain::taskfile::TasksFile;
-use nettailor_scheduler::record::{JobRecord, JobState, Record, StageRecord, StageState};
+use nettailor_domain::trainer::Progress;
+use nettailor_scheduler::record::{JobRecord, JobState, JobStatus, Record, StageRecord, StageState};
 
-/// A job and its stages, as they are kept after a submission.
-fn submission(sequence: u64) -> Vec<Row> {
+/// A job, where it stands, and a stage, as they are kept after its first attempt.
+fn submission(sequence: u64) -> Vec<Change> {
     let text = "version: 1\nbackbone: lite0\ntasks:\n  - {name: digits, data: {path: digits}}\n";
     let task = TasksFile::parse(text).expect("complete").tasks.remove(0);
     let inputs = TaskInputs {
@@ -25,45 +26,68 @@ fn submission(sequence: u64) -> Vec<Row> {
         },
     };
     let planned = plan(BackboneName::Lite0, &task, &inputs);
+    let stages: Vec<StageKey> = planned.iter().map(|stage| stage.key).collect();
+    let stage = StageRecord {
+        key: stages[0],
+        attempts: 1,
+        faults: 1,
+        losses: 0,
+        returns: 0,
+        checkpoint: None,
+        state: StageState::Pending,
+    };
+    let attempt = Attempt {
+        stage: stages[0],
+        number: 1,
+    };
     let job = JobRecord {
         id: format!("digits-{sequence}").parse().expect("an id"),
         sequence,
         arch: BackboneName::Lite0,
         task,
         inputs,
-        stages: planned.iter().map(|stage| stage.key).collect(),
+        input_bytes: [1, 2],
+        reruns: vec![],
+        stages,
         submitted_ms: 1,
-        stages_run: 0,
-        state: JobState::Active,
     };
-    let stages = planned.into_iter().map(|planned| {
-        let state = StageState::Pending;
-        let stage = StageRecord {
-            planned,
-            input_bytes: [1, 2],
-            attempts: 0,
-            faults: 0,
-            losses: 0,
-            returns: 0,
-            checkpoint: None,
-            state,
-        };
-        Row::Record(Record::Stage(Box::new(stage)))
-    });
-    stages.chain([Row::Record(Record::Job(Box::new(job)))]).collect()
+    let rows = [
+        Row::Record(Record::Stage(Box::new(stage))),
+        Row::Progress(attempt, Progress::default()),
+        Row::Record(Record::Job(Box::new(job))),
+        status(sequence, JobState::Active),
+    ];
+    rows.map(Change::Put).into()
 }
 
-fn backbone(source: &str) -> Row {
+fn status(sequence: u64, state: JobState) -> Row {
+    Row::Record(Record::Status(JobStatus {
+        sequence,
+        stages_run: 1,
+        state,
+    }))
+}
+
+/// The rows that these changes leave, each being of another row.
+fn rows(changes: &[Change]) -> Vec<Row> {
+    let rows = changes.iter().filter_map(|change| match change {
+        Change::Put(row) => Some(row.clone()),
+        Change::Remove(_) => None,
+    });
+    rows.collect()
+}
+
+fn backbone(source: &str) -> Change {
     let weights = Artifact {
         digest: Digest::of(source.as_bytes()),
         bytes: 7,
     };
-    Row::Backbone(BackboneRecord {
+    Change::Put(Row::Backbone(BackboneRecord {
         arch: BackboneName::Lite0,
         weights,
         source: source.into(),
         registered_ms: 5,
-    })
+    }))
 }
 
 fn same(mut found: Vec<Row>, mut expected: Vec<Row>) {
@@ -88,28 +112,26 @@ fn conforms<S: Store>(open: impl Fn() -> S) {
     let mut store = open();
     same(
         store.load().unwrap(),
-        [&one[..], &two, &[backbone("old.pth")]].concat(),
+        rows(&[&one[..], &two, &[backbone("old.pth")]].concat()),
     );
-    // A later row takes the place of the earlier one, within a commit and across commits.
-    let mut changed = one.clone();
-    let Some(Row::Record(Record::Job(job))) = changed.last_mut() else {
-        panic!("the job is last")
-    };
-    job.state = JobState::Cancelled {
+    // A later row takes the place of the earlier one, within a commit and across commits; what is removed is gone.
+    let over = JobState::Cancelled {
         reason: "enough".into(),
         finished_ms: 9,
     };
+    let mut changed = one.clone();
+    let last = changed.last_mut().expect("where the job stands");
+    *last = Change::Put(status(1, over));
+    let last = last.clone();
+    let progress = changed.remove(1);
+    let removed = Change::Remove(progress.key());
     store
-        .commit(&[
-            backbone("middle.pth"),
-            changed[changed.len() - 1].clone(),
-            backbone("new.pth"),
-        ])
+        .commit(&[backbone("middle.pth"), last, removed, backbone("new.pth")])
         .unwrap();
     drop(store);
     same(
         open().load().unwrap(),
-        [&changed[..], &two, &[backbone("new.pth")]].concat(),
+        rows(&[&changed[..], &two, &[backbone("new.pth")]].concat()),
     );
 }
 
@@ -149,14 +171,14 @@ fn a_directory_in_use_is_refused() {
 #[test]
 fn a_later_format_is_refused() {
     let folder = filled();
-    fs::write(folder.path().join("format"), "4\n").unwrap();
+    fs::write(folder.path().join("format"), "5\n").unwrap();
     let error = refusal(folder.path());
     assert!(
         matches!(
             error,
             Error::Newer {
-                found: 4,
-                known: 3,
+                found: 5,
+                known: 4,
                 ..
             }
         ),
@@ -174,7 +196,7 @@ fn an_earlier_format_is_refused_and_says_what_to_do() {
             error,
             Error::Older {
                 found: 1,
-                known: 3,
+                known: 4,
                 ..
             }
         ),

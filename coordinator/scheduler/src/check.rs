@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use nettailor_domain::ids::{Seat, WorkerId};
 
-use crate::scheduler::{Scheduler, is_active};
+use crate::scheduler::Scheduler;
 use crate::stage::{Pending, Stage, State, Wait};
 use crate::worker::{Hold, Worker};
 
@@ -44,12 +44,8 @@ impl Scheduler {
     }
 
     fn check_stage(&self, stage: &Stage) -> Result<(), String> {
-        let name = format!("{} {}", stage.kind(), stage.planned.key.0.short());
-        let parents_done = stage
-            .planned
-            .parents
-            .iter()
-            .all(|parent| self.stages[parent].is_done());
+        let name = format!("{} {}", stage.kind, stage.key.0.short());
+        let parents_done = stage.parents.iter().all(|parent| self.stages[parent].is_done());
         match &stage.state {
             State::Pending(Pending { wait, .. }) => match wait {
                 Wait::Idle => expect(stage.users.is_empty(), || {
@@ -61,7 +57,7 @@ impl Scheduler {
                 Wait::Slots { place, least } => {
                     let right = stage.users.first() == Some(*place)
                         && stage.width().min() == *least
-                        && self.line.contains(*least, *place, stage.planned.key);
+                        && self.line.contains(*least, *place, stage.key);
                     expect(right && parents_done, || {
                         format!("{name} is not in line at its place")
                     })
@@ -138,17 +134,21 @@ impl Scheduler {
 
     fn check_jobs(&self) -> Result<(), String> {
         for job in self.jobs.values() {
-            let uses = |stage: &Stage| stage.users.iter().any(|place| place.sequence == job.sequence);
-            let right = job
+            let record = &job.record;
+            let uses = |stage: &Stage| stage.users.iter().any(|place| place.sequence == record.sequence);
+            let right = record
                 .stages
                 .iter()
-                .all(|key| uses(&self.stages[key]) == is_active(job));
+                .all(|key| uses(&self.stages[key]) == job.is_active());
             expect(right, || {
-                format!("job {} and its stages do not agree on whether it lives", job.id)
+                format!(
+                    "job {} and its stages do not agree on whether it lives",
+                    record.id
+                )
             })?;
-            let open = !is_active(job) || !self.last_stage(job.sequence).is_done();
+            let open = !job.is_active() || !self.last_stage(record.sequence).is_done();
             expect(open, || {
-                format!("job {} has all its results and did not end", job.id)
+                format!("job {} has all its results and did not end", record.id)
             })?;
         }
         Ok(())

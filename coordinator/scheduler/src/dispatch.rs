@@ -16,7 +16,7 @@ use nettailor_domain::ids::{StageKey, WorkerId};
 
 use crate::effect::Effect;
 use crate::scheduler::Scheduler;
-use crate::stage::{Pending, Place, Rank, Running, State, Wait};
+use crate::stage::{Pending, Rank, Running, State, Wait};
 use crate::worker::{Hold, Link};
 
 /// A worker with slots to give.
@@ -164,18 +164,11 @@ impl Scheduler {
         let now = self.now;
         self.set_wait(key, Wait::Idle);
         let stage = self.stage_mut(key);
-        let first = stage.tries() == 0;
         stage.attempts += 1;
         let ranks = gang.iter().cloned().map(Rank::placed).collect();
         stage.state = State::Running(Running::new(ranks, now));
-        let users: Vec<Place> = stage.users.iter().collect();
         self.arm_deadline(key);
         self.keep_stage(key);
-        if first {
-            for place in users {
-                self.job_mut(place.sequence).stages_run += 1;
-            }
-        }
         let orders: Vec<_> = self.orders(key, gang.len() as u32).collect();
         for (worker, order) in gang.into_iter().zip(orders) {
             let Some(host) = self.workers.get_mut(&worker) else {

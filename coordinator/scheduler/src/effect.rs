@@ -1,6 +1,6 @@
 //! What must be done after a transition's records are durable.
 
-use nettailor_domain::ids::{JobId, Seat, StageKey, TaskName, WorkerId};
+use nettailor_domain::ids::{Seat, StageKey, TaskName, WorkerId};
 use nettailor_domain::session::{Address, Order};
 use nettailor_domain::stage::Artifact;
 
@@ -68,10 +68,10 @@ pub enum Effect {
         /// Why, in words.
         reason: String,
     },
-    /// A job, or one of its stages, changed: tell its watchers.
-    JobChanged(JobId),
-    /// A stage is done: write its manifest to the artifact store.
-    StageDone(StageKey),
+    /// A stage changed: tell those who watch a job that uses it.
+    StageChanged(StageKey),
+    /// The job at this sequence number stands elsewhere: tell its watchers.
+    JobChanged(u64),
     /// Remove a checkpoint from the artifact store: there is a newer one, or nobody goes on from it any more.
     Discard(Artifact),
     /// A model was published: write its manifest to the artifact store.

@@ -69,25 +69,22 @@ pub enum RestoreError {
         /// Their number.
         sequence: u64,
     },
-    /// A job without stages.
-    #[error("job `{0}` has no stages")]
-    NoStages(JobId),
-    /// A job's stage is missing.
-    #[error("job `{job}` needs stage {stage}, which has no record")]
-    MissingStage {
+    /// A job's kept stages are not those that it plans.
+    #[error("job `{job}` was kept with {kept} stages and plans {planned}")]
+    OtherPlan {
         /// Which job.
         job: JobId,
-        /// Which stage.
-        stage: StageKey,
+        /// As kept.
+        kept: usize,
+        /// As planned from what was submitted.
+        planned: usize,
     },
-    /// A stage's parent is missing.
-    #[error("stage {stage} needs parent {parent}, which has no record")]
-    MissingParent {
-        /// Which stage.
-        stage: StageKey,
-        /// Which parent.
-        parent: StageKey,
-    },
+    /// Where a job stands was kept, and not the job.
+    #[error("the job with sequence number {0} has no record")]
+    UnknownJob(u64),
+    /// Where a stage stands was kept, and no job that plans it.
+    #[error("stage {0} is planned by no job")]
+    UnknownStage(StageKey),
     /// A task's model versions have a gap.
     #[error("task `{task}` has {found} models, but its newest is version {newest}")]
     VersionGap {

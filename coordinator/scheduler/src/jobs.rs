@@ -3,11 +3,13 @@
 use nettailor_domain::ids::StageKey;
 use nettailor_domain::model::{Lineage, ModelAccuracy, ModelLatency, ModelRecord};
 use nettailor_domain::stage::{FrontierPoint, StageKind, StageOutcome, StageResult};
+use nettailor_domain::trainer::FailureClass;
 use nettailor_domain::units::Accuracy;
 
 use crate::effect::Effect;
-use crate::record::{JobRecord, JobState};
-use crate::scheduler::{Scheduler, is_active};
+use crate::job::Job;
+use crate::record::{JobRecord, JobState, JobStatus};
+use crate::scheduler::Scheduler;
 use crate::stage::{Ending, Place, Stage, State};
 
 impl Scheduler {
@@ -16,16 +18,24 @@ impl Scheduler {
     pub(crate) fn succeed(&mut self, sequence: u64) {
         let finished_ms = self.now.wall_ms;
         let job = self.job_at(sequence);
-        let task = job.task.name.clone();
+        let task = job.record.task.name.clone();
         let made = (task.clone(), self.last_key(sequence));
         let version = match self.published.get(&made) {
             Some(version) => *version,
             None => {
                 let version = 1 + self.models.get(&task).map_or(0, |models| models.len() as u32);
-                let Some(model) = self.model_of(job, version) else {
+                let Some(model) = self.model_of(&job.record, version) else {
                     let reason =
                         "the results of its stages do not fit together: no model was published".into();
-                    return self.end_job(sequence, JobState::Failed { reason, finished_ms });
+                    let class = FailureClass::Internal;
+                    return self.end_job(
+                        sequence,
+                        JobState::Failed {
+                            class,
+                            reason,
+                            finished_ms,
+                        },
+                    );
                 };
                 self.models.entry(task.clone()).or_default().push(model);
                 self.published.insert(made, version);
@@ -100,7 +110,7 @@ impl Scheduler {
 
     /// Where the model of a job comes from whose chosen candidate was left by `winner`.
     fn lineage(&self, job: &JobRecord, winner: StageKey) -> Option<Lineage> {
-        let led_to_it = |key: &StageKey| match self.stages[key].kind() {
+        let led_to_it = |key: &StageKey| match self.stages[key].kind {
             StageKind::Source | StageKind::Teacher | StageKind::Student | StageKind::Select => true,
             StageKind::Candidate(_) | StageKind::Search => *key == winner,
         };
@@ -121,19 +131,41 @@ impl Scheduler {
 
     /// Gives a live job its end and lets go of its stages: those that no other live job asks for are stopped.
     pub(crate) fn end_job(&mut self, sequence: u64, state: JobState) {
-        if !is_active(self.job_at(sequence)) {
+        let job = self.job_at(sequence);
+        if !job.is_active() {
             return;
         }
-        let job = self.job_mut(sequence);
-        job.state = state;
-        let keys = job.stages.clone();
+        let stages_run = self.stages_run(job);
+        let keys = job.record.stages.clone();
+        *self.status_mut(sequence) = JobStatus {
+            sequence,
+            stages_run,
+            state,
+        };
         for (index, key) in keys.into_iter().enumerate() {
             self.let_go(key, Place { sequence, index });
         }
     }
 
+    /// Stages that were executed for a job, not found finished.
+    pub(crate) fn stages_run(&self, job: &Job) -> u32 {
+        let sequence = job.record.sequence;
+        let run = |key: &&StageKey| match &self.stages[*key] {
+            Stage {
+                state: State::Done(done),
+                ..
+            } => done.latest_job >= sequence,
+            stage => stage.started_for_users(),
+        };
+        if job.is_active() {
+            job.record.stages.iter().filter(run).count() as u32
+        } else {
+            job.status.stages_run
+        }
+    }
+
     fn let_go(&mut self, key: StageKey, place: Place) {
-        let workers = self.job_at(place.sequence).task.workers;
+        let workers = self.job_at(place.sequence).record.task.workers;
         let stage = self.stage_mut(key);
         stage.users.remove(place, workers);
         let unneeded = stage.users.is_empty();

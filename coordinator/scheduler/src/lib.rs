@@ -23,6 +23,7 @@ pub mod effect;
 pub mod error;
 pub mod event;
 mod gangs;
+mod job;
 mod jobs;
 mod lifecycle;
 mod line;

@@ -6,7 +6,6 @@ use nettailor_domain::ids::{Seat, StageKey, WorkerId};
 use nettailor_domain::stage::{StageKind, StageResult};
 use nettailor_domain::trainer::{Failure, FailureClass};
 
-use crate::effect::Effect;
 use crate::record::{JobState, KeptCheckpoint};
 use crate::scheduler::Scheduler;
 use crate::stage::{Done, Ending, Failed, Pending, Place, Running, Setback, Stage, State, Wait};
@@ -24,13 +23,7 @@ impl Scheduler {
         let next = match (stage.users.first(), *wait) {
             (None, _) => Wait::Idle,
             (Some(_), Wait::BackOff(until)) if until > self.now.elapsed => Wait::BackOff(until),
-            (Some(_), _)
-                if stage
-                    .planned
-                    .parents
-                    .iter()
-                    .any(|parent| !self.stages[parent].is_done()) =>
-            {
+            (Some(_), _) if stage.parents.iter().any(|parent| !self.stages[parent].is_done()) => {
                 Wait::Parents
             }
             (Some(place), _) => Wait::Slots {
@@ -41,7 +34,7 @@ impl Scheduler {
         if next == *wait {
             return;
         }
-        let released = matches!(next, Wait::Slots { .. }) && stage.kind() == StageKind::Select;
+        let released = matches!(next, Wait::Slots { .. }) && stage.kind == StageKind::Select;
         let infeasible = if released { self.choice(key).err() } else { None };
         self.set_wait(key, next);
         self.show(key);
@@ -90,13 +83,17 @@ impl Scheduler {
         let running = self.stop_running(key);
         let workers = running.iter().flat_map(Running::workers).cloned().collect();
         self.go_on_from(key, None);
+        let latest_job = self.jobs.last_key_value().map_or(0, |(last, _)| *last);
         let stage = self.stage_mut(key);
-        stage.state = State::Done(Done { result, workers });
+        stage.state = State::Done(Done {
+            result,
+            latest_job,
+            workers,
+        });
         let users: Vec<Place> = stage.users.iter().collect();
         let children = stage.children.clone();
         self.counters.finished += 1;
         self.keep_stage(key);
-        self.effect(Effect::StageDone(key));
         for child in children {
             self.settle(child);
         }
@@ -311,6 +308,7 @@ impl Scheduler {
         }
         let stage = self.stage_mut(key);
         let reason = failed_reason(stage, &failure);
+        let class = failure.class;
         stage.state = State::Failed(Failed { failure, worker });
         let users: Vec<Place> = stage.users.iter().collect();
         self.keep_stage(key);
@@ -318,6 +316,7 @@ impl Scheduler {
             self.end_job(
                 place.sequence,
                 JobState::Failed {
+                    class,
                     reason: reason.clone(),
                     finished_ms,
                 },
@@ -329,7 +328,7 @@ impl Scheduler {
     pub(crate) fn max_attempts(&self, key: StageKey) -> u32 {
         let users = self.stages[&key].users.iter();
         users
-            .map(|place| self.job_at(place.sequence).task.resources.max_attempts)
+            .map(|place| self.job_at(place.sequence).record.task.resources.max_attempts)
             .max()
             .unwrap_or(1)
     }
@@ -338,7 +337,7 @@ impl Scheduler {
     fn stage_minutes(&self, key: StageKey) -> Option<u32> {
         let users = self.stages[&key].users.iter();
         users
-            .map(|place| self.job_at(place.sequence).task.resources.stage_minutes)
+            .map(|place| self.job_at(place.sequence).record.task.resources.stage_minutes)
             .max()
     }
 
@@ -384,7 +383,7 @@ impl Scheduler {
 /// Why jobs fail that ask for a stage which failed.
 fn failed_reason(stage: &Stage, failure: &Failure) -> String {
     let class = words::class(failure.class);
-    let kind = stage.kind();
+    let kind = stage.kind;
     let message = &failure.message;
     match stage.faults + stage.losses {
         0 => format!("{kind} failed ({class}): {message}"),

@@ -3,9 +3,8 @@
 use nettailor_domain::architecture::{CandidateScore, Selection, select};
 use nettailor_domain::ids::{Seat, StageKey};
 use nettailor_domain::session::Order;
-use nettailor_domain::stage::{
-    Artifact, Infeasible, NothingLeft, StageKind, StageOutcome, StageResult, StageWork,
-};
+use nettailor_domain::stage::{Artifact, Infeasible, NothingLeft, StageKind, StageOutcome, StageResult};
+use nettailor_domain::task::BackboneInput;
 use nettailor_domain::trainer::{Failure, FailureClass};
 
 use crate::jobs::teacher_held_out;
@@ -20,9 +19,9 @@ impl Scheduler {
         let order = Order {
             seat: Seat { attempt, rank: 0 },
             world_size,
-            spec: stage.planned.spec.clone(),
+            spec: self.planned_by(key).blueprint().spec(stage.kind),
             backbone: self.backbone(key),
-            data: stage.data(),
+            data: self.data(key),
             parents: self.parent_results(key).into_iter().cloned().collect(),
             selection: self.choice(key).ok().flatten().map(|(selection, _)| selection),
             checkpoint: stage.checkpoint.map(|kept| kept.checkpoint.artifact),
@@ -41,16 +40,22 @@ impl Scheduler {
         let task = stage
             .users
             .first()
-            .map(|place| &self.job_at(place.sequence).task.name);
+            .map(|place| &self.job_at(place.sequence).record.task.name);
         let task = task.map_or_else(String::new, |name| format!("{name}: "));
-        format!("{task}{}", stage.kind())
+        format!("{task}{}", stage.kind)
     }
 
     /// Seconds between checkpoints: the shortest time that one of the live jobs asks for.
     fn checkpoint_seconds(&self, key: StageKey) -> u32 {
         let users = self.stages[&key].users.iter();
         users
-            .map(|place| self.job_at(place.sequence).task.resources.checkpoint_seconds)
+            .map(|place| {
+                self.job_at(place.sequence)
+                    .record
+                    .task
+                    .resources
+                    .checkpoint_seconds
+            })
             .min()
             .unwrap_or(0)
     }
@@ -58,12 +63,39 @@ impl Scheduler {
     /// The backbone's weights that a stage reads: those that were submitted, or those that its source made.
     pub(crate) fn backbone(&self, key: StageKey) -> Option<Artifact> {
         let made = || self.parent(key, StageKind::Source)?.result()?.weights;
-        self.stages[&key].submitted_backbone().or_else(made)
+        self.submitted_backbone(key).or_else(made)
+    }
+
+    /// The blob of the backbone's weights, if they were submitted.
+    fn submitted_backbone(&self, key: StageKey) -> Option<Artifact> {
+        let job = self.planned_by(key);
+        match job.inputs.backbone {
+            BackboneInput::Weights(digest) => Some(Artifact {
+                digest,
+                bytes: job.input_bytes[0],
+            }),
+            BackboneInput::Source { .. } => None,
+        }
+    }
+
+    /// The data archive's blob.
+    fn data(&self, key: StageKey) -> Artifact {
+        let job = self.planned_by(key);
+        match (&job.inputs.backbone, self.stages[&key].kind) {
+            (BackboneInput::Source { data, .. }, StageKind::Source) => Artifact {
+                digest: data.archive,
+                bytes: job.input_bytes[0],
+            },
+            _ => Artifact {
+                digest: job.inputs.data.archive,
+                bytes: job.input_bytes[1],
+            },
+        }
     }
 
     /// A stage's parents, as far as they have results, in the order of the graph.
     fn parents(&self, key: StageKey) -> impl Iterator<Item = (&Stage, &StageResult)> {
-        let parents = self.stages[&key].planned.parents.iter();
+        let parents = self.stages[&key].parents.iter();
         parents.filter_map(|parent| {
             let stage = &self.stages[parent];
             Some((stage, stage.result()?))
@@ -72,20 +104,20 @@ impl Scheduler {
 
     /// A stage's parent of this kind.
     pub(crate) fn parent(&self, key: StageKey, kind: StageKind) -> Option<&Stage> {
-        let parents = self.stages[&key].planned.parents.iter();
+        let parents = self.stages[&key].parents.iter();
         parents
             .map(|parent| &self.stages[parent])
-            .find(|stage| stage.kind() == kind)
+            .find(|stage| stage.kind == kind)
     }
 
     /// The results that the trainer reads: the teacher and the student as far as they are parents; for select the
     /// teacher and what left the chosen candidate. What a source made is the backbone.
     fn parent_results(&self, key: StageKey) -> Vec<&StageResult> {
         let winner = self.choice(key).ok().flatten().map(|(_, winner)| winner);
-        let read = |stage: &Stage| match stage.kind() {
+        let read = |stage: &Stage| match stage.kind {
             StageKind::Source | StageKind::Select => false,
             StageKind::Teacher | StageKind::Student => true,
-            StageKind::Candidate(_) | StageKind::Search => Some(stage.planned.key) == winner,
+            StageKind::Candidate(_) | StageKind::Search => Some(stage.key) == winner,
         };
         self.parents(key)
             .filter_map(|(stage, result)| read(stage).then_some(result))
@@ -100,7 +132,7 @@ impl Scheduler {
             .filter_map(|result| result.weights);
         self.backbone(key)
             .into_iter()
-            .chain([self.stages[&key].data()])
+            .chain([self.data(key)])
             .chain(weights)
             .collect()
     }
@@ -111,9 +143,10 @@ impl Scheduler {
     /// # Errors
     /// No candidate is feasible.
     pub(crate) fn choice(&self, key: StageKey) -> Result<Option<(Selection, StageKey)>, Failure> {
-        let StageWork::Select { tolerance } = self.stages[&key].planned.spec.work else {
+        if self.stages[&key].kind != StageKind::Select {
             return Ok(None);
-        };
+        }
+        let tolerance = self.planned_by(key).blueprint().tolerance();
         let chosen = match self.parent(key, StageKind::Search) {
             Some(search) => searched(search),
             None => self.choose(key, tolerance),
@@ -131,7 +164,7 @@ impl Scheduler {
             .parents(key)
             .flat_map(|(stage, result)| {
                 let points = result.outcome.frontier().iter();
-                points.map(|point| (stage.planned.key, point.score()))
+                points.map(|point| (stage.key, point.score()))
             })
             .unzip();
         let selection = select(&scores, teacher, tolerance)?;
@@ -159,7 +192,7 @@ impl Scheduler {
 /// The choice that a search made itself.
 fn searched(search: &Stage) -> Option<(Selection, StageKey)> {
     match search.result()?.outcome {
-        StageOutcome::Search { selection, .. } => Some((selection, search.planned.key)),
+        StageOutcome::Search { selection, .. } => Some((selection, search.key)),
         StageOutcome::Source { .. }
         | StageOutcome::Teacher { .. }
         | StageOutcome::Student { .. }

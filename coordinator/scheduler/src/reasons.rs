@@ -60,7 +60,7 @@ impl Scheduler {
             String::new()
         };
         next.map_or_else(String::new, |stage| {
-            format!("{} {}{more}", stage.kind(), self.stage_reason(stage, capacity))
+            format!("{} {}{more}", stage.kind, self.stage_reason(stage, capacity))
         })
     }
 
@@ -99,10 +99,10 @@ impl Scheduler {
         match (pending.wait, retry) {
             (Wait::Idle, _) => "no live job asks for it".to_owned(),
             (Wait::Parents, _) => {
-                let parents = stage.planned.parents.iter().map(|key| &self.stages[key]);
+                let parents = stage.parents.iter().map(|key| &self.stages[key]);
                 let missing = parents
                     .filter(|parent| !parent.is_done())
-                    .map(|parent| parent.kind().to_string());
+                    .map(|parent| parent.kind.to_string());
                 format!("waits for {}", missing.collect::<Vec<_>>().join(", "))
             }
             (Wait::Slots { least, .. }, None) => self.slots_reason(stage, least, capacity),
@@ -125,11 +125,7 @@ impl Scheduler {
                 "loss {} of at most {}, next attempt",
                 stage.losses, self.config.max_losses
             ),
-            _ => format!(
-                "retry {} of {}",
-                stage.faults + 1,
-                self.max_attempts(stage.planned.key)
-            ),
+            _ => format!("retry {} of {}", stage.faults + 1, self.max_attempts(stage.key)),
         }
     }
 
@@ -154,7 +150,7 @@ impl Scheduler {
                 "needs {} on workers of one device; {together} connected",
                 count(least, "slot")
             ),
-            Some(kept) if kept == stage.planned.key => format!(
+            Some(kept) if kept == stage.key => format!(
                 "waits for {}: {used} of {slots} busy, those that become free are kept for it",
                 some(least, "free slot")
             ),

@@ -3,18 +3,20 @@
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::{JobId, StageKey, TaskName, WorkerId};
 use nettailor_domain::model::ModelRecord;
-use nettailor_domain::stage::{Checkpoint, PlannedStage, StageResult};
+use nettailor_domain::stage::{Blueprint, Checkpoint, Rerun, StageResult};
 use nettailor_domain::task::{TaskInputs, TaskSpec};
-use nettailor_domain::trainer::Failure;
+use nettailor_domain::trainer::{Failure, FailureClass};
 use serde::{Deserialize, Serialize};
 
 /// One thing to keep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record {
-    /// A job.
+    /// A job as it was submitted: written once.
     Job(Box<JobRecord>),
-    /// A stage, shared by every job that plans it.
+    /// Where a job stands.
+    Status(JobStatus),
+    /// A stage, shared by every job that plans it, from its first attempt on. What it is to do follows from its jobs.
     Stage(Box<StageRecord>),
     /// A published model.
     Model(Box<ModelRecord>),
@@ -23,8 +25,10 @@ pub enum Record {
 /// Key of a record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecordKey {
-    /// A job.
-    Job(JobId),
+    /// A job, by its sequence number.
+    Job(u64),
+    /// Where a job stands, by its sequence number.
+    Status(u64),
     /// A stage.
     Stage(StageKey),
     /// A model.
@@ -35,14 +39,15 @@ impl Record {
     /// The record's key.
     pub fn key(&self) -> RecordKey {
         match self {
-            Self::Job(job) => RecordKey::Job(job.id.clone()),
-            Self::Stage(stage) => RecordKey::Stage(stage.planned.key),
+            Self::Job(job) => RecordKey::Job(job.sequence),
+            Self::Status(status) => RecordKey::Status(status.sequence),
+            Self::Stage(stage) => RecordKey::Stage(stage.key),
             Self::Model(model) => RecordKey::Model(model.task.clone(), model.version),
         }
     }
 }
 
-/// A job as kept.
+/// A job as it was submitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
     /// Its id.
@@ -55,11 +60,36 @@ pub struct JobRecord {
     pub task: TaskSpec,
     /// Its inputs.
     pub inputs: TaskInputs,
+    /// Sizes of the blobs that these name, bytes: where the backbone comes from (its weights, or the archive of its
+    /// source's data), the data archive.
+    pub input_bytes: [u64; 2],
+    /// Stages that are run anew though they were done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reruns: Vec<Rerun>,
     /// Its stages, parents before children.
     pub stages: Vec<StageKey>,
     /// When it was submitted, milliseconds since 1970.
     pub submitted_ms: u64,
-    /// Stages executed for this job, not found finished.
+}
+
+impl JobRecord {
+    /// What its stages follow from.
+    pub fn blueprint(&self) -> Blueprint<'_> {
+        Blueprint {
+            arch: self.arch,
+            task: &self.task,
+            inputs: &self.inputs,
+            reruns: &self.reruns,
+        }
+    }
+}
+
+/// Where a job stands, as kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// Which job.
+    pub sequence: u64,
+    /// Stages that were executed for it, not found finished: counted once it is over, until then it follows from the stages.
     pub stages_run: u32,
     /// Where it stands.
     pub state: JobState,
@@ -80,6 +110,8 @@ pub enum JobState {
     },
     /// A stage could not be done.
     Failed {
+        /// What kind of failure it was.
+        class: FailureClass,
         /// Which stage and why, in words.
         reason: String,
         /// Milliseconds since 1970.
@@ -97,10 +129,8 @@ pub enum JobState {
 /// A stage as kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageRecord {
-    /// Its key, specification and parents.
-    pub planned: PlannedStage,
-    /// Sizes of the blobs that its specification names, bytes: the backbone's weights (0 without), the data archive.
-    pub input_bytes: [u64; 2],
+    /// Its key.
+    pub key: StageKey,
     /// Number of the latest attempt; 0 before the first. Only grows.
     pub attempts: u32,
     /// Attempts that failed by their own fault since the stage was last asked for.
@@ -154,6 +184,8 @@ pub enum StageState {
     Done {
         /// What it found.
         result: Box<StageResult>,
+        /// The latest job when it was: those up to it had to wait for it, later ones found it done.
+        latest_job: u64,
     },
     /// Given up.
     Failed {

@@ -2,7 +2,7 @@
 
 use nettailor_domain::architecture::Selection;
 use nettailor_domain::ids::{Seat, StageKey, WorkerId};
-use nettailor_domain::stage::{FrontierPoint, Infeasible, StageOutcome, StageResult, StageWork, Tailored};
+use nettailor_domain::stage::{FrontierPoint, Infeasible, StageKind, StageOutcome, StageResult, Tailored};
 use nettailor_domain::trainer::{Failure, FailureClass};
 
 use crate::effect::Effect;
@@ -105,9 +105,13 @@ impl Scheduler {
 
     /// A worker speaks of a seat.
     pub(crate) fn seat_runs(&mut self, worker: &WorkerId, session: SessionNumber, seat: Seat) {
-        if self.heard(worker, session) {
-            self.reached(worker, seat);
+        if !self.heard(worker, session) {
+            return;
         }
+        if !self.is_current(worker, seat) && !self.takes_slot(worker, seat) {
+            self.counters.stale_reports += 1;
+        }
+        self.reached(worker, seat);
     }
 
     /// A current rank has reached its worker.
@@ -146,7 +150,7 @@ impl Scheduler {
     /// What is wrong with what a rank reported as it was done; `None` if nothing.
     fn misfit(&self, seat: Seat, result: Option<&StageResult>) -> Option<String> {
         let key = seat.attempt.stage;
-        let kind = self.stages[&key].kind();
+        let kind = self.stages[&key].kind;
         let result = match (seat.rank, result) {
             (0, None) => return Some(format!("the worker reported {kind} as done without a result")),
             (_, None) => return None,
@@ -173,28 +177,31 @@ impl Scheduler {
 
     /// What an outcome is, in words, unless it is one of this stage.
     fn other_than_asked(&self, key: StageKey, outcome: &StageOutcome) -> Option<String> {
-        let work = &self.stages[&key].planned.spec.work;
+        let kind = self.stages[&key].kind;
         let chosen = || self.choice(key).ok().flatten().map(|(selection, _)| selection.k);
         let (asked, found) = match outcome {
-            StageOutcome::Source { .. } => (matches!(work, StageWork::Source { .. }), "a source".into()),
-            StageOutcome::Teacher { .. } => (matches!(work, StageWork::Teacher { .. }), "a teacher".into()),
-            StageOutcome::Student { .. } => (matches!(work, StageWork::Student { .. }), "a student".into()),
-            StageOutcome::Candidate(Tailored { point, .. }) => {
-                (is_candidate(work, point.k), format!("candidate({})", point.k))
-            }
-            StageOutcome::Infeasible(Infeasible { k, .. }) => {
-                (is_candidate(work, *k), format!("infeasible candidate({k})"))
-            }
+            StageOutcome::Source { .. } => (kind == StageKind::Source, "a source".into()),
+            StageOutcome::Teacher { .. } => (kind == StageKind::Teacher, "a teacher".into()),
+            StageOutcome::Student { .. } => (kind == StageKind::Student, "a student".into()),
+            StageOutcome::Candidate(Tailored { point, .. }) => (
+                kind == StageKind::Candidate(point.k),
+                format!("candidate({})", point.k),
+            ),
+            StageOutcome::Infeasible(Infeasible { k, .. }) => (
+                kind == StageKind::Candidate(*k),
+                format!("infeasible candidate({k})"),
+            ),
             StageOutcome::Search {
                 frontier,
                 infeasible,
                 selection,
                 tailored,
             } => {
-                let StageWork::Search { ladder, .. } = work else {
+                if kind != StageKind::Search {
                     return Some("a search".into());
-                };
-                return unfit_search(ladder, frontier, infeasible)
+                }
+                let ladder = self.planned_by(key).blueprint().ladder();
+                return unfit_search(&ladder, frontier, infeasible)
                     .or_else(|| unfit_choice(selection, frontier, tailored));
             }
             StageOutcome::Select { selection, .. } => (
@@ -215,10 +222,6 @@ impl Scheduler {
                 .extend(files.iter().chain(&weights).map(|file| file.digest));
         }
     }
-}
-
-fn is_candidate(work: &StageWork, asked: usize) -> bool {
-    matches!(work, StageWork::Candidate { k, .. } if *k == asked)
 }
 
 /// What is wrong with what a search tried; `None` if nothing.

@@ -1,14 +1,14 @@
 //! The same state again, from what was kept.
 
-use std::collections::hash_map::Entry;
-
 use nettailor_domain::ids::StageKey;
+use nettailor_domain::trainer::FailureClass;
 
 use crate::config::Config;
 use crate::error::RestoreError;
 use crate::event::Now;
-use crate::record::{JobRecord, JobState, RankRecord, Record, StageRecord, StageState};
-use crate::scheduler::{Scheduler, is_active};
+use crate::job::Job;
+use crate::record::{JobRecord, JobState, JobStatus, RankRecord, Record, StageRecord, StageState};
+use crate::scheduler::Scheduler;
 use crate::stage::{Done, Ending, Failed, Place, Rank, Running, Stage, State};
 use crate::timers::Timer;
 use crate::worker::{Hold, Worker};
@@ -26,45 +26,73 @@ impl Scheduler {
     ) -> Result<Self, RestoreError> {
         let mut scheduler = Self::new(config);
         scheduler.now = now;
+        let (mut statuses, mut stages) = (Vec::new(), Vec::new());
         for record in records {
-            scheduler.take_record(record)?;
+            match record {
+                Record::Job(job) => scheduler.take_job(*job)?,
+                Record::Status(status) => statuses.push(status),
+                Record::Stage(stage) => stages.push(*stage),
+                Record::Model(model) => {
+                    let versions = scheduler.models.entry(model.task.clone()).or_default();
+                    versions.push(*model);
+                }
+            }
         }
         scheduler.link_models()?;
-        scheduler.link_stages()?;
-        scheduler.link_jobs()?;
+        for status in statuses {
+            scheduler.take_status(status)?;
+        }
+        scheduler.plan_again()?;
+        for stage in stages {
+            scheduler.take_stage(stage)?;
+        }
         scheduler.resume();
         Ok(scheduler)
     }
 
-    fn take_record(&mut self, record: Record) -> Result<(), RestoreError> {
-        match record {
-            Record::Job(job) => {
-                if self.jobs.contains_key(&job.id) {
-                    return Err(RestoreError::Duplicate(format!("job `{}`", job.id)));
-                }
-                if let Some(first) = self.by_sequence.insert(job.sequence, job.id.clone()) {
-                    let (second, sequence) = (job.id, job.sequence);
-                    return Err(RestoreError::SameSequence {
-                        first,
-                        second,
-                        sequence,
-                    });
-                }
-                self.jobs.insert(job.id.clone(), *job);
-                Ok(())
-            }
-            Record::Stage(record) => match self.stages.entry(record.planned.key) {
-                Entry::Occupied(entry) => Err(RestoreError::Duplicate(format!("stage {}", entry.key()))),
-                Entry::Vacant(entry) => {
-                    entry.insert(stage_of(*record, self.now));
-                    Ok(())
-                }
-            },
-            Record::Model(model) => {
-                self.models.entry(model.task.clone()).or_default().push(*model);
-                Ok(())
-            }
+    fn take_job(&mut self, job: JobRecord) -> Result<(), RestoreError> {
+        let (id, sequence) = (job.id.clone(), job.sequence);
+        if self.sequences.insert(id.clone(), sequence).is_some() {
+            return Err(RestoreError::Duplicate(format!("job `{id}`")));
         }
+        match self.jobs.insert(sequence, Job::new(job)) {
+            None => Ok(()),
+            Some(first) => Err(RestoreError::SameSequence {
+                first: first.record.id,
+                second: id,
+                sequence,
+            }),
+        }
+    }
+
+    fn take_status(&mut self, status: JobStatus) -> Result<(), RestoreError> {
+        let sequence = status.sequence;
+        let job = self.jobs.get_mut(&sequence);
+        let job = job.ok_or(RestoreError::UnknownJob(sequence))?;
+        job.status = status;
+        Ok(())
+    }
+
+    fn take_stage(&mut self, record: StageRecord) -> Result<(), RestoreError> {
+        let key = record.key;
+        let stage = self.stages.get_mut(&key).ok_or(RestoreError::UnknownStage(key))?;
+        if stage.recorded {
+            return Err(RestoreError::Duplicate(format!("stage {key}")));
+        }
+        let StageRecord {
+            key: _,
+            attempts,
+            faults,
+            losses,
+            returns,
+            checkpoint,
+            state,
+        } = record;
+        stage.recorded = true;
+        (stage.attempts, stage.faults, stage.losses, stage.returns) = (attempts, faults, losses, returns);
+        stage.checkpoint = checkpoint;
+        stage.state = state_of(state, self.now);
+        Ok(())
     }
 
     fn link_models(&mut self) -> Result<(), RestoreError> {
@@ -91,37 +119,31 @@ impl Scheduler {
         Ok(())
     }
 
-    fn link_stages(&mut self) -> Result<(), RestoreError> {
-        let links: Vec<(StageKey, StageKey)> = self
-            .stages
-            .iter()
-            .flat_map(|(key, stage)| stage.planned.parents.iter().map(|parent| (*key, *parent)))
-            .collect();
-        for (stage, parent) in links {
-            let found = self
-                .stages
-                .get_mut(&parent)
-                .ok_or(RestoreError::MissingParent { stage, parent })?;
-            found.children.push(stage);
-        }
-        Ok(())
-    }
-
-    fn link_jobs(&mut self) -> Result<(), RestoreError> {
-        for job in self.jobs.values() {
-            if job.stages.is_empty() {
-                return Err(RestoreError::NoStages(job.id.clone()));
+    /// Plans every job's stages again. Their keys were kept: what they are the digests of need not be made again.
+    fn plan_again(&mut self) -> Result<(), RestoreError> {
+        for (&sequence, Job { record, status }) in &self.jobs {
+            let outline = record.blueprint().outline();
+            if outline.len() != record.stages.len() {
+                return Err(RestoreError::OtherPlan {
+                    job: record.id.clone(),
+                    kept: record.stages.len(),
+                    planned: outline.len(),
+                });
             }
-            for (index, key) in job.stages.iter().enumerate() {
-                let Some(stage) = self.stages.get_mut(key) else {
-                    return Err(RestoreError::MissingStage {
-                        job: job.id.clone(),
-                        stage: *key,
-                    });
-                };
-                if is_active(job) {
-                    let sequence = job.sequence;
-                    stage.users.insert(Place { sequence, index }, job.task.workers);
+            let live = status.state == JobState::Active;
+            for (index, (&key, (kind, parents))) in record.stages.iter().zip(outline).enumerate() {
+                if !self.stages.contains_key(&key) {
+                    let parents: Box<[StageKey]> =
+                        parents.into_iter().map(|place| record.stages[place]).collect();
+                    for parent in &parents {
+                        let parent = self.stages.get_mut(parent).expect("parents come first");
+                        parent.children.push(key);
+                    }
+                    self.stages.insert(key, Stage::new(key, kind, parents, sequence));
+                }
+                if live {
+                    let stage = self.stages.get_mut(&key).expect("it was planned");
+                    stage.users.insert(Place { sequence, index }, record.task.workers);
                 }
             }
         }
@@ -135,21 +157,19 @@ impl Scheduler {
             self.await_workers(key);
             self.settle(key);
         }
-        let active: Vec<u64> = self
-            .jobs
-            .values()
-            .filter(|job| is_active(job))
-            .map(|job| job.sequence)
-            .collect();
+        let active = self.jobs.iter().filter(|(_, job)| job.is_active());
+        let active: Vec<u64> = active.map(|(sequence, _)| *sequence).collect();
         for sequence in active {
             if self.last_stage(sequence).is_done() {
                 self.succeed(sequence);
-            } else if let Some(reason) = failed_stage(self, self.job_at(sequence)) {
+            } else if let Some((class, reason)) = failed_stage(self, &self.job_at(sequence).record) {
+                let finished_ms = self.now.wall_ms;
                 self.end_job(
                     sequence,
                     JobState::Failed {
+                        class,
                         reason,
-                        finished_ms: self.now.wall_ms,
+                        finished_ms,
                     },
                 );
             }
@@ -183,9 +203,9 @@ impl Scheduler {
     }
 }
 
-/// A stage as it was kept.
-fn stage_of(record: StageRecord, now: Now) -> Stage {
-    let state = match record.state {
+/// Where a stage stood when it was kept.
+fn state_of(state: StageState, now: Now) -> State {
+    match state {
         StageState::Pending => State::Pending(Default::default()),
         StageState::Running {
             ranks,
@@ -196,23 +216,15 @@ fn stage_of(record: StageRecord, now: Now) -> Stage {
             result,
             ..Running::new(ranks.into_iter().map(rank_of).collect(), now)
         }),
-        StageState::Done { result } => State::Done(Done {
+        StageState::Done { result, latest_job } => State::Done(Done {
             result,
+            latest_job,
             workers: Vec::new(),
         }),
         StageState::Failed { failure } => State::Failed(Failed {
             failure,
             worker: None,
         }),
-    };
-    Stage {
-        attempts: record.attempts,
-        faults: record.faults,
-        losses: record.losses,
-        returns: record.returns,
-        checkpoint: record.checkpoint,
-        state,
-        ..Stage::new(record.planned, record.input_bytes)
     }
 }
 
@@ -226,15 +238,15 @@ fn rank_of(RankRecord { worker, done }: RankRecord) -> Rank {
 }
 
 /// Why a live job cannot go on, if one of its stages is kept as failed.
-fn failed_stage(scheduler: &Scheduler, job: &JobRecord) -> Option<String> {
-    job.stages
-        .iter()
-        .find_map(|key| match &scheduler.stages[key].state {
-            State::Failed(failed) => Some(format!(
-                "{} failed: {}",
-                scheduler.stages[key].kind(),
-                failed.failure.message
-            )),
-            _ => None,
-        })
+fn failed_stage(scheduler: &Scheduler, job: &JobRecord) -> Option<(FailureClass, String)> {
+    job.stages.iter().find_map(|key| {
+        let stage = &scheduler.stages[key];
+        let State::Failed(Failed { failure, .. }) = &stage.state else {
+            return None;
+        };
+        Some((
+            failure.class,
+            format!("{} failed: {}", stage.kind, failure.message),
+        ))
+    })
 }

@@ -10,9 +10,10 @@ use crate::config::Config;
 use crate::effect::{Effect, Transition};
 use crate::error::Rejected;
 use crate::event::{Event, Now};
+use crate::job::Job;
 use crate::line::Line;
-use crate::record::{JobRecord, JobState, Record};
-use crate::stage::Stage;
+use crate::record::{JobRecord, JobStatus, Record};
+use crate::stage::{Stage, State};
 use crate::timers::Timers;
 use crate::view::Counters;
 use crate::worker::Worker;
@@ -23,10 +24,10 @@ pub struct Scheduler {
     pub(crate) config: Config,
     /// Time of the latest event.
     pub(crate) now: Now,
-    /// Every job ever.
-    pub(crate) jobs: BTreeMap<JobId, JobRecord>,
-    /// The same by place in the order of submission.
-    pub(crate) by_sequence: BTreeMap<u64, JobId>,
+    /// Every job ever, by place in the order of submission.
+    pub(crate) jobs: BTreeMap<u64, Job>,
+    /// Their places by id.
+    pub(crate) sequences: BTreeMap<JobId, u64>,
     /// Every stage ever planned.
     pub(crate) stages: HashMap<StageKey, Stage>,
     /// Workers by name.
@@ -47,14 +48,16 @@ pub struct Scheduler {
 /// What the event in hand has changed so far.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
-    /// Jobs whose record changed.
-    pub(crate) jobs: BTreeSet<JobId>,
+    /// New jobs, by sequence number.
+    pub(crate) jobs: Vec<u64>,
+    /// Jobs that stand elsewhere now.
+    pub(crate) statuses: BTreeSet<u64>,
     /// Stages whose record changed.
     pub(crate) stages: BTreeSet<StageKey>,
+    /// Stages that look different now.
+    pub(crate) seen: BTreeSet<StageKey>,
     /// New models.
     pub(crate) models: Vec<(TaskName, u32)>,
-    /// Jobs, by sequence number, that look different now.
-    pub(crate) seen: BTreeSet<u64>,
     pub(crate) effects: Vec<Effect>,
 }
 
@@ -68,7 +71,7 @@ impl Scheduler {
                 wall_ms: 0,
             },
             jobs: BTreeMap::new(),
-            by_sequence: BTreeMap::new(),
+            sequences: BTreeMap::new(),
             stages: HashMap::new(),
             workers: BTreeMap::new(),
             models: BTreeMap::new(),
@@ -136,6 +139,16 @@ impl Scheduler {
         Ok(self.take_transition())
     }
 
+    /// Wall-clock time of the latest event, milliseconds since 1970.
+    pub fn wall_ms(&self) -> u64 {
+        self.now.wall_ms
+    }
+
+    /// Elapsed time of the latest event.
+    pub fn elapsed(&self) -> Duration {
+        self.now.elapsed
+    }
+
     /// Elapsed time at which a [`Event::Tick`] is next of use; `None` while nothing is waited for.
     pub fn next_wakeup(&self) -> Option<Duration> {
         self.timers.next()
@@ -145,7 +158,8 @@ impl Scheduler {
     /// never meets a name before the thing.
     fn take_transition(&mut self) -> Transition {
         let draft = std::mem::take(&mut self.draft);
-        let mut records = Vec::with_capacity(draft.models.len() + draft.stages.len() + draft.jobs.len());
+        let count = draft.models.len() + draft.stages.len() + draft.jobs.len() + draft.statuses.len();
+        let mut records = Vec::with_capacity(count);
         for (task, version) in &draft.models {
             records.push(Record::Model(Box::new(
                 self.models[task][*version as usize - 1].clone(),
@@ -154,15 +168,19 @@ impl Scheduler {
         for key in &draft.stages {
             records.push(Record::Stage(Box::new(self.stages[key].record())));
         }
-        for id in &draft.jobs {
-            records.push(Record::Job(Box::new(self.jobs[id].clone())));
+        for sequence in &draft.jobs {
+            records.push(Record::Job(Box::new(self.jobs[sequence].record.clone())));
+        }
+        for sequence in &draft.statuses {
+            records.push(Record::Status(self.jobs[sequence].status.clone()));
         }
         let mut effects = draft.effects;
+        effects.extend(draft.seen.iter().map(|key| Effect::StageChanged(*key)));
         effects.extend(
             draft
-                .seen
+                .statuses
                 .iter()
-                .map(|sequence| Effect::JobChanged(self.by_sequence[sequence].clone())),
+                .map(|sequence| Effect::JobChanged(*sequence)),
         );
         Transition { records, effects }
     }
@@ -171,16 +189,18 @@ impl Scheduler {
         self.draft.effects.push(effect);
     }
 
-    /// A stage looks different to the jobs that use it.
+    /// A stage looks different to those who watch it.
     pub(crate) fn show(&mut self, key: StageKey) {
-        self.draft
-            .seen
-            .extend(self.stages[&key].users.iter().map(|place| place.sequence));
+        self.draft.seen.insert(key);
     }
 
-    /// A stage's record changed.
+    /// A stage's record changed. There is none before its first attempt.
     pub(crate) fn keep_stage(&mut self, key: StageKey) {
-        self.draft.stages.insert(key);
+        let stage = self.stage_mut(key);
+        stage.recorded |= stage.attempts > 0 || matches!(stage.state, State::Failed(_));
+        if stage.recorded {
+            self.draft.stages.insert(key);
+        }
         self.show(key);
     }
 
@@ -189,23 +209,20 @@ impl Scheduler {
         self.stages.get_mut(&key).expect("a planned stage exists")
     }
 
-    /// The live job at this sequence number, to be changed; its record counts as changed.
-    pub(crate) fn job_mut(&mut self, sequence: u64) -> &mut JobRecord {
-        let id = &self.by_sequence[&sequence];
-        self.draft.jobs.insert(id.clone());
-        self.draft.seen.insert(sequence);
-        self.jobs
-            .get_mut(id)
-            .expect("a job with a sequence number exists")
+    /// Where the job at this sequence number stands, to be changed.
+    pub(crate) fn status_mut(&mut self, sequence: u64) -> &mut JobStatus {
+        self.draft.statuses.insert(sequence);
+        let job = self.jobs.get_mut(&sequence);
+        &mut job.expect("a job with a sequence number exists").status
     }
 
     /// The job at this sequence number.
-    pub(crate) fn job_at(&self, sequence: u64) -> &JobRecord {
-        &self.jobs[&self.by_sequence[&sequence]]
+    pub(crate) fn job_at(&self, sequence: u64) -> &Job {
+        &self.jobs[&sequence]
     }
-}
 
-/// Whether a job is not final.
-pub(crate) fn is_active(job: &JobRecord) -> bool {
-    job.state == JobState::Active
+    /// What a stage follows from.
+    pub(crate) fn planned_by(&self, key: StageKey) -> &JobRecord {
+        &self.job_at(self.stages[&key].planned_by).record
+    }
 }

@@ -2,10 +2,12 @@
 
 use nettailor_domain::ids::{JobId, Seat, StageKey, TaskName, WorkerId};
 use nettailor_domain::model::ModelRecord;
+use nettailor_domain::stage::StageKind;
 
 use crate::error::FindError;
+use crate::job::Job;
 use crate::reasons::{Capacity, phase};
-use crate::record::{JobRecord, JobState, StageRecord};
+use crate::record::{JobRecord, JobState, JobStatus, StageRecord};
 use crate::scheduler::Scheduler;
 use crate::stage::{Stage, State};
 use crate::view::{Counters, JobPhase, JobView, RunningView, StageView, WorkerView};
@@ -14,9 +16,10 @@ use crate::worker::{Hold, Worker};
 impl Scheduler {
     /// One job with its stages.
     pub fn job(&self, id: &JobId) -> Option<JobView> {
-        let job = self.jobs.get(id)?;
+        let job = self.jobs.get(self.sequences.get(id)?)?;
         let capacity = self.capacity();
         let stages = job
+            .record
             .stages
             .iter()
             .map(|key| self.stage_view(&self.stages[key], &capacity))
@@ -27,13 +30,28 @@ impl Scheduler {
         })
     }
 
+    /// The jobs before this sequence number for which `asked` says so, newest first, without their stages.
+    pub fn jobs_before<'a>(
+        &'a self,
+        before: u64,
+        asked: impl Fn(&JobRecord, JobPhase) -> bool + 'a,
+    ) -> impl Iterator<Item = JobView> + 'a {
+        let capacity = self.capacity();
+        let jobs = self.jobs.range(..before).rev().map(|(_, job)| job);
+        jobs.filter(move |job| asked(&job.record, self.job_phase(job)))
+            .map(move |job| self.job_view(job, &capacity))
+    }
+
     /// All jobs, newest first, without their stages.
     pub fn jobs(&self) -> impl Iterator<Item = JobView> + '_ {
+        self.jobs_before(u64::MAX, |_, _| true)
+    }
+
+    /// These jobs as a listing shows them: without their stages. Unknown ones are left out.
+    pub fn summaries(&self, ids: &[JobId]) -> Vec<JobView> {
         let capacity = self.capacity();
-        self.by_sequence
-            .values()
-            .rev()
-            .map(move |id| self.job_view(&self.jobs[id], &capacity))
+        let jobs = ids.iter().filter_map(|id| self.jobs.get(self.sequences.get(id)?));
+        jobs.map(|job| self.job_view(job, &capacity)).collect()
     }
 
     /// The job that has this id, or else the only one whose id starts like this.
@@ -45,7 +63,7 @@ impl Scheduler {
         // The start of an id is itself an id; anything else starts none.
         let start: JobId = prefix.parse().map_err(|_| not_found())?;
         let mut matches = self
-            .jobs
+            .sequences
             .range(start..)
             .map(|(id, _)| id)
             .take_while(|id| id.as_str().starts_with(prefix));
@@ -62,19 +80,31 @@ impl Scheduler {
 
     /// A job as it is kept.
     pub fn job_record(&self, id: &JobId) -> Option<&JobRecord> {
-        self.jobs.get(id)
+        Some(&self.job_numbered(*self.sequences.get(id)?)?.0)
     }
 
-    /// A stage as it is kept: what it was to do, and its result once it is done.
+    /// The job at this place in the order of submission: as it was submitted, and where it stands.
+    pub fn job_numbered(&self, sequence: u64) -> Option<(&JobRecord, &JobStatus)> {
+        let job = self.jobs.get(&sequence)?;
+        Some((&job.record, &job.status))
+    }
+
+    /// A stage as it is kept: how it ran, and its result once it is done; `None` before its first attempt.
     pub fn stage_record(&self, key: &StageKey) -> Option<StageRecord> {
-        self.stages.get(key).map(Stage::record)
+        let stage = self.stages.get(key)?;
+        stage.recorded.then(|| stage.record())
+    }
+
+    /// Which stage a key names.
+    pub fn stage_kind(&self, key: &StageKey) -> Option<StageKind> {
+        self.stages.get(key).map(|stage| stage.kind)
     }
 
     /// The live jobs that use a stage, the first submitted first.
-    pub fn stage_jobs(&self, key: &StageKey) -> impl Iterator<Item = &JobId> + '_ {
+    pub fn stage_jobs(&self, key: &StageKey) -> impl Iterator<Item = &JobRecord> + '_ {
         let users = self.stages.get(key).into_iter();
         let users = users.flat_map(|stage| stage.users.iter());
-        users.map(|place| &self.by_sequence[&place.sequence])
+        users.map(|place| &self.job_at(place.sequence).record)
     }
 
     /// Every published model, by task and version.
@@ -112,57 +142,53 @@ impl Scheduler {
         self.counters
     }
 
-    fn job_view(&self, job: &JobRecord, capacity: &Capacity) -> JobView {
-        let (phase, reason, finished_ms, model_version) = match &job.state {
-            JobState::Active => {
-                let phase = if job.stages_run > 0 {
-                    JobPhase::Running
-                } else {
-                    JobPhase::Queued
-                };
-                (phase, self.active_reason(job, capacity), None, None)
-            }
+    fn job_phase(&self, job: &Job) -> JobPhase {
+        match job.status.state {
+            JobState::Active if self.stages_run(job) > 0 => JobPhase::Running,
+            JobState::Active => JobPhase::Queued,
+            JobState::Succeeded { .. } => JobPhase::Succeeded,
+            JobState::Failed { .. } => JobPhase::Failed,
+            JobState::Cancelled { .. } => JobPhase::Cancelled,
+        }
+    }
+
+    fn job_view(&self, job: &Job, capacity: &Capacity) -> JobView {
+        let record = &job.record;
+        let (reason, finished_ms) = match &job.status.state {
+            JobState::Active => (self.active_reason(record, capacity), None),
             JobState::Succeeded {
                 model_version,
                 finished_ms,
             } => {
-                let reason = format!("published as {} version {model_version}", job.task.name);
-                (
-                    JobPhase::Succeeded,
-                    reason,
-                    Some(*finished_ms),
-                    Some(*model_version),
-                )
+                let reason = format!("published as {} version {model_version}", record.task.name);
+                (reason, Some(*finished_ms))
             }
-            JobState::Failed { reason, finished_ms } => {
-                (JobPhase::Failed, reason.clone(), Some(*finished_ms), None)
-            }
+            JobState::Failed {
+                reason, finished_ms, ..
+            } => (reason.clone(), Some(*finished_ms)),
             JobState::Cancelled { reason, finished_ms } => {
-                let reason = if reason.is_empty() {
-                    "on request".to_owned()
-                } else {
-                    reason.clone()
-                };
-                (
-                    JobPhase::Cancelled,
-                    format!("cancelled: {reason}"),
-                    Some(*finished_ms),
-                    None,
-                )
+                let reason = if reason.is_empty() { "on request" } else { reason };
+                (format!("cancelled: {reason}"), Some(*finished_ms))
             }
         };
+        let (model_version, failure_class) = match job.status.state {
+            JobState::Succeeded { model_version, .. } => (Some(model_version), None),
+            JobState::Failed { class, .. } => (None, Some(class)),
+            JobState::Active | JobState::Cancelled { .. } => (None, None),
+        };
         JobView {
-            id: job.id.clone(),
-            sequence: job.sequence,
-            task: job.task.name.clone(),
-            arch: job.arch,
-            phase,
+            id: record.id.clone(),
+            sequence: record.sequence,
+            task: record.task.name.clone(),
+            arch: record.arch,
+            phase: self.job_phase(job),
             reason,
-            submitted_ms: job.submitted_ms,
+            failure_class,
+            submitted_ms: record.submitted_ms,
             finished_ms,
             model_version,
-            stages_run: job.stages_run,
-            stage_count: job.stages.len(),
+            stages_run: self.stages_run(job),
+            stage_count: record.stages.len(),
             stages: Vec::new(),
         }
     }
@@ -185,8 +211,8 @@ impl Scheduler {
             State::Failed(failed) => ended_on(failed.worker.as_ref()),
         };
         StageView {
-            key: stage.planned.key,
-            kind: stage.kind(),
+            key: stage.key,
+            kind: stage.kind,
             phase: phase(stage),
             reason: self.stage_reason(stage, capacity),
             attempt: stage.attempts,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nettailor_domain::ids::{Attempt, Seat, StageKey, WorkerId};
 use nettailor_domain::session::Address;
-use nettailor_domain::stage::{Artifact, PlannedStage, StageKind, StageResult};
+use nettailor_domain::stage::{StageKind, StageResult};
 use nettailor_domain::task::Workers;
 use nettailor_domain::trainer::Failure;
 
@@ -24,9 +24,12 @@ pub(crate) struct Place {
 /// A stage, shared by every job that plans it.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    pub(crate) planned: PlannedStage,
-    /// Sizes of the blobs that its specification names, bytes: the backbone's weights (0 without), the data archive.
-    pub(crate) input_bytes: [u64; 2],
+    pub(crate) key: StageKey,
+    pub(crate) kind: StageKind,
+    /// Stages whose results it needs, in the order of the graph.
+    pub(crate) parents: Box<[StageKey]>,
+    /// Sequence number of a job that plans it. What it is to do follows from any of them alike.
+    pub(crate) planned_by: u64,
     /// Number of the latest attempt.
     pub(crate) attempts: u32,
     /// Attempts that failed by their own fault since the stage was last asked for.
@@ -42,6 +45,8 @@ pub(crate) struct Stage {
     pub(crate) users: Users,
     /// Stages that name it as a parent.
     pub(crate) children: Vec<StageKey>,
+    /// Whether something is kept of it: not before its first attempt, as all else follows from its jobs.
+    pub(crate) recorded: bool,
 }
 
 /// Where a stage stands.
@@ -150,6 +155,8 @@ impl Ending {
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) result: Box<StageResult>,
+    /// The latest job when it was done.
+    pub(crate) latest_job: u64,
     /// Who did it, by rank; empty after a restart.
     pub(crate) workers: Vec<WorkerId>,
 }
@@ -213,10 +220,12 @@ impl Rank {
 
 impl Stage {
     /// A stage that nobody has asked for yet.
-    pub(crate) fn new(planned: PlannedStage, input_bytes: [u64; 2]) -> Self {
+    pub(crate) fn new(key: StageKey, kind: StageKind, parents: Box<[StageKey]>, planned_by: u64) -> Self {
         Self {
-            planned,
-            input_bytes,
+            key,
+            kind,
+            parents,
+            planned_by,
             attempts: 0,
             faults: 0,
             losses: 0,
@@ -225,17 +234,14 @@ impl Stage {
             state: State::Pending(Pending::default()),
             users: Users::default(),
             children: Vec::new(),
+            recorded: false,
         }
-    }
-
-    pub(crate) fn kind(&self) -> StageKind {
-        self.planned.spec.kind()
     }
 
     /// How many ranks its next attempt may have: from the fewest to the most that one of its live jobs asks for; one where
     /// nothing is trained.
     pub(crate) fn width(&self) -> Workers {
-        if self.kind().trains() {
+        if self.kind.trains() {
             self.users.workers()
         } else {
             Workers::ONE
@@ -245,7 +251,7 @@ impl Stage {
     /// The latest attempt.
     pub(crate) fn attempt(&self) -> Attempt {
         Attempt {
-            stage: self.planned.key,
+            stage: self.key,
             number: self.attempts,
         }
     }
@@ -327,23 +333,6 @@ impl Stage {
         changed
     }
 
-    /// The blob of the backbone's weights, if they were submitted.
-    pub(crate) fn submitted_backbone(&self) -> Option<Artifact> {
-        let digest = self.planned.spec.backbone?;
-        Some(Artifact {
-            digest,
-            bytes: self.input_bytes[0],
-        })
-    }
-
-    /// The data archive's blob.
-    pub(crate) fn data(&self) -> Artifact {
-        Artifact {
-            digest: self.planned.spec.data,
-            bytes: self.input_bytes[1],
-        }
-    }
-
     /// What is kept of it.
     pub(crate) fn record(&self) -> StageRecord {
         let state = match &self.state {
@@ -355,14 +344,14 @@ impl Stage {
             },
             State::Done(done) => StageState::Done {
                 result: done.result.clone(),
+                latest_job: done.latest_job,
             },
             State::Failed(failed) => StageState::Failed {
                 failure: failed.failure.clone(),
             },
         };
         StageRecord {
-            planned: self.planned.clone(),
-            input_bytes: self.input_bytes,
+            key: self.key,
             attempts: self.attempts,
             faults: self.faults,
             losses: self.losses,

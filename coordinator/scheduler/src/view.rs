@@ -3,6 +3,7 @@
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::{JobId, Seat, StageKey, TaskName, WorkerId};
 use nettailor_domain::stage::{StageKind, StageResult};
+use nettailor_domain::trainer::FailureClass;
 
 /// Where a job stands, as shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,6 +42,8 @@ pub struct JobView {
     pub phase: JobPhase,
     /// Why it stands there, in words; never empty.
     pub reason: String,
+    /// What kind of failure it was, once it failed.
+    pub failure_class: Option<FailureClass>,
     /// Milliseconds since 1970.
     pub submitted_ms: u64,
     /// Milliseconds since 1970, once it is over.

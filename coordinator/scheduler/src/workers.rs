@@ -276,6 +276,12 @@ impl Scheduler {
         stage.is_some_and(|stage| stage.current(worker, seat).is_some())
     }
 
+    /// Whether a session is the worker's open one.
+    pub fn is_open(&self, worker: &WorkerId, session: SessionNumber) -> bool {
+        let open = self.workers.get(worker).and_then(Worker::session);
+        open.is_some_and(|open| open.number == session)
+    }
+
     /// Whether a seat takes a slot of this worker. Then its log is of interest, even if its attempt is over.
     pub fn takes_slot(&self, worker: &WorkerId, seat: Seat) -> bool {
         let worker = self.workers.get(worker);

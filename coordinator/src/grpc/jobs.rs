@@ -7,14 +7,15 @@ use std::pin::Pin;
 
 use futures::Stream;
 use nettailor_domain::ids::TaskName;
+use nettailor_engine::State;
 use nettailor_proto::convert::{self, parse};
 use nettailor_proto::v1;
 use nettailor_proto::v1::jobs_server::Jobs;
-use nettailor_scheduler::view::JobView;
+use nettailor_scheduler::record::JobRecord;
+use nettailor_scheduler::view::{JobPhase, JobView};
 use tonic::{Request, Response, Status};
 
 use super::{Context, view};
-use crate::state::State;
 
 /// Most jobs of one page.
 const LARGEST_PAGE: usize = 1000;
@@ -32,7 +33,7 @@ impl Jobs for Service {
         let tasks = submit::read(&self.0.artifacts, request.into_inner()).await?;
         let jobs = self.0.handle.submit(tasks).await?;
         Ok(Response::new(v1::SubmitResponse {
-            jobs: jobs.iter().map(view::job).collect(),
+            jobs: jobs.iter().map(view::summary).collect(),
         }))
     }
 
@@ -148,21 +149,19 @@ impl TryFrom<v1::ListJobsRequest> for Listing {
 impl Listing {
     /// A page, and the sequence number of its last job if there are more.
     fn answer(&self, state: &State) -> (Vec<JobView>, Option<u64>) {
-        let mut jobs: Vec<JobView> = state
+        let before = self.before.unwrap_or(u64::MAX);
+        let jobs = state
             .scheduler
-            .jobs()
-            .filter(|job| self.matches(job))
-            .take(self.size + 1)
-            .collect();
+            .jobs_before(before, |job, phase| self.matches(job, phase));
+        let mut jobs: Vec<JobView> = jobs.take(self.size + 1).collect();
         let more = jobs.len() > self.size;
         jobs.truncate(self.size);
         let next = jobs.last().filter(|_| more).map(|job| job.sequence);
         (jobs, next)
     }
 
-    fn matches(&self, job: &JobView) -> bool {
-        self.before.is_none_or(|before| job.sequence < before)
-            && self.task.as_ref().is_none_or(|task| job.task == *task)
-            && (self.states.is_empty() || self.states.contains(&view::phase(job.phase)))
+    fn matches(&self, job: &JobRecord, phase: JobPhase) -> bool {
+        self.task.as_ref().is_none_or(|task| job.task.name == *task)
+            && (self.states.is_empty() || self.states.contains(&view::phase(phase)))
     }
 }

@@ -4,6 +4,7 @@ use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::TaskName;
 use nettailor_domain::model::{BackboneRecord, ModelQuery, ModelRecord};
 use nettailor_domain::stage::Artifact;
+use nettailor_engine::State;
 use nettailor_proto::convert::required;
 use nettailor_proto::status::{Code, Error};
 use nettailor_proto::v1;
@@ -11,7 +12,6 @@ use nettailor_proto::v1::registry_server::Registry;
 use tonic::{Request, Response, Status};
 
 use super::{Context, storage};
-use crate::state::State;
 
 pub(super) struct Service(pub(super) Context);
 
@@ -66,11 +66,12 @@ impl Registry for Service {
         let kept = self
             .0
             .handle
-            .register(move |registered_ms| BackboneRecord {
+            .register(BackboneRecord {
                 arch,
                 weights,
                 source,
-                registered_ms,
+                // Filled in when it is kept.
+                registered_ms: 0,
             })
             .await?;
         Ok(Response::new(kept.into()))

@@ -4,11 +4,11 @@ use nettailor_domain::architecture::Selection;
 use nettailor_domain::stage::{Infeasible, StageOutcome, StageResult, Tailored};
 use nettailor_domain::trainer::Progress;
 use nettailor_domain::units::human;
+use nettailor_engine::Job;
 use nettailor_proto::v1;
 use nettailor_scheduler::view::{JobPhase, JobView, StagePhase, StageView, WorkerPhase, WorkerView};
 
 use crate::logs::Entry;
-use crate::state::Job;
 use crate::watch::JobEvent;
 
 pub(super) fn job(job: &Job) -> v1::Job {

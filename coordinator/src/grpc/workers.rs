@@ -10,6 +10,7 @@ use nettailor_domain::ids::Seat;
 use nettailor_domain::session::Offer;
 use nettailor_domain::stage::{Artifact, Checkpoint, StageResult};
 use nettailor_domain::trainer::{Failure, FailureClass};
+use nettailor_engine::{Speaker, State};
 use nettailor_proto::convert;
 use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello};
 use nettailor_proto::status::{Code, Error};
@@ -23,9 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
 use super::{Context, chain, view};
-use crate::handle::Speaker;
 use crate::logs::Batch;
-use crate::state::State;
 
 /// Longest wait for an agent's first message.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@
 //! <state>/format   version of the directory; written once the database is made, so that one which lost its content is
 //!                  told from a new one
 //! <state>/commits  number of commits, written after each flush
-//! <state>/db       sled: one tree per kind of row, and `meta` with the format and the number of commits
+//! <state>/db       sled: rows by their keys, and the format and the number of commits
 //! ```
 //!
 //! sled drops what follows a damaged place in its log without a word. The number of commits outside of it tells: it is
@@ -23,18 +23,17 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sled::Transactional as _;
-use sled::transaction::{ConflictableTransactionError, TransactionError};
+use nettailor_engine::Unreadable;
 
-use super::row::{Tree, Unreadable};
-use super::{Error, Row, Store};
+use super::{Change, Error, Row, Store};
 
-/// Version of the directory's layout and values, in `format` and in the `meta` tree.
-const FORMAT: u32 = 3;
-const FORMAT_KEY: &[u8] = b"format";
-const COMMITS_KEY: &[u8] = b"commits";
-/// Place of the `meta` tree, after those of the rows.
-const META: usize = Tree::ALL.len();
+/// Version of the directory's layout and values, in `format` and in the database.
+const FORMAT: u32 = 4;
+/// Keys of the store's own: rows' keys are longer or begin otherwise.
+const FORMAT_KEY: &[u8] = b"\0format";
+const COMMITS_KEY: &[u8] = b"\0commits";
+/// First byte of the rows' keys, and what follows them all.
+const FIRST_ROW: &[u8] = b"\x01";
 /// Bytes of the database that sled keeps in memory. Rows are read once, at the start.
 const CACHE_BYTES: u64 = 16 << 20;
 /// How long a database that is being closed is waited for: 5 seconds, far more than sled's threads were seen to need.
@@ -46,7 +45,6 @@ const CLOSING_WAIT: Duration = Duration::from_millis(10);
 pub struct SledStore {
     path: PathBuf,
     db: sled::Db,
-    trees: [sled::Tree; META + 1],
     /// Commits so far.
     commits: u64,
     counter: File,
@@ -86,7 +84,6 @@ impl SledStore {
             }
             .at(path)
         })?;
-        let trees = trees(&db).map_err(|error| error.at(path))?;
         let counter = File::options()
             .create(true)
             .truncate(false)
@@ -97,7 +94,6 @@ impl SledStore {
         let log = File::open(database.join("db")).map_err(failed)?;
         let mut store = Self {
             path: path.to_owned(),
-            trees,
             db,
             commits: 0,
             counter,
@@ -121,11 +117,11 @@ impl SledStore {
     /// A database that lost its content has lost this entry, too. A new one gets it, before the file `format` is written.
     fn check_format(&mut self, formatted: bool) -> Result<(), Error> {
         let failed = |source| self.failed("opening", source);
-        let entry = self.trees[META].get(FORMAT_KEY).map_err(failed)?;
+        let entry = self.db.get(FORMAT_KEY).map_err(failed)?;
         match entry.as_deref().map(<[u8; 4]>::try_from) {
             Some(Ok(bytes)) => known_format(&self.path, u32::from_be_bytes(bytes)),
-            None if !formatted && self.trees.iter().all(sled::Tree::is_empty) => {
-                self.trees[META]
+            None if !formatted && self.db.is_empty() => {
+                self.db
                     .insert(FORMAT_KEY, &FORMAT.to_be_bytes())
                     .map_err(failed)?;
                 self.flush()
@@ -136,7 +132,8 @@ impl SledStore {
 
     /// A database with fewer commits than were counted has lost the end of its log.
     fn check_commits(&mut self) -> Result<(), Error> {
-        let entry = self.trees[META]
+        let entry = self
+            .db
             .get(COMMITS_KEY)
             .map_err(|source| self.failed("opening", source))?;
         self.commits = entry
@@ -195,7 +192,7 @@ impl SledStore {
         Failure { doing, source }.at(&self.path)
     }
 
-    fn unreadable(&self, tree: Tree, key: &[u8], error: Unreadable) -> Error {
+    fn unreadable(&self, key: &[u8], error: Unreadable) -> Error {
         match error {
             Unreadable::Newer(version) => Error::Newer {
                 path: self.path.clone(),
@@ -207,10 +204,7 @@ impl SledStore {
                 found: version.into(),
                 known: FORMAT,
             },
-            Unreadable::Damaged(why) => damaged(
-                &self.path,
-                format!("{} `{}`: {why}", tree.name(), key.escape_ascii()),
-            ),
+            Unreadable::Damaged(why) => damaged(&self.path, format!("row `{}`: {why}", key.escape_ascii())),
         }
     }
 }
@@ -218,39 +212,31 @@ impl SledStore {
 impl Store for SledStore {
     fn load(&mut self) -> Result<Vec<Row>, Error> {
         let mut rows = Vec::new();
-        for (kind, tree) in Tree::ALL.into_iter().zip(&self.trees) {
-            for entry in tree {
-                let (key, value) = entry.map_err(|error| self.failed("reading", error))?;
-                let row = Row::decode(kind, &value).map_err(|error| self.unreadable(kind, &key, error))?;
-                if row.place().1.as_slice() != key.as_ref() {
-                    let why = Unreadable::Damaged("its content belongs to another key".into());
-                    return Err(self.unreadable(kind, &key, why));
-                }
-                rows.push(row);
-            }
+        for entry in self.db.range(FIRST_ROW..) {
+            let (key, value) = entry.map_err(|error| self.failed("reading", error))?;
+            rows.push(Row::decode(&key, &value).map_err(|error| self.unreadable(&key, error))?);
         }
         Ok(rows)
     }
 
-    fn commit(&mut self, rows: &[Row]) -> Result<(), Error> {
-        if rows.is_empty() {
+    fn commit(&mut self, changes: &[Change]) -> Result<(), Error> {
+        if changes.is_empty() {
             return Ok(());
         }
-        let encoded: Vec<_> = rows.iter().map(|row| (row.place(), row.encode())).collect();
         let commits = self.commits + 1;
-        self.trees
-            .as_slice()
-            .transaction(|trees| {
-                for ((tree, key), value) in &encoded {
-                    trees[*tree as usize].insert(key.as_slice(), value.as_slice())?;
-                }
-                trees[META].insert(COMMITS_KEY, &commits.to_be_bytes())?;
-                Ok::<(), ConflictableTransactionError<()>>(())
-            })
-            .map_err(|error| match error {
-                TransactionError::Storage(source) => self.failed("writing", source),
-                TransactionError::Abort(()) => unreachable!("nothing aborts the transaction"),
-            })?;
+        let mut batch = sled::Batch::default();
+        for change in changes {
+            let key = change.key().encode();
+            match change {
+                Change::Put(row) => batch.insert(key, row.encode()),
+                Change::Remove(_) => batch.remove(key),
+            }
+        }
+        batch.insert(COMMITS_KEY, &commits.to_be_bytes());
+        // All or nothing: sled puts a batch into its log as one.
+        self.db
+            .apply_batch(batch)
+            .map_err(|error| self.failed("writing", error))?;
         self.flush()?;
         self.commits = commits;
         let counted = self.counter.write_all_at(&commits.to_be_bytes(), 0);
@@ -277,7 +263,7 @@ impl Failure {
             source => Error::Database {
                 path: path.to_owned(),
                 doing: self.doing,
-                source,
+                source: Box::new(source),
             },
         }
     }
@@ -369,23 +355,6 @@ fn known_format(path: &Path, found: u32) -> Result<(), Error> {
         });
     }
     Ok(())
-}
-
-fn trees(db: &sled::Db) -> Result<[sled::Tree; META + 1], Failure> {
-    let open = |name| {
-        db.open_tree(name).map_err(|source| Failure {
-            doing: "opening",
-            source,
-        })
-    };
-    let [jobs, stages, models, backbones] = Tree::ALL.map(Tree::name);
-    Ok([
-        open(jobs)?,
-        open(stages)?,
-        open(models)?,
-        open(backbones)?,
-        open("meta")?,
-    ])
 }
 
 fn damaged(path: &Path, what: impl Into<String>) -> Error {

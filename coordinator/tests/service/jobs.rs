@@ -101,6 +101,7 @@ async fn a_job_with_a_source_and_a_search_becomes_a_model() {
         .into_inner()
         .jobs
         .remove(0);
+    let job = site.job(&job.id).await;
     let kinds: Vec<&str> = job.stages.iter().map(|stage| stage.kind.as_str()).collect();
     assert_eq!(kinds, ["source", "teacher", "student", "search", "select"]);
 

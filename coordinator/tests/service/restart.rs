@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use nettailor_artifacts::{Kind, Manifest};
-use nettailor_coordinator::store::{self, MemoryStore, Row, Store};
+use nettailor_artifacts::Manifest;
+use nettailor_coordinator::store::{self, Change, MemoryStore, Row, Store};
 use nettailor_coordinator::{Config, Coordinator, Error};
 use nettailor_domain::model::ModelRecord;
 use nettailor_proto::status::Code;
@@ -72,21 +72,13 @@ async fn manifests_follow_and_missing_ones_are_written_at_the_start() {
     let model = Manifest::Model("digits".parse().unwrap(), 1);
     let written: ModelRecord = artifacts.read_manifest(&model).await.unwrap();
     assert_eq!(written.lineage.job.as_str(), job.id);
-    assert_eq!(artifacts.list_manifests(Kind::Stage).await.unwrap().len(), 4);
-    let id = Manifest::Job(job.id.parse().unwrap());
-    assert_eq!(
-        artifacts.list_manifests(Kind::Job).await.unwrap(),
-        std::slice::from_ref(&id)
-    );
 
     fs::remove_file(folder.path().join("artifacts").join(model.path())).unwrap();
-    fs::write(folder.path().join("artifacts").join(id.path()), "torn").unwrap();
     Site::start(folder.path()).await.stop().await;
     assert_eq!(
         artifacts.read_manifest::<ModelRecord>(&model).await.unwrap(),
         written
     );
-    artifacts.read_manifest::<serde_json::Value>(&id).await.unwrap();
 }
 
 /// A store whose disk is full from some commit on.
@@ -100,7 +92,7 @@ impl Store for Full {
         self.store.load()
     }
 
-    fn commit(&mut self, rows: &[Row]) -> Result<(), store::Error> {
+    fn commit(&mut self, rows: &[Change]) -> Result<(), store::Error> {
         if !rows.is_empty() && self.commits_left == 0 {
             let source = std::io::ErrorKind::StorageFull.into();
             return Err(store::Error::Open {

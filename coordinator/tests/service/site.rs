@@ -118,13 +118,9 @@ impl Site {
     /// Submits one task.
     pub(crate) async fn submit(&self, name: &str) -> Job {
         let submission = self.submission(&[name]).await;
-        self.jobs()
-            .submit(submission)
-            .await
-            .unwrap()
-            .into_inner()
-            .jobs
-            .remove(0)
+        let submitted = self.jobs().submit(submission).await.unwrap().into_inner();
+        assert!(submitted.jobs[0].stages.is_empty(), "shown as in a listing");
+        self.job(&submitted.jobs[0].id).await
     }
 
     pub(crate) async fn job(&self, id: &str) -> Job {

@@ -89,6 +89,11 @@ text_id! {
 pub struct Digest([u8; 32]);
 
 impl Digest {
+    /// The digest as it is.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         blake3::hash(bytes).into()

@@ -5,19 +5,20 @@
 //! the settings that matter to this stage and no other) and its parents' keys. Equal keys are the same work, whoever asked
 //! for it.
 
+mod plan;
+
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::METHOD_VERSION;
 use crate::architecture::{Architecture, CandidateScore, Counts, Selection};
 use crate::backbone::BackboneName;
-use crate::ids::{Digest, StageKey};
-use crate::task::{
-    BackboneInput, CandidateSettings, DataInput, DataSettings, Precision, Search, SourceSettings,
-    StudentSettings, TaskInputs, TaskSpec, TrainingSettings,
-};
+use crate::ids::{Digest, InvalidId};
+use crate::task::{CandidateSettings, DataSettings, Precision, StudentSettings, TrainingSettings};
 use crate::units::{Accuracy, Cost};
+
+pub use plan::{Blueprint, PlannedStage, Rerun, plan};
 
 /// Which stage of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -60,6 +61,28 @@ impl fmt::Display for StageKind {
     }
 }
 
+impl FromStr for StageKind {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let candidate = |text: &str| {
+            let k = text.strip_prefix("candidate(")?.strip_suffix(')')?;
+            k.parse().ok().map(Self::Candidate)
+        };
+        match text {
+            "source" => Ok(Self::Source),
+            "teacher" => Ok(Self::Teacher),
+            "student" => Ok(Self::Student),
+            "search" => Ok(Self::Search),
+            "select" => Ok(Self::Select),
+            other => candidate(other).ok_or_else(|| InvalidId {
+                kind: "stage",
+                text: text.to_owned(),
+                expected: "source, teacher, student, candidate(6), search or select",
+            }),
+        }
+    }
+}
+
 /// Everything a trainer must know about one stage, besides its parents' results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageSpec {
@@ -84,8 +107,15 @@ pub struct StageSpec {
     /// Precision in which gradients travel between the ranks of a gang.
     #[serde(default, skip_serializing_if = "Precision::is_default")]
     pub wire: Precision,
+    /// How often the work was asked for anew though it was done: 0 the first time. It changes the key and nothing else.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rerun: u32,
     /// What to do.
     pub work: StageWork,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What a stage does, with the settings that matter to it.
@@ -154,131 +184,6 @@ impl StageSpec {
     /// Which stage this is.
     pub fn kind(&self) -> StageKind {
         self.work.kind()
-    }
-
-    /// The stage's key, given its parents' keys in order.
-    pub fn key(&self, parents: &[StageKey]) -> StageKey {
-        let identity = serde_json::json!({ "method": METHOD_VERSION, "spec": self, "parents": parents });
-        StageKey(Digest::of(identity.to_string().as_bytes()))
-    }
-}
-
-/// A stage of a job's graph, before it is run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PlannedStage {
-    /// Its key.
-    pub key: StageKey,
-    /// Its specification.
-    pub spec: StageSpec,
-    /// Stages whose results it needs, in the order of the graph: source, teacher, student, candidates or search.
-    pub parents: Vec<StageKey>,
-}
-
-/// The stages of a job, parents before children: source (if the backbone has no weights), teacher, student, candidates by
-/// ascending k or one search, select.
-pub fn plan(arch: BackboneName, task: &TaskSpec, inputs: &TaskInputs) -> Vec<PlannedStage> {
-    let (backbone, source) = match &inputs.backbone {
-        BackboneInput::Weights(digest) => (Some(*digest), None),
-        BackboneInput::Source { settings, data } => (None, Some(source_stage(arch, settings, data))),
-    };
-    let reading = task.data.reading();
-    // A stage that needs the weights a source stage makes has it for its first parent.
-    let weights: Vec<StageKey> = source.iter().map(|stage| stage.key).collect();
-    let stage = |work: StageWork, parents: &[StageKey]| {
-        let spec = StageSpec {
-            arch,
-            backbone,
-            data: inputs.data.archive,
-            reading: reading.clone(),
-            classes: inputs.data.classes.clone(),
-            seed: task.seed,
-            precision: task.precision,
-            sync_bn: task.sync_bn && work.kind().trains(),
-            wire: if work.kind().trains() {
-                task.wire
-            } else {
-                Precision::default()
-            },
-            work,
-        };
-        PlannedStage::new(spec, [&weights, parents].concat())
-    };
-    let teacher_work = StageWork::Teacher {
-        training: task.teacher.clone(),
-    };
-    let teacher = stage(teacher_work, &[]);
-    let student_work = StageWork::Student {
-        max_skip: task.max_skip,
-        student: task.student.clone(),
-    };
-    let student = stage(student_work, &[teacher.key]);
-    let ladder = task.candidates.ladder(arch.describe().layers());
-    // The list of k and how it is searched are the job's business, not a candidate's: adding a k must not re-run the others.
-    let settings = CandidateSettings {
-        k: None,
-        search: Search::Exhaustive,
-        ..task.candidates.clone()
-    };
-    let tolerance = task.tolerance_points / 100.0;
-    let works: Vec<StageWork> = match task.candidates.search {
-        Search::Exhaustive => ladder
-            .into_iter()
-            .map(|k| StageWork::Candidate {
-                k,
-                settings: settings.clone(),
-                student: task.student.clone(),
-            })
-            .collect(),
-        Search::Halving => vec![StageWork::Search {
-            ladder,
-            tolerance,
-            settings,
-            student: task.student.clone(),
-        }],
-    };
-    let tailored: Vec<PlannedStage> = works
-        .into_iter()
-        .map(|work| stage(work, &[teacher.key, student.key]))
-        .collect();
-    let parents: Vec<StageKey> = std::iter::once(&teacher)
-        .chain(&tailored)
-        .map(|stage| stage.key)
-        .collect();
-    let select = stage(StageWork::Select { tolerance }, &parents);
-    source
-        .into_iter()
-        .chain([teacher, student])
-        .chain(tailored)
-        .chain([select])
-        .collect()
-}
-
-/// The stage that makes a backbone's weights; the same for every task that names the same source.
-fn source_stage(arch: BackboneName, settings: &SourceSettings, data: &DataInput) -> PlannedStage {
-    let spec = StageSpec {
-        arch,
-        backbone: None,
-        data: data.archive,
-        reading: settings.data.reading(),
-        classes: data.classes.clone(),
-        seed: settings.seed,
-        precision: Precision::default(),
-        sync_bn: settings.sync_bn,
-        wire: Precision::default(),
-        work: StageWork::Source {
-            training: settings.training.clone(),
-        },
-    };
-    PlannedStage::new(spec, vec![])
-}
-
-impl PlannedStage {
-    fn new(spec: StageSpec, parents: Vec<StageKey>) -> Self {
-        Self {
-            key: spec.key(&parents),
-            spec,
-            parents,
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::{Digest, StageKey};
-use nettailor_domain::stage::{PlannedStage, StageKind, StageWork, plan};
+use nettailor_domain::stage::{Blueprint, PlannedStage, Rerun, StageKind, StageWork, plan};
 use nettailor_domain::task::{
     BackboneInput, DataInput, Precision, Search, SourceSettings, TaskInputs, TaskSpec,
 };
@@ -257,4 +257,40 @@ fn the_precision_of_what_travels_is_part_of_the_stages_of_a_task_that_train() {
     let with = after.iter().filter(|stage| stage.spec.wire == Precision::Bf16);
     let with: Vec<StageKind> = with.map(|stage| stage.spec.kind()).collect();
     assert_eq!(with, [Teacher, Student, Candidate(2), Candidate(4)]);
+}
+
+#[test]
+fn a_key_is_the_digest_of_the_stage_as_json() {
+    for stage in plan(ARCH, &task("digits"), &sourced(settings())) {
+        let identity = serde_json::json!({ "method": nettailor_domain::METHOD_VERSION, "spec": stage.spec, "parents": stage.parents });
+        assert_eq!(stage.key, StageKey(Digest::of(identity.to_string().as_bytes())));
+    }
+}
+
+#[test]
+fn a_rerun_renews_its_stage_and_what_follows_and_nothing_else() {
+    let (task, inputs) = (task("digits"), weights());
+    let before = plan(ARCH, &task, &inputs);
+    let reruns = [Rerun {
+        from: Candidate(4),
+        number: 1,
+    }];
+    let blueprint = Blueprint {
+        arch: ARCH,
+        task: &task,
+        inputs: &inputs,
+        reruns: &reruns,
+    };
+    let after = blueprint.plan();
+    assert_eq!(again(&before, &after), [Candidate(4), Select]);
+    assert_eq!(after.iter().map(|stage| stage.spec.rerun).sum::<u32>(), 1);
+}
+
+#[test]
+fn kinds_are_read_as_they_are_written() {
+    for kind in [Source, Teacher, Student, Candidate(6), StageKind::Search, Select] {
+        assert_eq!(kind.to_string().parse(), Ok(kind));
+    }
+    let error = "candidate".parse::<StageKind>().expect_err("no number");
+    assert!(error.to_string().contains("candidate(6)"), "{error}");
 }

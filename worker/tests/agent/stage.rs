@@ -102,6 +102,7 @@ pub(crate) fn order(number: u32, backbone: Digest, data: Digest) -> Order {
         seed: 1,
         precision: Default::default(),
         sync_bn: false,
+        rerun: 0,
         wire: Default::default(),
         work: StageWork::Teacher {
             training: serde_json::from_value(training).expect("settings"),

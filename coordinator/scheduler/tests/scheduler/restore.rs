@@ -112,15 +112,12 @@ fn contradicting_records_are_refused() {
     };
 
     let teacher = world.key("a", StageKind::Teacher);
-    assert!(
-        matches!(restore(without(RecordKey::Stage(teacher))), RestoreError::MissingParent { parent, .. } if parent == teacher)
-    );
-    let select = world.key("a", StageKind::Select);
-    let missing = RestoreError::MissingStage {
-        job: job("a"),
-        stage: select,
+    let found = match restore(without(RecordKey::Job(1))) {
+        RestoreError::UnknownJob(1) => true,
+        RestoreError::UnknownStage(key) => key == teacher,
+        _ => false,
     };
-    assert_eq!(restore(without(RecordKey::Stage(select))), missing);
+    assert!(found);
 
     let twice = |record: &Record| records.iter().chain([record]).cloned().collect::<Vec<_>>();
     let stage = records
@@ -152,11 +149,31 @@ fn contradicting_records_are_refused() {
     };
     assert_eq!(restore(twice(&Record::Job(other))), same);
     let mut bare = found.clone();
-    bare.id = job("b");
-    bare.sequence = 2;
-    bare.stages.clear();
+    (bare.id, bare.sequence) = (job("b"), 2);
+    bare.stages.pop();
     assert_eq!(
         restore(twice(&Record::Job(bare))),
-        RestoreError::NoStages(job("b"))
+        RestoreError::OtherPlan {
+            job: job("b"),
+            kept: 4,
+            planned: 5,
+        }
     );
+}
+
+#[test]
+fn a_job_counts_what_was_run_for_it_whatever_comes_between() {
+    let mut world = World::new();
+    world.connect("w", 1, 1);
+    let teacher = only(&world.submit(task("a", "digits")));
+    let student = only(&world.finish("w", 1, &teacher));
+    world.submit(task("b", "letters"));
+    assert_eq!((world.job("a").stages_run, world.job("b").stages_run), (2, 1));
+    world.restart();
+    assert_eq!((world.job("a").stages_run, world.job("b").stages_run), (2, 1));
+    let effects = world.connect_with("w", 2, 1, &[student.seat], &[]);
+    assert!(assigned(&effects).is_empty());
+    world.cancel("a");
+    world.restart();
+    assert_eq!((world.job("a").stages_run, world.job("b").stages_run), (2, 1));
 }

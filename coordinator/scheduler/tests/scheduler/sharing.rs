@@ -19,7 +19,7 @@ fn a_stage_runs_once_for_all_who_ask_for_it() {
     let users: Vec<_> = world
         .scheduler
         .stage_jobs(&teacher.seat.attempt.stage)
-        .map(|id| id.to_string())
+        .map(|job| job.id.to_string())
         .collect();
     assert_eq!(users, ["a", "b", "c"]);
 

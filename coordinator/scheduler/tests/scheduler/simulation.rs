@@ -124,7 +124,7 @@ impl Simulation {
                     }
                 }
                 Effect::JobChanged(_)
-                | Effect::StageDone(_)
+                | Effect::StageChanged(_)
                 | Effect::Discard(_)
                 | Effect::Published { .. } => {}
             }

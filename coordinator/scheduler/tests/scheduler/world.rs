@@ -100,8 +100,8 @@ impl World {
                 assert_eq!(order.checkpoint, from);
             }
             let users = self.scheduler.stage_jobs(&attempt.stage);
-            let asked = users.filter_map(|id| Some(self.scheduler.job_record(id)?.task.workers));
-            let asked = asked.filter(|_| stage.planned.spec.kind().trains());
+            let kind = self.scheduler.stage_kind(&attempt.stage).expect("it is planned");
+            let asked = users.map(|job| job.task.workers).filter(|_| kind.trains());
             let asked = asked.reduce(Workers::or).unwrap_or_default();
             let width = asked.min() as usize..=asked.max() as usize;
             assert!(width.contains(&ranks.len()), "{asked}: {ranks:?}");
@@ -118,7 +118,12 @@ impl World {
         }
         for (key, record) in &self.kept {
             let same = match (key, record) {
-                (RecordKey::Job(id), Record::Job(job)) => self.scheduler.job_record(id) == Some(job),
+                (RecordKey::Job(sequence), Record::Job(job)) => {
+                    self.scheduler.job_numbered(*sequence).map(|(job, _)| job) == Some(job)
+                }
+                (RecordKey::Status(sequence), Record::Status(status)) => {
+                    self.scheduler.job_numbered(*sequence).map(|(_, status)| status) == Some(status)
+                }
                 (RecordKey::Stage(key), Record::Stage(stage)) => {
                     self.scheduler.stage_record(key).as_ref() == Some(stage)
                 }

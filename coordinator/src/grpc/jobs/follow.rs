@@ -5,6 +5,7 @@ use std::io;
 use futures::Stream;
 use nettailor_domain::ids::StageKey;
 use nettailor_domain::stage::StageKind;
+use nettailor_engine::Job;
 use nettailor_proto::status::{Code, Error};
 use nettailor_proto::v1;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -15,7 +16,6 @@ use tonic::Status;
 use crate::grpc::{Context, view};
 use crate::handle::stopping;
 use crate::logs::Tail;
-use crate::state::Job;
 use crate::watch::JobEvent;
 
 /// Messages that wait for a slow reader before whoever makes them waits, too.

@@ -78,6 +78,7 @@ impl Bench {
             precision: Precision::default(),
             sync_bn: false,
             wire: Precision::default(),
+            rerun: 0,
             work,
         };
         let backbone = Some(BackboneFile {

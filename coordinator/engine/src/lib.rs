@@ -1,0 +1,22 @@
+//! The coordinator without its edges.
+//!
+//! A [`Request`] is applied to the [`Engine`]'s [`State`]: that gives [`Change`]s to the rows that are kept, effects, and an
+//! answer. What several requests changed makes a [`Batch`]; a [`Committer`] writes batches to the [`Store`], in order, and hands
+//! out what waited for them: effects and answers never speak of what is not durable. The coordinator runs the two in threads, the
+//! simulation one after the other, under a virtual clock and with stores that fail.
+//!
+//! Nothing here does I/O, reads a clock or draws a random number.
+
+mod commit;
+mod engine;
+mod request;
+mod row;
+mod state;
+mod store;
+
+pub use commit::{Batch, Committer};
+pub use engine::{Applied, Engine};
+pub use request::{Answer, Refused, Request, Speaker};
+pub use row::{Change, Row, RowKey, Unreadable};
+pub use state::{Job, State};
+pub use store::{Error, MemoryStore, Store};

@@ -1,0 +1,86 @@
+//! What can be asked of the engine.
+
+use nettailor_domain::ids::{JobId, Seat, WorkerId};
+use nettailor_domain::model::BackboneRecord;
+use nettailor_domain::trainer::Progress;
+use nettailor_scheduler::event::{Event, SessionNumber, Submission};
+use nettailor_scheduler::{FindError, Rejected};
+
+/// Something that changes the state.
+#[derive(Debug, Clone)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a request is made, moved to the engine and consumed"
+)]
+pub enum Request {
+    /// Create a job for each of these, or none.
+    Submit(Vec<Submission>),
+    /// End a job.
+    Cancel {
+        /// The start of its id.
+        job: String,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Keep an imported backbone, in place of an earlier one of the same name. When it was registered is filled in.
+    Register(BackboneRecord),
+    /// Something happened to a worker, or it did something.
+    Agent(Event),
+    /// A rank tells how far it is.
+    Progress {
+        /// Who says so.
+        by: Speaker,
+        /// Which rank of which attempt.
+        seat: Seat,
+        /// How far.
+        progress: Progress,
+    },
+    /// A rank writes to its log.
+    Log {
+        /// Who says so.
+        by: Speaker,
+        /// Which rank of which attempt.
+        seat: Seat,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// Who speaks: a worker in one of its sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Speaker {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its session.
+    pub session: SessionNumber,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an answer is made, looked at and dropped"
+)]
+pub enum Answer {
+    /// These jobs were created, in the order asked for.
+    Submitted(Vec<JobId>),
+    /// This job was meant.
+    Job(JobId),
+    /// The backbone as it is kept.
+    Registered(BackboneRecord),
+    /// Whether what a worker said counts: it is its open session that speaks, and the seat is still its to speak of.
+    Heard(bool),
+    /// There is nothing to say.
+    Done,
+}
+
+/// Why a request changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The job that was meant was not found.
+    #[error(transparent)]
+    Find(#[from] FindError),
+    /// The scheduler does not take it.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+}

@@ -1,0 +1,105 @@
+//! What keeps rows.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::row::{Change, Row};
+
+/// Keeps rows. A store has one owner, and every call blocks it.
+pub trait Store: Send {
+    /// Every row, in no particular order.
+    fn load(&mut self) -> Result<Vec<Row>, Error>;
+
+    /// Makes changes durable, all or none, in order. Once this has returned, they survive a power failure. After an error
+    /// nothing is known but that earlier commits are there: load again.
+    fn commit(&mut self, changes: &[Change]) -> Result<(), Error>;
+}
+
+/// Why a store does not work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process has it.
+    #[error("state directory {} is in use by another coordinator: stop that one, or give this one a directory of its own", .path.display())]
+    Locked {
+        /// Which directory.
+        path: PathBuf,
+    },
+    /// It was written by a later version.
+    #[error("state directory {} has format {found}, this version reads up to {known}: use the version that wrote it", .path.display())]
+    Newer {
+        /// Which directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The latest one known here.
+        known: u32,
+    },
+    /// It was written by an earlier version, and there is no way to convert it.
+    #[error("state directory {} has format {found}, this version reads format {known} and converts none: finish its jobs with the version that wrote it, or move it away to start empty (its models' manifests stay in the artifact store)", .path.display())]
+    Older {
+        /// Which directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The one that is read here.
+        known: u32,
+    },
+    /// It is not what was written.
+    #[error("state directory {} is damaged ({what}): put back a copy, or move it away to start empty", .path.display())]
+    Damaged {
+        /// Which directory.
+        path: PathBuf,
+        /// Where.
+        what: String,
+    },
+    /// The directory cannot be used.
+    #[error("state directory {} cannot be opened", .path.display())]
+    Open {
+        /// Which directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database failed. What was being kept may be lost; what was kept before is not.
+    #[error("state directory {}: {doing} failed", .path.display())]
+    Database {
+        /// Which directory.
+        path: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Keeps rows, encoded as on disk, as long as one of its clones lives: a clone opens the same store again.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore {
+    rows: Arc<Mutex<Rows>>,
+}
+
+impl Store for MemoryStore {
+    fn load(&mut self) -> Result<Vec<Row>, Error> {
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let decoded = rows.iter().map(|(key, value)| Row::decode(key, value));
+        decoded.collect::<Result<_, _>>().map_err(|error| Error::Damaged {
+            path: PathBuf::from("(in memory)"),
+            what: format!("{error:?}"),
+        })
+    }
+
+    fn commit(&mut self, changes: &[Change]) -> Result<(), Error> {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        for change in changes {
+            let key = change.key().encode();
+            match change {
+                Change::Put(row) => rows.insert(key, row.encode()),
+                Change::Remove(_) => rows.remove(&key),
+            };
+        }
+        Ok(())
+    }
+}
