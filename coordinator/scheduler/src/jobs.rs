@@ -155,6 +155,10 @@ impl Scheduler {
                 state: State::Done(done),
                 ..
             } => done.latest_job >= sequence,
+            Stage {
+                state: State::Failed(_),
+                ..
+            } => self.stages[*key].tries() > 0,
             stage => stage.started_for_users(),
         };
         if job.is_active() {
