@@ -98,6 +98,7 @@ impl Client {
         let request = v1::SubmitRequest {
             tasks_yaml: text.to_owned(),
             inputs,
+            ..Default::default()
         };
         let response = answer("submit the tasks file", self.jobs().submit(request).await)?;
         Ok(response.jobs.into_iter().map(JobView::from).collect())

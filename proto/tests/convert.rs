@@ -69,6 +69,7 @@ fn what_agents_say_comes_back_unchanged() {
             seats: vec![seat(0), seat(2)],
             version: "0.1.0".into(),
             draining: true,
+            labels: [("gpu".to_owned(), "h100".to_owned())].into_iter().collect(),
         },
     };
     let progress = Progress {

@@ -210,6 +210,7 @@ impl Agent {
                 seats: attempts.ledger.open_session(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 draining: attempts.ledger.draining(),
+                labels: self.config.labels.clone(),
             },
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use nettailor_domain::ids::WorkerId;
+use nettailor_domain::labels::{Label, Labels};
 
 use crate::ambient;
 
@@ -32,6 +33,8 @@ pub struct Config {
     pub gpus: Vec<String>,
     /// Host by which other workers reach the trainers here; the address towards the coordinator if none is given.
     pub advertise: Option<String>,
+    /// What jobs may ask for.
+    pub labels: Labels,
     /// Folder where trainers note which images they train on; nothing is noted without one.
     pub sample_ledger: Option<PathBuf>,
     /// What running attempts are given to finish once the agent is asked to leave.
@@ -62,6 +65,7 @@ impl Config {
             http: None,
             gpus: ambient::gpus(),
             advertise: None,
+            labels: Labels::default(),
             sample_ledger: None,
             drain: Self::DRAIN,
             stop_grace: Self::STOP_GRACE,
@@ -116,6 +120,14 @@ pub struct Options {
     /// machine's address towards the coordinator]
     #[arg(long, value_name = "HOST", env = "NETTAILOR_ADVERTISE")]
     advertise: Option<String>,
+    /// What tasks may ask for with `resources: {labels: ...}`, e.g. gpu=h100; may be repeated
+    #[arg(
+        long = "label",
+        value_name = "NAME=VALUE",
+        env = "NETTAILOR_LABELS",
+        value_delimiter = ','
+    )]
+    labels: Vec<Label>,
     /// Note in files of this folder which images every rank trains on, step by step (see docs/gangs.md)
     #[arg(long, value_name = "DIR", env = "NETTAILOR_SAMPLE_LEDGER")]
     sample_ledger: Option<PathBuf>,
@@ -135,6 +147,11 @@ impl From<Options> for Config {
             http: options.http,
             gpus: options.gpus.unwrap_or(usual.gpus),
             advertise: options.advertise,
+            labels: options
+                .labels
+                .into_iter()
+                .map(|Label(name, value)| (name, value))
+                .collect(),
             sample_ledger: options.sample_ledger,
             drain: Duration::from_secs(options.drain_seconds),
             ..usual

@@ -74,6 +74,32 @@ impl Jobs for Service {
         Ok(Response::new(view::job(&job)))
     }
 
+    async fn update(&self, _: Request<v1::UpdateJobRequest>) -> Result<Response<v1::Job>, Status> {
+        Err(Status::unimplemented("being written"))
+    }
+
+    async fn pause(&self, _: Request<v1::PauseJobRequest>) -> Result<Response<v1::Job>, Status> {
+        Err(Status::unimplemented("being written"))
+    }
+
+    async fn resume(&self, _: Request<v1::ResumeJobRequest>) -> Result<Response<v1::Job>, Status> {
+        Err(Status::unimplemented("being written"))
+    }
+
+    async fn retry(&self, _: Request<v1::RetryRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
+        Err(Status::unimplemented("being written"))
+    }
+
+    async fn explain(&self, _: Request<v1::ExplainJobRequest>) -> Result<Response<v1::Explanation>, Status> {
+        Err(Status::unimplemented("being written"))
+    }
+
+    type EventsStream = Answers<v1::HistoryEvent>;
+
+    async fn events(&self, _: Request<v1::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+        Err(Status::unimplemented("being written"))
+    }
+
     type LogsStream = Answers<v1::LogLine>;
 
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {

@@ -36,6 +36,10 @@ pub(super) fn summary(view: &JobView) -> v1::Job {
         model_version: view.model_version.unwrap_or(0),
         stages_run: view.stages_run,
         stages: Vec::new(),
+        user: String::new(),
+        priority: 0,
+        failure_class: String::new(),
+        retry_of: String::new(),
     }
 }
 
@@ -187,5 +191,9 @@ pub(super) fn worker(view: WorkerView) -> v1::Worker {
         cached_blobs: view.cached_blobs as u64,
         last_seen_ms: view.last_seen_ms,
         version: view.version,
+        labels: Default::default(),
+        reason: view.reason,
+        placed_bytes: 0,
+        reused_bytes: 0,
     }
 }

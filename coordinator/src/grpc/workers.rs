@@ -80,6 +80,25 @@ impl Workers for Service {
             workers: workers.into_iter().map(view::worker).collect(),
         }))
     }
+
+    async fn cordon(&self, _: Request<v1::CordonRequest>) -> Result<Response<v1::Worker>, Status> {
+        Err(Status::unimplemented("being written"))
+    }
+
+    async fn drain(&self, _: Request<v1::CordonRequest>) -> Result<Response<v1::Worker>, Status> {
+        Err(Status::unimplemented("being written"))
+    }
+
+    async fn uncordon(&self, _: Request<v1::UncordonRequest>) -> Result<Response<v1::Worker>, Status> {
+        Err(Status::unimplemented("being written"))
+    }
+
+    async fn explain(
+        &self,
+        _: Request<v1::ExplainWorkerRequest>,
+    ) -> Result<Response<v1::Explanation>, Status> {
+        Err(Status::unimplemented("being written"))
+    }
 }
 
 async fn hello(incoming: &mut Streaming<v1::AgentMessage>) -> Result<Hello, Status> {

@@ -41,6 +41,7 @@ impl Agent {
                 seats,
                 version: "test".into(),
                 draining: false,
+                labels: Default::default(),
             },
         };
         let (send, outgoing) = mpsc::channel(16);

@@ -92,6 +92,7 @@ async fn a_job_with_a_source_and_a_search_becomes_a_model() {
             .replace("lite0", "{arch: lite0, source: {data: {path: s}}}")
             .replace("k: [2]", "k: [2], search: halving"),
         inputs: [("digits".to_owned(), from_source(source, images))].into(),
+        ..Default::default()
     };
     let job = site
         .jobs()

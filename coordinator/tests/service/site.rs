@@ -112,6 +112,7 @@ impl Site {
                 .iter()
                 .map(|name| (name.to_string(), inputs.clone()))
                 .collect(),
+            ..Default::default()
         }
     }
 

@@ -82,6 +82,16 @@ text_id! {
     /// One worker agent.
     WorkerId, "worker name"
 }
+text_id! {
+    /// Somebody who pays for jobs: a person, a group, a queue.
+    UserName, "user name"
+}
+
+impl Default for UserName {
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
 
 /// blake3 of some bytes: the name of a blob in the artifact store. 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -7,14 +7,16 @@
 //! - [`archive`]: how a data set travels. [`task`]: what a user asks for; [`taskfile`]: how it is written down. [`stage`]: the work it turns into, and the key
 //!   that names each piece of work.
 //! - [`session`]: what a worker offers and is told to run. [`trainer`]: what its agent and a trainer process say to each other.
-//! - [`model`]: what the registry keeps, and how it is asked.
+//! - [`model`]: what the registry keeps, and how it is asked. [`explain`]: why things stand where they stand. [`labels`]: what tells workers apart.
 //!
 //! Nothing here does I/O, reads a clock or draws a random number.
 
 pub mod architecture;
 pub mod archive;
 pub mod backbone;
+pub mod explain;
 pub mod ids;
+pub mod labels;
 pub mod model;
 pub mod session;
 pub mod stage;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::architecture::Selection;
 use crate::ids::{Digest, InvalidId, Seat};
+use crate::labels::Labels;
 use crate::stage::{Artifact, StageResult, StageSpec};
 
 /// A rank of a gang that shows nothing for so long is lost to the others.
@@ -35,6 +36,8 @@ pub struct Offer {
     pub version: String,
     /// It takes no new work.
     pub draining: bool,
+    /// What jobs may ask for.
+    pub labels: Labels,
 }
 
 /// Everything an agent needs to run one rank of an attempt.

@@ -1,5 +1,8 @@
 //! Artifacts and accuracies.
 
+use std::collections::{BTreeMap, HashMap};
+
+use nettailor_domain::labels::Labels;
 use nettailor_domain::stage::Artifact;
 use nettailor_domain::units::Accuracy;
 
@@ -23,6 +26,23 @@ impl From<Artifact> for v1::Artifact {
             bytes: artifact.bytes,
         }
     }
+}
+
+/// Labels as a map of a message.
+///
+/// # Errors
+/// A name or a value is malformed.
+pub fn labels(map: HashMap<String, String>) -> Result<Labels, Error> {
+    let sorted: BTreeMap<String, String> = map.into_iter().collect();
+    Labels::try_from(sorted).map_err(|error| Error::invalid("labels", error.to_string()))
+}
+
+/// The other way.
+pub fn pairs(labels: &Labels) -> HashMap<String, String> {
+    let pairs = labels.iter();
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 impl TryFrom<v1::Accuracy> for Accuracy {

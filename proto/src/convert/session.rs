@@ -7,6 +7,7 @@ use nettailor_domain::session::{Address, Offer, Order};
 use nettailor_domain::stage::{Checkpoint, StageResult};
 use nettailor_domain::trainer::{Failure, FailureClass, Progress};
 
+use super::common::{labels, pairs};
 use super::{Error, all, from_json, optional, parse, parse_all, required, to_json};
 use crate::v1::{self, agent_message, coordinator_message};
 
@@ -227,6 +228,7 @@ impl TryFrom<v1::Hello> for Hello {
                 seats: all(message.seats, "seats")?,
                 version: message.version,
                 draining: message.draining,
+                labels: labels(message.labels)?,
             },
         })
     }
@@ -243,6 +245,7 @@ impl From<Hello> for v1::Hello {
             seats: offer.seats.into_iter().map(Into::into).collect(),
             version: offer.version,
             draining: offer.draining,
+            labels: pairs(&offer.labels),
         }
     }
 }

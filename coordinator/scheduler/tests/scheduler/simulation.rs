@@ -222,6 +222,7 @@ impl Simulation {
                 .collect(),
             version: "0.1.0".into(),
             draining: false,
+            labels: Default::default(),
         };
         let session = self.sessions;
         self.apply(Event::WorkerConnected {

@@ -63,6 +63,7 @@ pub(crate) fn task(job: &str, name: &str) -> Submission {
             max_attempts: 3,
             stage_minutes: 60,
             checkpoint_seconds: 30,
+            ..ResourceSettings::default()
         },
         seed: 0,
     };

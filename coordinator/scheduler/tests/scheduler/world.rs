@@ -367,5 +367,6 @@ pub(crate) fn offer(slots: u32, device: &str) -> Offer {
         seats: Vec::new(),
         version: "0.1.0".into(),
         draining: false,
+        labels: Default::default(),
     }
 }

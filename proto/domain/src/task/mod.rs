@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbone::BackboneName;
 use crate::ids::{Digest, TaskName};
+use crate::labels::Labels;
 
 pub use data::{AugmentSettings, DataFormat, DataSettings, OnUnreadable};
 pub use training::{
@@ -122,6 +123,15 @@ pub struct ResourceSettings {
     /// epoch. An attempt that follows one which was lost or failed goes on from there.
     #[schemars(range(max = 86400))]
     pub checkpoint_seconds: u32,
+    /// Among the jobs of one user those of higher priority go first.
+    #[schemars(range(min = -100, max = 100))]
+    pub priority: i8,
+    /// A job that is not over so many minutes after it was submitted fails; 30 days by default.
+    #[schemars(range(min = 1, max = 1000000))]
+    pub deadline_minutes: u32,
+    /// Labels that a worker must have: `{gpu: h100}`. Of a stage that several jobs share, those of the first in line count.
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 impl Default for ResourceSettings {
@@ -130,6 +140,9 @@ impl Default for ResourceSettings {
             max_attempts: 3,
             stage_minutes: 24 * 60,
             checkpoint_seconds: 60,
+            priority: 0,
+            deadline_minutes: 30 * 24 * 60,
+            labels: Labels::default(),
         }
     }
 }
