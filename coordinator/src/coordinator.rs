@@ -3,10 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nettailor_artifacts::ArtifactStore;
-use nettailor_engine::{Engine, State};
+use nettailor_engine::{Engine, History, State};
 use nettailor_proto::exit::Exit;
 use nettailor_scheduler::error::RestoreError;
 use tokio::net::TcpListener;
@@ -189,6 +190,7 @@ impl Coordinator {
 
         let (commands, queue) = mpsc::channel(QUEUED_COMMANDS);
         let handle = Handle::new(commands, JobIds::from_system());
+        let history: Arc<dyn History> = store.history().into();
         let (sessions, manifests) = (Sessions::default(), Manifests::default());
         let outlet = Outlet {
             sessions: sessions.clone(),
@@ -213,6 +215,7 @@ impl Coordinator {
             artifacts,
             sessions,
             logs,
+            history,
             heartbeat,
             stop: serving,
         };

@@ -1,10 +1,12 @@
 //! The way to the driver.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{JobId, Seat};
+use nettailor_domain::ids::{JobId, Seat, UserName};
 use nettailor_domain::model::BackboneRecord;
+use nettailor_domain::stage::StageKind;
 use nettailor_domain::task::{TaskInputs, TaskSpec};
 use nettailor_domain::trainer::Progress;
 use nettailor_engine::{Answer, Job, Refused, Request, Speaker, State};
@@ -30,6 +32,12 @@ pub(crate) struct NewJob {
     pub(crate) backbone_bytes: u64,
     /// Size of the data archive.
     pub(crate) data_bytes: u64,
+    /// Who pays.
+    pub(crate) user: UserName,
+    /// Instead of the task's own.
+    pub(crate) priority: Option<i8>,
+    /// Instead of the task's own.
+    pub(crate) deadline: Option<Duration>,
 }
 
 /// Sends commands to the driver. Cheap to clone. Every method waits for room in the driver's queue; dropping its future
@@ -71,14 +79,65 @@ impl Handle {
             inputs: new.inputs,
             backbone_bytes: new.backbone_bytes,
             data_bytes: new.data_bytes,
+            user: new.user,
+            priority: new.priority,
+            deadline: new.deadline,
+            reruns: Vec::new(),
+            retry_of: None,
         };
         tasks.into_iter().map(submission).collect()
     }
 
-    /// Ends a job, given the start of its id. Answers once that is durable.
-    pub(crate) async fn cancel(&self, job: String, reason: String) -> Result<Job, Error> {
-        let request = Request::Cancel { job, reason };
+    /// Does the work of ended jobs once more, each as a new job, shown without its stages. Answers once they are durable.
+    pub(crate) async fn retry(
+        &self,
+        jobs: Vec<String>,
+        failed_only: bool,
+        from: Option<StageKind>,
+    ) -> Result<Vec<JobView>, Error> {
+        let mut named = Vec::with_capacity(jobs.len());
+        for prefix in jobs {
+            let task = self.job(prefix.clone()).await?.view.task;
+            let fresh = self
+                .ids
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .draw(&task);
+            named.push((prefix, fresh));
+        }
+        let request = Request::Retry {
+            jobs: named,
+            failed_only,
+            from,
+        };
+        let created = self.change(request, |answer, state| match answer? {
+            Answer::Submitted(ids) => Ok(state.scheduler.summaries(&ids)),
+            _ => Ok(Vec::new()),
+        });
+        created.await?.map_err(refused)
+    }
+
+    /// Does something to one job, which a request names by the start of its id. Answers once that is durable.
+    pub(crate) async fn control(&self, request: Request) -> Result<Job, Error> {
         self.change(request, meant).await?.map_err(refused)
+    }
+
+    /// Changes something, and shows what `show` finds then. Answers once that is durable.
+    pub(crate) async fn set<T: Send + 'static>(
+        &self,
+        request: Request,
+        show: impl FnOnce(&State) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let shown = self.change(request, |answer, state| answer.map(|_| show(state)));
+        shown.await?.map_err(refused)
+    }
+
+    /// Asks the state something that it may refuse.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&State) -> Result<T, Refused> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.read(question).await?.map_err(refused)
     }
 
     /// One job, given the start of its id.
@@ -255,6 +314,10 @@ fn refused(error: Refused) -> Error {
         }
         Refused::Find(FindError::Ambiguous { .. }) => Code::AmbiguousJob,
         Refused::Rejected(Rejected::DuplicateJob(_)) => Code::Internal,
+        Refused::Rejected(Rejected::JobOver(_)) => Code::JobOver,
+        Refused::Rejected(Rejected::JobLive(_)) => Code::JobLive,
+        Refused::Rejected(Rejected::NoSuchStage { .. }) => Code::InvalidArgument,
+        Refused::Rejected(Rejected::UnknownWorker(_)) => Code::WorkerNotFound,
         Refused::Rejected(Rejected::InvalidK { .. } | Rejected::NoCandidates(_)) => Code::InvalidTasksFile,
     };
     Error::new(code, error.to_string())

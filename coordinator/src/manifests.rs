@@ -112,9 +112,7 @@ fn name(row: &Row) -> Option<Manifest> {
     match row {
         Row::Record(Record::Model(model)) => Some(Manifest::Model(model.task.clone(), model.version)),
         Row::Backbone(backbone) => Some(Manifest::Backbone(backbone.arch)),
-        Row::Record(Record::Job(_) | Record::Status(_) | Record::Stage(_))
-        | Row::Progress(..)
-        | Row::Clock(_) => None,
+        Row::Record(_) | Row::Progress(..) | Row::Clock(_) => None,
     }
 }
 

@@ -32,9 +32,15 @@ impl From<Code> for Exit {
             Code::InvalidArgument | Code::InvalidTasksFile | Code::TooLarge | Code::AmbiguousJob => {
                 Self::Usage
             }
-            Code::JobNotFound | Code::ModelNotFound | Code::BackboneUnknown => Self::NotFound,
+            Code::JobNotFound | Code::WorkerNotFound | Code::ModelNotFound | Code::BackboneUnknown => {
+                Self::NotFound
+            }
             Code::Unavailable | Code::StorageFull | Code::Incompatible => Self::Unavailable,
-            Code::BlobMissing | Code::DigestMismatch | Code::SessionReplaced => Self::Conflict,
+            Code::BlobMissing
+            | Code::DigestMismatch
+            | Code::SessionReplaced
+            | Code::JobOver
+            | Code::JobLive => Self::Conflict,
             Code::Internal => Self::Failed,
         }
     }

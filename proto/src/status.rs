@@ -55,6 +55,12 @@ codes! {
     JobNotFound = "job_not_found", NotFound;
     /// Several jobs begin with this text; the message names some.
     AmbiguousJob = "ambiguous_job", InvalidArgument;
+    /// The job is over and cannot be changed.
+    JobOver = "job_over", FailedPrecondition;
+    /// The job is not over and cannot be retried.
+    JobLive = "job_live", FailedPrecondition;
+    /// Nothing is known of a worker of this name.
+    WorkerNotFound = "worker_not_found", NotFound;
     /// The task has no such model.
     ModelNotFound = "model_not_found", NotFound;
     /// No backbone of this name is known, or none was imported under it.

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use nettailor_domain::ids::{JobId, Seat};
+use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::Progress;
 use nettailor_scheduler::effect::Effect;
 use nettailor_scheduler::event::{Event, Now, Submission};
+use nettailor_scheduler::record::UserRecord;
 
 use crate::request::{Answer, Refused, Request, Speaker};
 use crate::row::{Change, Row};
@@ -88,11 +90,56 @@ impl Turn<'_> {
     fn carry_out(&mut self, request: Request) -> Result<Answer, Refused> {
         match request {
             Request::Submit(submissions) => self.submit(submissions),
-            Request::Cancel { job, reason } => {
-                let job = self.state.scheduler.find_job(&job)?.clone();
-                let cancelled = job.clone();
-                self.event(Event::Cancel { job, reason })?;
-                Ok(Answer::Job(cancelled))
+            Request::Cancel { job, reason } => self.control(&job, |job| Event::Cancel { job, reason }),
+            Request::Update {
+                job,
+                priority,
+                deadline,
+            } => self.control(&job, |job| Event::Update {
+                job,
+                priority,
+                deadline,
+            }),
+            Request::Pause { job, reason, time } => {
+                self.control(&job, |job| Event::Pause { job, reason, time })
+            }
+            Request::Resume { job } => self.control(&job, |job| Event::Resume { job }),
+            Request::Retry {
+                jobs,
+                failed_only,
+                from,
+            } => self.retry(jobs, failed_only, from),
+            Request::Cordon {
+                worker,
+                reason,
+                drain,
+            } => {
+                self.event(Event::Cordon {
+                    worker,
+                    reason,
+                    drain,
+                })?;
+                Ok(Answer::Done)
+            }
+            Request::Uncordon { worker } => {
+                self.event(Event::Uncordon { worker })?;
+                Ok(Answer::Done)
+            }
+            Request::SetUser {
+                name,
+                weight,
+                limit,
+                guarantee,
+            } => {
+                let user = self.state.scheduler.user(&name);
+                let before = user.map_or_else(|| UserRecord::usual(name), |user| user.record);
+                self.event(Event::SetUser(UserRecord {
+                    weight: weight.unwrap_or(before.weight),
+                    limit: limit.unwrap_or(before.limit),
+                    guarantee: guarantee.unwrap_or(before.guarantee),
+                    ..before
+                }))?;
+                Ok(Answer::Done)
             }
             Request::Register(mut backbone) => {
                 backbone.registered_ms = self.now.wall_ms;
@@ -117,6 +164,29 @@ impl Turn<'_> {
         }
     }
 
+    /// Does something to the job whose id starts like this.
+    fn control(&mut self, prefix: &str, event: impl FnOnce(JobId) -> Event) -> Result<Answer, Refused> {
+        let job = self.state.scheduler.find_job(prefix)?.clone();
+        self.event(event(job.clone()))?;
+        Ok(Answer::Job(job))
+    }
+
+    /// Submits what ended jobs asked for once more.
+    fn retry(
+        &mut self,
+        jobs: Vec<(String, JobId)>,
+        failed_only: bool,
+        from: Option<StageKind>,
+    ) -> Result<Answer, Refused> {
+        let mut submissions = Vec::with_capacity(jobs.len());
+        for (prefix, fresh) in jobs {
+            let scheduler = &self.state.scheduler;
+            let id = scheduler.find_job(&prefix)?;
+            submissions.extend(scheduler.once_more(id, fresh, failed_only, from)?);
+        }
+        self.submit(submissions)
+    }
+
     /// All are looked at before the first is taken.
     fn submit(&mut self, submissions: Vec<Submission>) -> Result<Answer, Refused> {
         for submission in &submissions {
@@ -134,6 +204,17 @@ impl Turn<'_> {
         let open = self.heard(by, seat)?;
         let counts = open && seat.rank == 0 && self.state.scheduler.is_current(&by.worker, seat);
         if counts {
+            if let Some(left) = progress
+                .eta_seconds
+                .and_then(|left| Duration::try_from_secs_f64(left).ok())
+            {
+                self.event(Event::Pace {
+                    worker: by.worker.clone(),
+                    session: by.session,
+                    seat,
+                    left,
+                })?;
+            }
             let row = self.state.report(seat.attempt, progress);
             self.changes.push(Change::Put(row));
         }

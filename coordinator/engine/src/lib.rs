@@ -17,6 +17,6 @@ mod store;
 pub use commit::{Batch, Committer};
 pub use engine::{Applied, Engine};
 pub use request::{Answer, Refused, Request, Speaker};
-pub use row::{Change, Row, RowKey, Unreadable};
+pub use row::{Change, Row, RowKey, Unreadable, event_prefix, is_event};
 pub use state::{Job, State};
-pub use store::{Error, MemoryStore, Store};
+pub use store::{Error, History, MemoryStore, Store, event};

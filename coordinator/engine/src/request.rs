@@ -1,7 +1,10 @@
 //! What can be asked of the engine.
 
-use nettailor_domain::ids::{JobId, Seat, WorkerId};
+use std::time::Duration;
+
+use nettailor_domain::ids::{JobId, Seat, UserName, WorkerId};
 use nettailor_domain::model::BackboneRecord;
+use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::Progress;
 use nettailor_scheduler::event::{Event, SessionNumber, Submission};
 use nettailor_scheduler::{FindError, Rejected};
@@ -21,6 +24,63 @@ pub enum Request {
         job: String,
         /// Why, in words.
         reason: String,
+    },
+    /// Change a live job.
+    Update {
+        /// The start of its id.
+        job: String,
+        /// Its priority from now on.
+        priority: Option<i8>,
+        /// Its deadline, from now.
+        deadline: Option<Duration>,
+    },
+    /// Let a job ask for nothing for a while.
+    Pause {
+        /// The start of its id.
+        job: String,
+        /// Why, in words.
+        reason: String,
+        /// For how long at most.
+        time: Duration,
+    },
+    /// End a job's pause.
+    Resume {
+        /// The start of its id.
+        job: String,
+    },
+    /// Do the work of ended jobs once more, each as a new job.
+    Retry {
+        /// The starts of their ids, and the ids of the new ones.
+        jobs: Vec<(String, JobId)>,
+        /// Leave out those that did not fail.
+        failed_only: bool,
+        /// Run this stage and those that follow anew though they are done.
+        from: Option<StageKind>,
+    },
+    /// Take a worker out of use.
+    Cordon {
+        /// Which, connected or not.
+        worker: WorkerId,
+        /// Why, in words.
+        reason: String,
+        /// Whether what runs there is to go on elsewhere.
+        drain: bool,
+    },
+    /// Take a worker back into use.
+    Uncordon {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// Change what a user may have; what is not given stays.
+    SetUser {
+        /// Who.
+        name: UserName,
+        /// Share beside others.
+        weight: Option<u32>,
+        /// Most slots at a time, or none.
+        limit: Option<Option<u32>>,
+        /// Slots that others make room for.
+        guarantee: Option<u32>,
     },
     /// Keep an imported backbone, in place of an earlier one of the same name. When it was registered is filled in.
     Register(BackboneRecord),

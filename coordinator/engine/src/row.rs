@@ -6,7 +6,7 @@ use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::{Attempt, StageKey};
 use nettailor_domain::model::BackboneRecord;
 use nettailor_domain::trainer::Progress;
-use nettailor_scheduler::record::{Record, RecordKey};
+use nettailor_scheduler::record::{Record, RecordKey, Subject};
 use serde::de::DeserializeOwned;
 
 /// Version of the values; their first byte. 4: what is submitted and where it stands are rows of their own, stages without
@@ -77,6 +77,9 @@ const MODEL: u8 = b'm';
 const BACKBONE: u8 = b'b';
 const PROGRESS: u8 = b'p';
 const CLOCK: u8 = b'c';
+const USER: u8 = b'u';
+const WORKER: u8 = b'w';
+const EVENT: u8 = b'e';
 
 impl RowKey {
     /// The key as bytes. Numbers are big-endian, so that keys sort as numbers do.
@@ -90,11 +93,33 @@ impl RowKey {
                 let name = task.as_str().as_bytes();
                 key(MODEL, &[name, &[0], &version.to_be_bytes()].concat())
             }
+            Self::Record(RecordKey::User(name)) => key(USER, name.as_str().as_bytes()),
+            Self::Record(RecordKey::Worker(name)) => key(WORKER, name.as_str().as_bytes()),
+            Self::Record(RecordKey::Event(subject, at, index)) => {
+                let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+                let last = [&at.to_be_bytes()[..], &index.to_be_bytes()].concat();
+                [event_prefix(subject), last].concat()
+            }
             Self::Backbone(arch) => key(BACKBONE, arch.as_str().as_bytes()),
             Self::Progress(stage) => key(PROGRESS, stage.0.as_bytes()),
             Self::Clock => key(CLOCK, &[]),
         }
     }
+}
+
+/// What the keys of everything begin with that happened to a subject: sorted, they are in order of time.
+pub fn event_prefix(subject: &Subject) -> Vec<u8> {
+    let (kind, name): (u8, &[u8]) = match subject {
+        Subject::Job(sequence) => (JOB, &sequence.to_be_bytes()),
+        Subject::Stage(key) => (STAGE, key.0.as_bytes()),
+        Subject::Worker(name) => (WORKER, &[name.as_str().as_bytes(), &[0]].concat()),
+    };
+    [&[EVENT, kind], name].concat()
+}
+
+/// Whether a key is one of something that happened. Those rows are read when somebody asks for them.
+pub fn is_event(key: &[u8]) -> bool {
+    key.first() == Some(&EVENT)
 }
 
 impl Row {
@@ -117,6 +142,9 @@ impl Row {
             Self::Record(Record::Status(status)) => serde_json::to_writer(&mut value, status),
             Self::Record(Record::Stage(stage)) => serde_json::to_writer(&mut value, stage),
             Self::Record(Record::Model(model)) => serde_json::to_writer(&mut value, model),
+            Self::Record(Record::User(user)) => serde_json::to_writer(&mut value, user),
+            Self::Record(Record::Worker(worker)) => serde_json::to_writer(&mut value, worker),
+            Self::Record(Record::Event(event)) => serde_json::to_writer(&mut value, event),
             Self::Backbone(backbone) => serde_json::to_writer(&mut value, backbone),
             Self::Progress(attempt, progress) => serde_json::to_writer(&mut value, &(attempt, progress)),
             Self::Clock(elapsed) => serde_json::to_writer(&mut value, elapsed),
@@ -141,6 +169,9 @@ impl Row {
             Some(&STATUS) => Self::Record(Record::Status(read(json)?)),
             Some(&STAGE) => Self::Record(Record::Stage(read(json)?)),
             Some(&MODEL) => Self::Record(Record::Model(read(json)?)),
+            Some(&USER) => Self::Record(Record::User(read(json)?)),
+            Some(&WORKER) => Self::Record(Record::Worker(read(json)?)),
+            Some(&EVENT) => Self::Record(Record::Event(read(json)?)),
             Some(&BACKBONE) => Self::Backbone(read(json)?),
             Some(&PROGRESS) => {
                 let (attempt, progress) = read(json)?;

@@ -4,16 +4,27 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::row::{Change, Row};
+use nettailor_scheduler::record::{EventRecord, Record, Subject};
+
+use crate::row::{Change, Row, Unreadable, event_prefix, is_event};
 
 /// Keeps rows. A store has one owner, and every call blocks it.
 pub trait Store: Send {
-    /// Every row, in no particular order.
+    /// Every row but those of what happened, in no particular order.
     fn load(&mut self) -> Result<Vec<Row>, Error>;
+
+    /// A second way to what is kept, for reading beside the commits.
+    fn history(&self) -> Box<dyn History>;
 
     /// Makes changes durable, all or none, in order. Once this has returned, they survive a power failure. After an error
     /// nothing is known but that earlier commits are there: load again.
     fn commit(&mut self, changes: &[Change]) -> Result<(), Error>;
+}
+
+/// What happened, as it is kept.
+pub trait History: Send + Sync {
+    /// What happened to a subject, the oldest first.
+    fn of(&self, subject: &Subject) -> Result<Vec<EventRecord>, Error>;
 }
 
 /// Why a store does not work.
@@ -84,11 +95,15 @@ pub struct MemoryStore {
 impl Store for MemoryStore {
     fn load(&mut self) -> Result<Vec<Row>, Error> {
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let decoded = rows.iter().map(|(key, value)| Row::decode(key, value));
-        decoded.collect::<Result<_, _>>().map_err(|error| Error::Damaged {
-            path: PathBuf::from("(in memory)"),
-            what: format!("{error:?}"),
-        })
+        let decoded = rows
+            .iter()
+            .filter(|(key, _)| !is_event(key))
+            .map(|(key, value)| Row::decode(key, value));
+        decoded.collect::<Result<_, _>>().map_err(damaged)
+    }
+
+    fn history(&self) -> Box<dyn History> {
+        Box::new(self.clone())
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), Error> {
@@ -101,5 +116,34 @@ impl Store for MemoryStore {
             };
         }
         Ok(())
+    }
+}
+
+impl History for MemoryStore {
+    fn of(&self, subject: &Subject) -> Result<Vec<EventRecord>, Error> {
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let prefix = event_prefix(subject);
+        let events = rows.range(prefix.clone()..);
+        let events = events.take_while(|(key, _)| key.starts_with(&prefix));
+        let events = events.map(|(key, value)| event(key, value).map_err(damaged));
+        events.collect()
+    }
+}
+
+/// Something that happened, as it was kept.
+///
+/// # Errors
+/// It was damaged.
+pub fn event(key: &[u8], value: &[u8]) -> Result<EventRecord, Unreadable> {
+    match Row::decode(key, value)? {
+        Row::Record(Record::Event(event)) => Ok(event),
+        _ => Err(Unreadable::Damaged("it is no event".into())),
+    }
+}
+
+fn damaged(error: Unreadable) -> Error {
+    Error::Damaged {
+        path: PathBuf::from("(in memory)"),
+        what: format!("{error:?}"),
     }
 }

@@ -1,12 +1,14 @@
 //! What must hold after every event.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use nettailor_domain::ids::{Seat, WorkerId};
+use nettailor_domain::ids::{Seat, UserName, WorkerId};
 
+use crate::dispatch::Decision;
+use crate::pool::Counted;
 use crate::scheduler::Scheduler;
 use crate::stage::{Pending, Stage, State, Wait};
-use crate::worker::{Hold, Worker};
+use crate::worker::{HoldState, Worker};
 
 impl Scheduler {
     /// Looks at everything and says what contradicts the scheduler's invariants. For tests: it is slow.
@@ -28,9 +30,7 @@ impl Scheduler {
             format!("{queued} stages wait for slots, {} in line", self.line.len())
         })?;
         // What fits into the free slots was started, unless they are kept for a stage that they are too few for.
-        let fitting = self.line.first_within(self.free_slots());
-        let kept = self.front().filter(|front| self.is_impatient(*front));
-        expect(fitting.is_none() || (kept.is_some() && kept != fitting), || {
+        expect(self.decide() == Decision::Nothing, || {
             "a ready stage fits into the free slots".into()
         })?;
         for (task, models) in &self.models {
@@ -54,15 +54,15 @@ impl Scheduler {
                 Wait::Parents => expect(!stage.users.is_empty() && !parents_done, || {
                     format!("{name} waits for nothing")
                 }),
-                Wait::Slots { place, least } => {
-                    let right = stage.users.first() == Some(*place)
-                        && stage.width().min() == *least
-                        && self.line.contains(*least, *place, stage.key);
+                Wait::Slots(ticket) => {
+                    let right = stage.users.first() == Some(ticket.turn)
+                        && stage.width().min() == ticket.need.least
+                        && self.line.contains(ticket, stage.key);
                     expect(right && parents_done, || {
                         format!("{name} is not in line at its place")
                     })
                 }
-                Wait::BackOff(_) => {
+                Wait::BackOff(_) | Wait::SetAside(_) => {
                     expect(!stage.users.is_empty(), || format!("{name} backs off for nobody"))
                 }
             },
@@ -82,7 +82,7 @@ impl Scheduler {
                 expect(parents_done, || {
                     format!("{name} runs before its parents are done")
                 })?;
-                let owned = !stage.users.is_empty() || running.ending.is_some();
+                let owned = !stage.users.is_empty() || running.ending.is_some() || running.yielding.is_some();
                 expect(owned, || {
                     format!("{name} runs for nobody and is not being stopped")
                 })?;
@@ -106,47 +106,76 @@ impl Scheduler {
                     let other = places.insert(*seat, name);
                     expect(other.is_none(), || format!("{seat} runs on {name} and {other:?}"))?;
                 } else {
-                    let leaving = matches!(hold, Hold::Stopping { .. });
+                    let leaving = !matches!(hold.state, HoldState::Working);
                     expect(leaving, || {
                         format!("{seat} takes a slot of {name} and is not being stopped")
                     })?;
                 }
             }
             let (used, free) = (worker.used(), worker.free());
-            let takes_work = matches!(worker.link, crate::worker::Link::Ready(_));
+            let takes_work = worker.takes_work();
             let adds_up = !takes_work || used > worker.slots || used + free == worker.slots;
             expect(adds_up, || {
                 format!("{name}: {used} used and {free} free of {} slots", worker.slots)
             })?;
-            expect(self.free.contains(name) == (free > 0), || {
-                format!("{name}: its free slots are not indexed")
+            let counted = takes_work.then_some(Counted {
+                total: worker.slots,
+                free,
+            });
+            expect(
+                worker.counted == counted && worker.admitted == self.admits(name),
+                || format!("{name}: its slots are not counted"),
+            )?;
+        }
+        let free = |worker: &&Worker| worker.free() > 0;
+        let free: BTreeMap<&WorkerId, u32> = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| free(worker))
+            .map(|(name, worker)| (name, worker.free()))
+            .collect();
+        expect(free == self.pools.counted_free(), || {
+            "the pools do not count what workers have free".into()
+        })?;
+        self.check_accounts()
+    }
+
+    /// What users have in use is what workers hold for them, and nobody has more than the limit allows.
+    fn check_accounts(&self) -> Result<(), String> {
+        let holds = self.workers.values().flat_map(|worker| worker.held.values());
+        let mut sums: BTreeMap<&UserName, u32> = BTreeMap::new();
+        for payer in holds.filter_map(|hold| hold.payer.as_ref()) {
+            *sums.entry(payer).or_default() += 1;
+        }
+        for (name, account) in &self.accounts {
+            let held = sums.remove(name).unwrap_or(0);
+            expect(held == account.in_use, || {
+                format!("{name} pays for {} slots and holds {held}", account.in_use)
             })?;
         }
-        let known = |name: &WorkerId| {
-            self.workers
-                .get(name)
-                .is_some_and(|worker: &Worker| worker.free() > 0)
-        };
-        expect(self.free.iter().all(known), || {
-            "an unknown worker counts as free".into()
-        })
+        expect(sums.is_empty(), || "somebody unknown pays for a slot".into())
     }
 
     fn check_jobs(&self) -> Result<(), String> {
         for job in self.jobs.values() {
             let record = &job.record;
-            let uses = |stage: &Stage| stage.users.iter().any(|place| place.sequence == record.sequence);
+            let uses = |stage: &Stage| {
+                stage
+                    .users
+                    .iter()
+                    .any(|turn| turn.place.sequence == record.sequence)
+            };
             let right = record
                 .stages
                 .iter()
-                .all(|key| uses(&self.stages[key]) == job.is_active());
+                .all(|key| uses(&self.stages[key]) == job.asks());
             expect(right, || {
                 format!(
                     "job {} and its stages do not agree on whether it lives",
                     record.id
                 )
             })?;
-            let open = !job.is_active() || !self.last_stage(record.sequence).is_done();
+            let open = !job.asks() || !self.last_stage(record.sequence).is_done();
             expect(open, || {
                 format!("job {} has all its results and did not end", record.id)
             })?;
@@ -159,7 +188,7 @@ fn waits_for_slots(stage: &Stage) -> bool {
     matches!(
         &stage.state,
         State::Pending(Pending {
-            wait: Wait::Slots { .. },
+            wait: Wait::Slots(_),
             ..
         })
     )

@@ -19,8 +19,21 @@ pub struct Config {
     pub retry_longest: Duration,
     /// Wait before a stage is placed again after its worker was lost, or gave it back.
     pub loss_wait: Duration,
-    /// A stage that was lost with its worker this often is given up: it may be what kills them.
-    pub max_losses: u32,
+    /// A stage that was lost with its worker this often without getting on is left alone for a while: it may be what kills them.
+    pub losses_in_a_row: u32,
+    /// For how long the first time; doubles with each further loss.
+    pub set_aside_first: Duration,
+    /// For how long at most.
+    pub set_aside_longest: Duration,
+    /// An attempt that is to make room is waited for to leave a checkpoint; after this long it is stopped in any case.
+    pub yield_within: Duration,
+    /// Somebody who is entitled to slots that others have waits for so long before these are asked to make room; who does has run
+    /// for so long at least.
+    pub preempt_patience: Duration,
+    /// What made room is not asked to again before so much time has passed.
+    pub immunity: Duration,
+    /// A stop that was sent this often and not obeyed gives the slot up as lost, and sets the worker aside.
+    pub stops: u32,
     /// A stop that was not followed by the attempt's end is sent again after this long.
     pub stop_again: Duration,
     /// A stage that needs more slots than are free lets later stages start before it for this long, counted from the first
@@ -36,7 +49,13 @@ impl Default for Config {
             retry_first: Duration::from_secs(1),
             retry_longest: Duration::from_secs(60),
             loss_wait: Duration::from_secs(1),
-            max_losses: 5,
+            losses_in_a_row: 3,
+            set_aside_first: Duration::from_secs(60),
+            set_aside_longest: Duration::from_secs(3600),
+            yield_within: Duration::from_secs(600),
+            preempt_patience: Duration::from_secs(60),
+            immunity: Duration::from_secs(1800),
+            stops: 5,
             stop_again: Duration::from_secs(30),
             gang_patience: Duration::from_secs(60),
         }

@@ -1,7 +1,8 @@
 //! What can be refused.
 
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{JobId, StageKey, TaskName};
+use nettailor_domain::ids::{JobId, StageKey, TaskName, WorkerId};
+use nettailor_domain::stage::StageKind;
 
 /// Why a submission or a cancellation was refused. Nothing has changed then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,6 +13,25 @@ pub enum Rejected {
     /// No such job.
     #[error("no job `{0}`: list the jobs to see their ids")]
     UnknownJob(JobId),
+    /// The job is over.
+    #[error("job `{0}` is over: only live jobs can be changed; `jobs retry` does its work once more")]
+    JobOver(JobId),
+    /// The job is not over.
+    #[error("job `{0}` is not over: only ended jobs are retried")]
+    JobLive(JobId),
+    /// The job has no such stage.
+    #[error("job `{job}` has no stage {stage}: expected one of {kinds}")]
+    NoSuchStage {
+        /// Which job.
+        job: JobId,
+        /// As asked for.
+        stage: StageKind,
+        /// Those it has.
+        kinds: String,
+    },
+    /// Nothing is known of the worker.
+    #[error("no worker `{0}`: list the workers to see their names")]
+    UnknownWorker(WorkerId),
     /// A candidate removes more main blocks than there are.
     #[error(
         "task `{task}`, candidates.k: {k} main blocks cannot be removed from {arch}, expected 0 to {layers}"

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{JobId, Seat, WorkerId};
+use nettailor_domain::ids::{JobId, Seat, UserName, WorkerId};
 use nettailor_domain::session::{Address, Offer};
-use nettailor_domain::stage::{Checkpoint, StageResult};
+use nettailor_domain::stage::{Checkpoint, Rerun, StageResult};
 use nettailor_domain::task::{TaskInputs, TaskSpec};
 use nettailor_domain::trainer::Failure;
+
+use crate::record::UserRecord;
 
 /// The time of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,45 @@ pub enum Event {
         /// Why, in words.
         reason: String,
     },
+    /// Somebody changes a live job.
+    Update {
+        /// Which.
+        job: JobId,
+        /// Its priority from now on.
+        priority: Option<i8>,
+        /// Its deadline, from now.
+        deadline: Option<Duration>,
+    },
+    /// Somebody wants a job to ask for nothing for a while.
+    Pause {
+        /// Which.
+        job: JobId,
+        /// Why, in words.
+        reason: String,
+        /// For how long at most.
+        time: Duration,
+    },
+    /// Somebody wants a paused job to go on.
+    Resume {
+        /// Which.
+        job: JobId,
+    },
+    /// Somebody takes a worker out of use.
+    Cordon {
+        /// Which, connected or not.
+        worker: WorkerId,
+        /// Why, in words.
+        reason: String,
+        /// Whether what runs there is to go on elsewhere.
+        drain: bool,
+    },
+    /// Somebody takes a worker back into use.
+    Uncordon {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// Somebody sets what a user may have.
+    SetUser(UserRecord),
     /// A worker opened a session and is ready to work in it.
     WorkerConnected {
         /// Who.
@@ -98,6 +139,17 @@ pub enum Event {
         /// What was left.
         checkpoint: Checkpoint,
     },
+    /// Rank 0 tells when its trainer expects to be done.
+    Pace {
+        /// Who says so.
+        worker: WorkerId,
+        /// In which session.
+        session: SessionNumber,
+        /// Of rank 0.
+        seat: Seat,
+        /// From now.
+        left: Duration,
+    },
     /// A rank is done; rank 0's artifacts are in the store.
     SeatFinished {
         /// Who reports.
@@ -139,4 +191,14 @@ pub struct Submission {
     pub backbone_bytes: u64,
     /// Size of the data archive's blob, bytes.
     pub data_bytes: u64,
+    /// Who pays.
+    pub user: UserName,
+    /// Instead of the task's own.
+    pub priority: Option<i8>,
+    /// Instead of the task's own.
+    pub deadline: Option<Duration>,
+    /// Stages that are run anew though they were done.
+    pub reruns: Vec<Rerun>,
+    /// The job that this one does once more.
+    pub retry_of: Option<JobId>,
 }

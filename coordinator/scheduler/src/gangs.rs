@@ -1,12 +1,13 @@
 //! What rank 0 says for its gang: where the others find it, and what a later attempt can go on from.
 
+use nettailor_domain::explain::What;
 use nettailor_domain::ids::{Seat, StageKey, WorkerId};
 use nettailor_domain::session::Address;
 use nettailor_domain::stage::{Artifact, Checkpoint};
 
 use crate::effect::Effect;
 use crate::event::SessionNumber;
-use crate::record::KeptCheckpoint;
+use crate::record::{KeptCheckpoint, Subject};
 use crate::scheduler::Scheduler;
 use crate::stage::Running;
 
@@ -71,6 +72,14 @@ impl Scheduler {
         {
             self.go_on_from(key, Some(left));
             self.keep_stage(key);
+            let now = self.now.elapsed;
+            if let Some(running) = self.stage_mut(key).current_mut(worker, seat) {
+                running.last_checkpoint = Some(now);
+            }
+            self.stirred = true;
+            let reason = format!("after epoch {}", checkpoint.epoch);
+            self.happened(Subject::Stage(key), What::Checkpoint, seat.attempt.number, reason);
+            self.yield_now(key);
         } else {
             self.discard_unless_kept(key, checkpoint.artifact);
         }

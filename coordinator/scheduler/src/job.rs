@@ -1,5 +1,7 @@
 //! A job in memory.
 
+use std::time::Duration;
+
 use crate::record::{JobRecord, JobState, JobStatus};
 
 /// A job: what was submitted, and where it stands.
@@ -10,14 +12,22 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// One that was submitted now.
-    pub(crate) fn new(record: JobRecord) -> Self {
+    /// One that was submitted, with this priority and deadline.
+    pub(crate) fn new(record: JobRecord, priority: i8, deadline: Duration) -> Self {
         let status = JobStatus {
             sequence: record.sequence,
+            priority,
+            deadline,
+            paused: None,
             stages_run: 0,
             state: JobState::Active,
         };
         Self { record, status }
+    }
+
+    /// Whether it asks for its stages: it is not final, and not paused.
+    pub(crate) fn asks(&self) -> bool {
+        self.is_active() && self.status.paused.is_none()
     }
 
     /// Whether it is not final.

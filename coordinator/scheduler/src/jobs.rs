@@ -1,5 +1,6 @@
 //! Jobs end: published, failed or cancelled.
 
+use nettailor_domain::explain::What;
 use nettailor_domain::ids::StageKey;
 use nettailor_domain::model::{Lineage, ModelAccuracy, ModelLatency, ModelRecord};
 use nettailor_domain::stage::{FrontierPoint, StageKind, StageOutcome, StageResult};
@@ -8,9 +9,9 @@ use nettailor_domain::units::Accuracy;
 
 use crate::effect::Effect;
 use crate::job::Job;
-use crate::record::{JobRecord, JobState, JobStatus};
+use crate::record::{JobRecord, JobState, Subject};
 use crate::scheduler::Scheduler;
-use crate::stage::{Ending, Place, Stage, State};
+use crate::stage::{Ending, Stage, State};
 
 impl Scheduler {
     /// Ends a job whose last stage is done: its model is published, or the one that the same results made before for
@@ -137,13 +138,19 @@ impl Scheduler {
         }
         let stages_run = self.stages_run(job);
         let keys = job.record.stages.clone();
-        *self.status_mut(sequence) = JobStatus {
-            sequence,
-            stages_run,
-            state,
-        };
-        for (index, key) in keys.into_iter().enumerate() {
-            self.let_go(key, Place { sequence, index });
+        let asked = job.asks();
+        let words = over(&state);
+        self.disarm_job(sequence);
+        if asked {
+            self.leave_stages(sequence);
+        }
+        let status = self.status_mut(sequence);
+        (status.stages_run, status.state, status.paused) = (stages_run, state, None);
+        self.happened(Subject::Job(sequence), What::Over, 0, words);
+        if asked {
+            for key in keys {
+                self.let_go(key);
+            }
         }
     }
 
@@ -168,10 +175,9 @@ impl Scheduler {
         }
     }
 
-    fn let_go(&mut self, key: StageKey, place: Place) {
-        let workers = self.job_at(place.sequence).record.task.workers;
+    /// A job has let go of a stage.
+    fn let_go(&mut self, key: StageKey) {
         let stage = self.stage_mut(key);
-        stage.users.remove(place, workers);
         let unneeded = stage.users.is_empty();
         match &stage.state {
             State::Pending(_) => self.settle(key),
@@ -182,6 +188,16 @@ impl Scheduler {
             State::Running(_) if !unneeded => self.arm_deadline(key),
             State::Running(_) | State::Done(_) | State::Failed(_) => {}
         }
+    }
+}
+
+/// How a job is over, in words.
+fn over(state: &JobState) -> String {
+    match state {
+        JobState::Active => String::new(),
+        JobState::Succeeded { model_version, .. } => format!("published as version {model_version}"),
+        JobState::Failed { reason, .. } => format!("failed: {reason}"),
+        JobState::Cancelled { reason, .. } => format!("cancelled: {reason}"),
     }
 }
 

@@ -8,26 +8,34 @@
 //! - [`event`]: what can happen. [`effect`]: what must be done about it. [`record`]: what is kept.
 //! - [`view`]: what is shown. [`config`]: settings. [`error`]: what can be refused.
 //!
-//! Inside, `scheduler` holds the state; `stage`, `users`, `line` and `worker` the states of one thing; `submit`, `workers`, `gangs`
-//! and `reports` the events; `lifecycle` what they do to stages, `jobs` how jobs end, `dispatch` who runs what and when, `order`
-//! what exactly; `show` and `reasons` the read side, `restore` the way back, `check` what must hold after every event.
+//! Inside, `scheduler` holds the state; `job`, `stage`, `users`, `worker`, `pool`, `line` and `account` the states of one thing;
+//! `submit`, `control`, `workers`, `admission`, `gangs` and `reports` the events; `lifecycle` what they do to stages, `jobs` how jobs
+//! end, `dispatch` and `preempt` who runs what and when, `order` what exactly; `show`, `reasons`, `binding` and `explain` the read side, `restore`
+//! the way back, `check` what must hold after every event.
 //!
 //! An event costs what it touches: ready stages, workers with a free slot and timers are indexed, and no event looks at
 //! every job or stage. Two things are shared by many jobs on purpose: a stage (by key) and its end, which is told to
 //! every live job that uses it.
 
+mod account;
+mod admission;
+mod binding;
 mod check;
 pub mod config;
+mod control;
 mod dispatch;
 pub mod effect;
 pub mod error;
 pub mod event;
+mod explain;
 mod gangs;
 mod job;
 mod jobs;
 mod lifecycle;
 mod line;
 mod order;
+mod pool;
+mod preempt;
 mod reasons;
 pub mod record;
 mod reports;

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
+use nettailor_domain::explain::What;
 use nettailor_domain::ids::{Seat, StageKey, WorkerId};
 use nettailor_domain::stage::{StageKind, StageResult};
 use nettailor_domain::trainer::{Failure, FailureClass};
 
-use crate::record::{JobState, KeptCheckpoint};
+use crate::config::Config;
+use crate::line::{Need, Ticket, Turn};
+use crate::record::{JobState, KeptCheckpoint, Subject};
 use crate::scheduler::Scheduler;
-use crate::stage::{Done, Ending, Failed, Pending, Place, Running, Setback, Stage, State, Wait};
+use crate::stage::{Done, Ending, Failed, Pending, Running, Setback, Stage, State, Wait};
 use crate::timers::Timer;
 use crate::words;
-use crate::worker::Hold;
+use crate::worker::HoldState;
 
 impl Scheduler {
     /// Brings what a pending stage waits for up to date: after its users changed, a parent was done, or a wait ended.
@@ -20,21 +23,39 @@ impl Scheduler {
         let State::Pending(Pending { wait, .. }) = &stage.state else {
             return;
         };
-        let next = match (stage.users.first(), *wait) {
+        let next = match (stage.users.first(), wait) {
             (None, _) => Wait::Idle,
-            (Some(_), Wait::BackOff(until)) if until > self.now.elapsed => Wait::BackOff(until),
+            (Some(_), Wait::BackOff(until)) if *until > self.now.elapsed => Wait::BackOff(*until),
+            (Some(_), Wait::SetAside(until)) if *until > self.now.elapsed => Wait::SetAside(*until),
             (Some(_), _) if stage.parents.iter().any(|parent| !self.stages[parent].is_done()) => {
                 Wait::Parents
             }
-            (Some(place), _) => Wait::Slots {
-                place,
-                least: stage.width().min(),
-            },
+            (Some(turn), _) => {
+                let record = &self.job_at(turn.place.sequence).record;
+                Wait::Slots(Ticket {
+                    user: record.user.clone(),
+                    turn,
+                    need: Need {
+                        labels: record.task.resources.labels.clone(),
+                        least: stage.width().min(),
+                    },
+                })
+            }
         };
         if next == *wait {
             return;
         }
-        let released = matches!(next, Wait::Slots { .. }) && stage.kind == StageKind::Select;
+        let ready = matches!(next, Wait::Slots(_));
+        let was_ready = matches!(wait, Wait::Slots(_));
+        let released = ready && stage.kind == StageKind::Select;
+        let (number, checkpoint) = (stage.attempts, stage.checkpoint);
+        if ready && !was_ready {
+            let reason = match checkpoint {
+                Some(kept) => format!("goes on after epoch {}", kept.checkpoint.epoch),
+                None => "everything that it needs is there".to_owned(),
+            };
+            self.happened(Subject::Stage(key), What::Ready, number, reason);
+        }
         let infeasible = if released { self.choice(key).err() } else { None };
         self.set_wait(key, next);
         self.show(key);
@@ -45,21 +66,30 @@ impl Scheduler {
 
     /// Changes what a pending stage waits for, and with it the line and the timers.
     pub(crate) fn set_wait(&mut self, key: StageKey, next: Wait) {
+        let now = self.now.elapsed;
         let stage = self.stages.get_mut(&key).expect("a planned stage exists");
         let State::Pending(pending) = &mut stage.state else {
             return;
         };
-        match std::mem::replace(&mut pending.wait, next) {
-            Wait::Slots { place, least } => self.line.remove(least, place, key),
-            Wait::BackOff(until) => self.timers.disarm(until, Timer::BackOff(key)),
+        let before = std::mem::replace(&mut pending.wait, next.clone());
+        match next {
+            Wait::Slots(_) => drop(pending.in_line.get_or_insert(now)),
+            _ => (pending.passed_over, pending.in_line) = (None, None),
+        }
+        match before {
+            Wait::Slots(ticket) => {
+                self.line.remove(&ticket, key);
+                self.rank(&ticket.user);
+            }
+            Wait::BackOff(until) | Wait::SetAside(until) => self.timers.disarm(until, Timer::BackOff(key)),
             Wait::Idle | Wait::Parents => {}
         }
-        if !matches!(next, Wait::Slots { .. }) {
-            pending.passed_over = None;
-        }
         match next {
-            Wait::Slots { place, least } => self.line.insert(least, place, key),
-            Wait::BackOff(until) => self.timers.arm(until, Timer::BackOff(key)),
+            Wait::Slots(ticket) => {
+                self.line.insert(&ticket, key);
+                self.rank(&ticket.user);
+            }
+            Wait::BackOff(until) | Wait::SetAside(until) => self.timers.arm(until, Timer::BackOff(key)),
             Wait::Idle | Wait::Parents => {}
         }
     }
@@ -75,37 +105,61 @@ impl Scheduler {
         if let Some(at) = running.deadline.take() {
             self.timers.disarm(at, Timer::Deadline(key));
         }
+        if let Some(yielding) = running.yielding.take() {
+            self.timers.disarm(yielding.by, Timer::Yield(key));
+        }
         Some(running)
     }
 
     /// All ranks of a stage's current attempt are done.
     pub(crate) fn complete(&mut self, key: StageKey, result: Box<StageResult>) {
         let running = self.stop_running(key);
-        let workers = running.iter().flat_map(Running::workers).cloned().collect();
+        let seconds = result.seconds;
+        let workers: Vec<WorkerId> = running.iter().flat_map(Running::workers).cloned().collect();
         self.go_on_from(key, None);
         let latest_job = self.jobs.last_key_value().map_or(0, |(last, _)| *last);
         let stage = self.stage_mut(key);
         stage.state = State::Done(Done {
             result,
             latest_job,
-            workers,
+            workers: workers.clone(),
         });
-        let users: Vec<Place> = stage.users.iter().collect();
+        let users: Vec<Turn> = stage.users.iter().collect();
         let children = stage.children.clone();
+        let (number, kind) = (stage.attempts, stage.kind);
         self.counters.finished += 1;
+        self.happened(
+            Subject::Stage(key),
+            What::Done,
+            number,
+            format!("in {seconds:.1} s"),
+        );
+        let arch = self.planned_by(key).arch;
+        self.durations.add(kind, arch, seconds);
+        for worker in &workers {
+            self.clear(worker);
+        }
         self.keep_stage(key);
         for child in children {
             self.settle(child);
         }
-        for place in users {
-            if self.last_key(place.sequence) == key {
-                self.succeed(place.sequence);
+        for turn in users {
+            if self.last_key(turn.place.sequence) == key {
+                self.succeed(turn.place.sequence);
             }
         }
     }
 
     /// A rank of a stage's current attempt failed by its own fault.
     pub(crate) fn fault(&mut self, seat: Seat, failure: Failure) {
+        let stage = &self.stages[&seat.attempt.stage];
+        if stage
+            .running()
+            .is_some_and(|running| running.ending == Some(Ending::Yield))
+        {
+            // However it took being told to stop.
+            return self.give_back(seat, failure);
+        }
         let Some(running) = self.unassign(seat, &failure.message) else {
             return;
         };
@@ -117,7 +171,7 @@ impl Scheduler {
                     "it was stopped because it ran for longer than {minutes} min (resources.stage_minutes)"
                 ),
             },
-            Some(Ending::Unneeded) | None => failure,
+            Some(Ending::Unneeded | Ending::Yield) | None => failure,
         };
         self.count_fault(seat, worker, failure);
     }
@@ -153,12 +207,15 @@ impl Scheduler {
         let stage = self.stage_mut(key);
         stage.faults += 1;
         let faults = stage.faults;
+        if let Some(worker) = &worker {
+            self.strike(worker, key, failure.class);
+        }
         if failure.class == FailureClass::Input || faults >= most {
             return self.give_up(key, worker, failure);
         }
         // What it began with may be what broke it, unless it came far enough to leave another.
         let own = |kept: &KeptCheckpoint| kept.attempt == seat.attempt.number;
-        let kept = stage.checkpoint.filter(own);
+        let kept = self.stages[&key].checkpoint.filter(own);
         if failure.class == FailureClass::Internal {
             self.go_on_from(key, kept);
         }
@@ -181,16 +238,15 @@ impl Scheduler {
             class: FailureClass::Lost,
             message,
         };
+        let number = seat.attempt.number;
+        let stage = self.stage_mut(key);
+        let got_on = stage.checkpoint.is_some_and(|kept| kept.attempt == number);
         if running.ranks[seat.rank as usize].reached {
+            // One that gets on does not end its workers.
+            stage.losses = if got_on { 1 } else { stage.losses + 1 };
             self.counters.losses += 1;
-            let most = self.config.max_losses;
-            let stage = self.stage_mut(key);
-            stage.losses += 1;
-            let losses = stage.losses;
-            if losses >= most {
-                let advice = "it keeps losing its workers and may be what ends them: look at the worker's log and memory";
-                let failure = lost(format!("{advice}; lost {losses} times, last: {message}"));
-                return self.give_up(key, worker, failure);
+            if let Some(worker) = &worker {
+                self.strike(worker, key, FailureClass::Lost);
             }
         } else {
             self.count_return(key);
@@ -202,6 +258,36 @@ impl Scheduler {
         }
         let failure = lost(message.to_owned());
         self.set_back(key, Setback { worker, failure }, wait);
+        self.set_aside(key);
+    }
+
+    /// A stage that keeps losing its workers may be what ends them: it is left alone for a while, longer each time. It never
+    /// fails by that.
+    fn set_aside(&mut self, key: StageKey) {
+        let Config {
+            losses_in_a_row,
+            set_aside_first,
+            set_aside_longest,
+            ..
+        } = self.config;
+        let stage = &self.stages[&key];
+        let State::Pending(_) = stage.state else {
+            return;
+        };
+        let Some(more) = stage.losses.checked_sub(losses_in_a_row) else {
+            return;
+        };
+        let time = set_aside_first
+            .saturating_mul(1 << more.min(16))
+            .min(set_aside_longest);
+        let reason = format!(
+            "it lost {} workers in a row and may be what ends them: look at their logs and memory; tried again in {}",
+            stage.losses,
+            words::until(time, Duration::ZERO)
+        );
+        let number = stage.attempts;
+        self.happened(Subject::Stage(key), What::Waits, number, reason);
+        self.set_wait(key, Wait::SetAside(self.now.elapsed.saturating_add(time)));
     }
 
     /// A worker gave a rank of a stage's current attempt back. That is nobody's fault, however often it happens.
@@ -258,6 +344,7 @@ impl Scheduler {
         let worker = &running.ranks[seat.rank as usize].worker;
         let reason = format!("rank {} on {worker} ended: {message}", seat.rank);
         self.stop_all(running.open_seats(seat.attempt), &reason);
+        self.happened(Subject::Stage(key), What::Ended, seat.attempt.number, reason);
         if self.stages[&key].users.is_empty() || running.ending == Some(Ending::Unneeded) {
             self.settle(key);
             return None;
@@ -280,7 +367,8 @@ impl Scheduler {
     fn stop_all(&mut self, seats: Vec<(Seat, WorkerId)>, reason: &str) {
         for (seat, name) in seats {
             let worker = self.workers.get(&name);
-            if let Some(Hold::Working) = worker.and_then(|worker| worker.held.get(&seat)) {
+            let hold = worker.and_then(|worker| worker.held.get(&seat));
+            if hold.is_some_and(|hold| matches!(hold.state, HoldState::Working)) {
                 self.stop(&name, seat, reason);
             }
         }
@@ -309,12 +397,14 @@ impl Scheduler {
         let stage = self.stage_mut(key);
         let reason = failed_reason(stage, &failure);
         let class = failure.class;
+        let number = stage.attempts;
         stage.state = State::Failed(Failed { failure, worker });
-        let users: Vec<Place> = stage.users.iter().collect();
+        let users: Vec<Turn> = stage.users.iter().collect();
+        self.happened(Subject::Stage(key), What::Failed, number, reason.clone());
         self.keep_stage(key);
-        for place in users {
+        for turn in users {
             self.end_job(
-                place.sequence,
+                turn.place.sequence,
                 JobState::Failed {
                     class,
                     reason: reason.clone(),
@@ -328,7 +418,13 @@ impl Scheduler {
     pub(crate) fn max_attempts(&self, key: StageKey) -> u32 {
         let users = self.stages[&key].users.iter();
         users
-            .map(|place| self.job_at(place.sequence).record.task.resources.max_attempts)
+            .map(|turn| {
+                self.job_at(turn.place.sequence)
+                    .record
+                    .task
+                    .resources
+                    .max_attempts
+            })
             .max()
             .unwrap_or(1)
     }
@@ -337,7 +433,13 @@ impl Scheduler {
     fn stage_minutes(&self, key: StageKey) -> Option<u32> {
         let users = self.stages[&key].users.iter();
         users
-            .map(|place| self.job_at(place.sequence).record.task.resources.stage_minutes)
+            .map(|turn| {
+                self.job_at(turn.place.sequence)
+                    .record
+                    .task
+                    .resources
+                    .stage_minutes
+            })
             .max()
     }
 

@@ -40,7 +40,7 @@ impl Scheduler {
         let task = stage
             .users
             .first()
-            .map(|place| &self.job_at(place.sequence).record.task.name);
+            .map(|turn| &self.job_at(turn.place.sequence).record.task.name);
         let task = task.map_or_else(String::new, |name| format!("{name}: "));
         format!("{task}{}", stage.kind)
     }
@@ -49,8 +49,8 @@ impl Scheduler {
     fn checkpoint_seconds(&self, key: StageKey) -> u32 {
         let users = self.stages[&key].users.iter();
         users
-            .map(|place| {
-                self.job_at(place.sequence)
+            .map(|turn| {
+                self.job_at(turn.place.sequence)
                     .record
                     .task
                     .resources

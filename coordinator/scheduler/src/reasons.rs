@@ -1,9 +1,12 @@
 //! Why things stand where they stand, in words.
 
-use nettailor_domain::ids::StageKey;
+use nettailor_domain::explain::Binding;
+use nettailor_domain::ids::WorkerId;
 use nettailor_domain::trainer::FailureClass;
 
-use crate::record::JobRecord;
+use crate::job::Job;
+use crate::line::{Need, Ticket};
+use crate::pool::Slots;
 use crate::scheduler::Scheduler;
 use crate::stage::{Ending, Pending, Running, Setback, Stage, State, Wait};
 use crate::view::{StagePhase, WorkerPhase};
@@ -12,43 +15,32 @@ use crate::worker::{Link, Worker};
 
 /// What the workers offer together.
 pub(crate) struct Capacity {
-    ready: usize,
-    draining: usize,
     slots: u32,
     used: u32,
-    /// Slots that one attempt could have at most.
-    together: u32,
-    /// For which stage free slots are kept.
-    kept: Option<StageKey>,
 }
 
 impl Scheduler {
     pub(crate) fn capacity(&self) -> Capacity {
-        let mut capacity = Capacity {
-            ready: 0,
-            draining: 0,
-            slots: 0,
-            used: 0,
-            together: self.slots_together(),
-            kept: self.front().filter(|front| self.is_impatient(*front)),
-        };
-        for worker in self.workers.values() {
-            match worker.link {
-                Link::Ready(_) => {
-                    capacity.ready += 1;
-                    capacity.slots += worker.slots;
-                    capacity.used += worker.used();
-                }
-                Link::Draining(_) => capacity.draining += 1,
-                Link::Disconnected { .. } => {}
-            }
+        let mut capacity = Capacity { slots: 0, used: 0 };
+        for worker in self.workers.values().filter(|worker| worker.takes_work()) {
+            capacity.slots += worker.slots;
+            capacity.used += worker.used();
         }
         capacity
     }
 
     /// What a live job is at: its first running stage, else the first that could run.
-    pub(crate) fn active_reason(&self, job: &JobRecord, capacity: &Capacity) -> String {
-        let stages = || job.stages.iter().map(|key| &self.stages[key]);
+    pub(crate) fn active_reason(&self, job: &Job, capacity: &Capacity) -> String {
+        if let Some(pause) = &job.status.paused {
+            let left = until(pause.until, self.now.elapsed);
+            let why = if pause.reason.is_empty() {
+                "on request"
+            } else {
+                &pause.reason
+            };
+            return format!("paused for {left} more: {why}");
+        }
+        let stages = || job.record.stages.iter().map(|key| &self.stages[key]);
         let running = stages().filter(|stage| stage.running().is_some()).count();
         let next = stages()
             .find(|stage| stage.running().is_some())
@@ -96,7 +88,7 @@ impl Scheduler {
             .setback
             .as_ref()
             .map(|setback| (self.retry(stage, setback), &setback.failure.message));
-        match (pending.wait, retry) {
+        match (&pending.wait, retry) {
             (Wait::Idle, _) => "no live job asks for it".to_owned(),
             (Wait::Parents, _) => {
                 let parents = stage.parents.iter().map(|key| &self.stages[key]);
@@ -105,15 +97,20 @@ impl Scheduler {
                     .map(|parent| parent.kind.to_string());
                 format!("waits for {}", missing.collect::<Vec<_>>().join(", "))
             }
-            (Wait::Slots { least, .. }, None) => self.slots_reason(stage, least, capacity),
-            (Wait::Slots { least, .. }, Some((retry, message))) => {
-                let reason = self.slots_reason(stage, least, capacity);
+            (Wait::Slots(ticket), None) => self.slots_reason(stage, ticket, capacity),
+            (Wait::Slots(ticket), Some((retry, message))) => {
+                let reason = self.slots_reason(stage, ticket, capacity);
                 format!("{reason} ({retry} after: {message})")
             }
-            (Wait::BackOff(at), None) => format!("retry in {}", until(at, self.now.elapsed)),
+            (Wait::BackOff(at), None) => format!("retry in {}", until(*at, self.now.elapsed)),
             (Wait::BackOff(at), Some((retry, message))) => {
-                format!("{retry} in {} after: {message}", until(at, self.now.elapsed))
+                format!("{retry} in {} after: {message}", until(*at, self.now.elapsed))
             }
+            (Wait::SetAside(at), _) => format!(
+                "set aside for {} more: it lost {} workers in a row and may be what ends them; look at their logs and memory",
+                until(*at, self.now.elapsed),
+                stage.losses
+            ),
         }
     }
 
@@ -121,43 +118,51 @@ impl Scheduler {
     fn retry(&self, stage: &Stage, setback: &Setback) -> String {
         match setback.failure.class {
             FailureClass::Lost if stage.losses == 0 => "next attempt".to_owned(),
-            FailureClass::Lost => format!(
-                "loss {} of at most {}, next attempt",
-                stage.losses, self.config.max_losses
-            ),
+            FailureClass::Lost => format!("loss {} in a row, next attempt", stage.losses),
             _ => format!("retry {} of {}", stage.faults + 1, self.max_attempts(stage.key)),
         }
     }
 
-    /// Why a ready stage that needs so many slots does not run.
-    fn slots_reason(&self, stage: &Stage, least: u32, capacity: &Capacity) -> String {
-        let Capacity {
-            ready,
-            draining,
-            slots,
-            used,
-            together,
-            kept,
-        } = *capacity;
-        match kept {
-            _ if ready == 0 && draining == 0 => "waits: no worker is connected".to_owned(),
-            _ if ready == 0 => format!(
-                "waits: no worker takes new work, {} draining",
-                count(draining as u32, "worker")
+    /// Why a ready stage does not run.
+    fn slots_reason(&self, stage: &Stage, ticket: &Ticket, capacity: &Capacity) -> String {
+        let Capacity { slots, used } = *capacity;
+        let Need { labels, least } = &ticket.need;
+        let with = if labels.is_empty() {
+            String::new()
+        } else {
+            format!(" with {labels}")
+        };
+        match self.waiting_binding(stage.key, ticket) {
+            Binding::NoWorker { unavailable: 0 } => "waits: no worker is connected".to_owned(),
+            Binding::NoWorker { unavailable } => format!(
+                "waits: no worker takes new work, {} draining or out of use",
+                count(unavailable, "worker")
             ),
-            _ if least > slots => format!("needs {}; {slots} connected", count(least, "slot")),
-            _ if least > together => format!(
-                "needs {} on workers of one device; {together} connected",
-                count(least, "slot")
+            Binding::Limit {
+                user, in_use, limit, ..
+            } => format!(
+                "waits: {user} has {in_use} of at most {} and this needs {}",
+                count(limit, "slot"),
+                count(*least, "more")
             ),
-            Some(kept) if kept == stage.key => format!(
-                "waits for {}: {used} of {slots} busy, those that become free are kept for it",
-                some(least, "free slot")
-            ),
-            Some(kept) if least <= self.free_slots() => {
-                format!("waits: free slots are kept for {}", self.description(kept))
+            Binding::Slots { connected, .. } if connected < *least => {
+                let together = self.pools.sum(Slots::All, labels);
+                if together < *least {
+                    format!("needs {}{with}; {together} connected", count(*least, "slot"))
+                } else {
+                    let needs = count(*least, "slot");
+                    format!("needs {needs}{with} on workers of one device; {connected} connected")
+                }
             }
-            _ => format!("waits for {}: {used} of {slots} busy", some(least, "free slot")),
+            Binding::Kept { other } => format!("waits: free slots are kept for {other}"),
+            _ if self.is_impatient(stage.key) && self.front() == Some(stage.key) => format!(
+                "waits for {}{with}: {used} of {slots} busy, those that become free are kept for it",
+                some(*least, "free slot")
+            ),
+            _ => format!(
+                "waits for {}{with}: {used} of {slots} busy",
+                some(*least, "free slot")
+            ),
         }
     }
 
@@ -173,7 +178,12 @@ impl Scheduler {
             return format!("{name} is disconnected; waiting for it until its lease ends in {left}");
         }
         let on = gang(running.workers());
+        if let (None, Some(yielding)) = (running.ending, &running.yielding) {
+            let why = yielding.cause.words();
+            return format!("runs on {on} and makes room after its next checkpoint: {why}");
+        }
         match running.ending {
+            Some(Ending::Yield) => format!("is being stopped on {on}: it makes room"),
             None => format!("runs on {on} since {}", time_of_day(running.started_ms)),
             Some(Ending::Unneeded) => {
                 format!("is being stopped on {on}: no live job asked for it any more")
@@ -184,21 +194,38 @@ impl Scheduler {
         }
     }
 
-    pub(crate) fn worker_phase(&self, worker: &Worker) -> (WorkerPhase, String) {
+    pub(crate) fn worker_phase(&self, name: &WorkerId, worker: &Worker) -> (WorkerPhase, String) {
         let held = count(worker.used(), "rank");
+        if let Link::Disconnected { until: end } = worker.link {
+            let left = until(end, self.now.elapsed);
+            let reason = format!("disconnected; {held} waited for until its lease ends in {left}");
+            return (WorkerPhase::Disconnected, reason);
+        }
+        let admission = self.admissions.get(name);
+        if let Some(cordon) = admission.and_then(|admission| admission.cordon.as_ref()) {
+            let what = if cordon.drain { "drained" } else { "cordoned" };
+            let why = if cordon.reason.is_empty() {
+                "on request"
+            } else {
+                &cordon.reason
+            };
+            return (WorkerPhase::Cordoned, format!("{what}: {why}; {held} left"));
+        }
+        if let Some(at) = admission.and_then(|admission| admission.set_aside) {
+            let left = until(at, self.now.elapsed);
+            let broke = count(
+                admission.map_or(0, |admission| admission.strikes.len() as u32),
+                "stage",
+            );
+            let reason = format!("left alone for {left}: {broke} broke on it in a row; {held} left");
+            return (WorkerPhase::SetAside, reason);
+        }
         match worker.link {
-            Link::Ready(_) => (
+            Link::Draining(_) => (WorkerPhase::Draining, format!("takes no new work; {held} left")),
+            Link::Ready(_) | Link::Disconnected { .. } => (
                 WorkerPhase::Ready,
                 format!("{} of {} slots busy", worker.used(), worker.slots),
             ),
-            Link::Draining(_) => (WorkerPhase::Draining, format!("takes no new work; {held} left")),
-            Link::Disconnected { until: end } => {
-                let left = until(end, self.now.elapsed);
-                (
-                    WorkerPhase::Disconnected,
-                    format!("disconnected; {held} waited for until its lease ends in {left}"),
-                )
-            }
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What is kept across restarts. Each record replaces the earlier one of the same key.
 
+use std::time::Duration;
+
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{JobId, StageKey, TaskName, WorkerId};
+use nettailor_domain::explain::Happening;
+use nettailor_domain::ids::{JobId, StageKey, TaskName, UserName, WorkerId};
 use nettailor_domain::model::ModelRecord;
 use nettailor_domain::stage::{Blueprint, Checkpoint, Rerun, StageResult};
 use nettailor_domain::task::{TaskInputs, TaskSpec};
@@ -20,6 +23,12 @@ pub enum Record {
     Stage(Box<StageRecord>),
     /// A published model.
     Model(Box<ModelRecord>),
+    /// What a user may have.
+    User(UserRecord),
+    /// Whether a worker is given work.
+    Worker(WorkerRecord),
+    /// Something that happened.
+    Event(EventRecord),
 }
 
 /// Key of a record.
@@ -33,6 +42,90 @@ pub enum RecordKey {
     Stage(StageKey),
     /// A model.
     Model(TaskName, u32),
+    /// A user.
+    User(UserName),
+    /// A worker.
+    Worker(WorkerId),
+    /// Something that happened: to what, when, and the how manieth at that time.
+    Event(Subject, Duration, u32),
+}
+
+/// To what something happened.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// To a job, by its sequence number.
+    Job(u64),
+    /// To a stage.
+    Stage(StageKey),
+    /// To a worker.
+    Worker(WorkerId),
+}
+
+/// Something that happened, kept with what it happened to and never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// To what.
+    pub subject: Subject,
+    /// Elapsed time.
+    pub at: Duration,
+    /// The how manieth of the subject at that time, from 0.
+    pub index: u32,
+    /// What.
+    #[serde(flatten)]
+    pub happening: Happening,
+}
+
+/// What a user may have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRecord {
+    /// Who.
+    pub name: UserName,
+    /// Share beside others, at least 1.
+    pub weight: u32,
+    /// Most slots at a time.
+    pub limit: Option<u32>,
+    /// Slots that others make room for.
+    pub guarantee: u32,
+}
+
+impl UserRecord {
+    /// What a user may have unless told otherwise.
+    pub fn usual(name: UserName) -> Self {
+        Self {
+            name,
+            weight: 1,
+            limit: None,
+            guarantee: 0,
+        }
+    }
+}
+
+/// What is kept of a worker, connected or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    /// Its name.
+    pub name: WorkerId,
+    /// Somebody took it out of use.
+    pub cordon: Option<Cordon>,
+}
+
+/// A worker is given no new work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cordon {
+    /// Why, in words; may be empty.
+    pub reason: String,
+    /// Whether what ran on it was sent elsewhere.
+    pub drain: bool,
+}
+
+/// A job asks for nothing for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Elapsed time at which it ends by itself.
+    pub until: Duration,
+    /// Why, in words; may be empty.
+    pub reason: String,
 }
 
 impl Record {
@@ -43,6 +136,9 @@ impl Record {
             Self::Status(status) => RecordKey::Status(status.sequence),
             Self::Stage(stage) => RecordKey::Stage(stage.key),
             Self::Model(model) => RecordKey::Model(model.task.clone(), model.version),
+            Self::User(user) => RecordKey::User(user.name.clone()),
+            Self::Worker(worker) => RecordKey::Worker(worker.name.clone()),
+            Self::Event(event) => RecordKey::Event(event.subject.clone(), event.at, event.index),
         }
     }
 }
@@ -54,6 +150,11 @@ pub struct JobRecord {
     pub id: JobId,
     /// Place in the order of submission, from 1, over all jobs ever.
     pub sequence: u64,
+    /// Who pays for it.
+    pub user: UserName,
+    /// The job that it does once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<JobId>,
     /// The backbone's architecture.
     pub arch: BackboneName,
     /// What was asked for.
@@ -89,6 +190,13 @@ impl JobRecord {
 pub struct JobStatus {
     /// Which job.
     pub sequence: u64,
+    /// Among the jobs of one user those of higher priority go first.
+    pub priority: i8,
+    /// Elapsed time at which it fails unless it is over.
+    pub deadline: Duration,
+    /// It asks for nothing for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
     /// Stages that were executed for it, not found finished: counted once it is over, until then it follows from the stages.
     pub stages_run: u32,
     /// Where it stands.

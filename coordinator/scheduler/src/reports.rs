@@ -71,6 +71,7 @@ impl Scheduler {
         let Some(running) = stage.current(worker, seat) else {
             return;
         };
+        let yields = running.ending == Some(Ending::Yield);
         let overdue = matches!(running.ending, Some(Ending::Deadline { .. }));
         if failure.class != FailureClass::Lost || overdue {
             // Agents report as lost what they were told to stop: past its deadline that is the attempt's own fault.
@@ -83,7 +84,7 @@ impl Scheduler {
         if let Some((away, name)) = away.cloned() {
             let message = format!("{name} is disconnected; {worker} says: {failure}");
             self.lose(away, Some(name), &message, self.config.loss_wait);
-        } else if gang.len() == 1 || gang.iter().any(|(_, name)| self.is_draining(name)) {
+        } else if gang.len() == 1 || yields || gang.iter().any(|(_, name)| self.is_draining(name)) {
             // Agents report as lost what they refuse, too, and what they leave behind. That is nobody's fault, and its peers
             // may be the first to say it.
             self.give_back(seat, failure);
@@ -217,9 +218,10 @@ impl Scheduler {
         let files = self.inputs(key);
         let weights = result.and_then(|result| result.weights);
         if let Some(worker) = self.workers.get_mut(name) {
-            worker
-                .cached
-                .extend(files.iter().chain(&weights).map(|file| file.digest));
+            for file in files.iter().chain(&weights) {
+                worker.cached.insert(file.digest);
+                self.holders.entry(file.digest).or_default().insert(name.clone());
+            }
         }
     }
 }

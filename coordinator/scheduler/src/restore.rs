@@ -1,17 +1,21 @@
 //! The same state again, from what was kept.
 
-use nettailor_domain::ids::StageKey;
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use nettailor_domain::ids::{StageKey, UserName};
 use nettailor_domain::trainer::FailureClass;
 
 use crate::config::Config;
 use crate::error::RestoreError;
 use crate::event::Now;
 use crate::job::Job;
+use crate::line::Turn;
 use crate::record::{JobRecord, JobState, JobStatus, RankRecord, Record, StageRecord, StageState};
 use crate::scheduler::Scheduler;
 use crate::stage::{Done, Ending, Failed, Place, Rank, Running, Stage, State};
 use crate::timers::Timer;
-use crate::worker::{Hold, Worker};
+use crate::worker::Worker;
 
 impl Scheduler {
     /// The state that `records`, in any order, were kept of. Running attempts are waited for until
@@ -32,6 +36,16 @@ impl Scheduler {
                 Record::Job(job) => scheduler.take_job(*job)?,
                 Record::Status(status) => statuses.push(status),
                 Record::Stage(stage) => stages.push(*stage),
+                Record::User(user) => {
+                    let name = user.name.clone();
+                    scheduler.account(&name).record = user;
+                }
+                Record::Worker(worker) => {
+                    let admission = scheduler.admissions.entry(worker.name).or_default();
+                    admission.cordon = worker.cordon;
+                }
+                // They are read where they are kept.
+                Record::Event(_) => {}
                 Record::Model(model) => {
                     let versions = scheduler.models.entry(model.task.clone()).or_default();
                     versions.push(*model);
@@ -46,7 +60,7 @@ impl Scheduler {
         for stage in stages {
             scheduler.take_stage(stage)?;
         }
-        scheduler.resume();
+        scheduler.take_up();
         Ok(scheduler)
     }
 
@@ -55,7 +69,7 @@ impl Scheduler {
         if self.sequences.insert(id.clone(), sequence).is_some() {
             return Err(RestoreError::Duplicate(format!("job `{id}`")));
         }
-        match self.jobs.insert(sequence, Job::new(job)) {
+        match self.jobs.insert(sequence, Job::new(job, 0, Duration::ZERO)) {
             None => Ok(()),
             Some(first) => Err(RestoreError::SameSequence {
                 first: first.record.id,
@@ -88,10 +102,20 @@ impl Scheduler {
             checkpoint,
             state,
         } = record;
+        let payer = stage
+            .users
+            .first()
+            .map_or(stage.planned_by, |turn| turn.place.sequence);
+        let payer = self.jobs[&payer].record.user.clone();
         stage.recorded = true;
         (stage.attempts, stage.faults, stage.losses, stage.returns) = (attempts, faults, losses, returns);
         stage.checkpoint = checkpoint;
-        stage.state = state_of(state, self.now);
+        stage.state = state_of(state, payer, self.now);
+        if let State::Done(done) = &stage.state {
+            let (kind, seconds) = (stage.kind, done.result.seconds);
+            let arch = self.jobs[&stage.planned_by].record.arch;
+            self.durations.add(kind, arch, seconds);
+        }
         Ok(())
     }
 
@@ -121,7 +145,8 @@ impl Scheduler {
 
     /// Plans every job's stages again. Their keys were kept: what they are the digests of need not be made again.
     fn plan_again(&mut self) -> Result<(), RestoreError> {
-        for (&sequence, Job { record, status }) in &self.jobs {
+        for (&sequence, job) in &self.jobs {
+            let record = &job.record;
             let outline = record.blueprint().outline();
             if outline.len() != record.stages.len() {
                 return Err(RestoreError::OtherPlan {
@@ -130,7 +155,8 @@ impl Scheduler {
                     planned: outline.len(),
                 });
             }
-            let live = status.state == JobState::Active;
+            let priority = Reverse(job.status.priority);
+            let asks = job.asks();
             for (index, (&key, (kind, parents))) in record.stages.iter().zip(outline).enumerate() {
                 if !self.stages.contains_key(&key) {
                     let parents: Box<[StageKey]> =
@@ -141,9 +167,10 @@ impl Scheduler {
                     }
                     self.stages.insert(key, Stage::new(key, kind, parents, sequence));
                 }
-                if live {
+                if asks {
+                    let place = Place { sequence, index };
                     let stage = self.stages.get_mut(&key).expect("it was planned");
-                    stage.users.insert(Place { sequence, index }, record.task.workers);
+                    stage.users.insert(Turn { priority, place }, record.task.workers);
                 }
             }
         }
@@ -151,16 +178,22 @@ impl Scheduler {
     }
 
     /// Takes up the work where it was left. What this changes goes out with the first event's transition.
-    fn resume(&mut self) {
+    fn take_up(&mut self) {
         let keys: Vec<StageKey> = self.stages.keys().copied().collect();
         for key in keys {
             self.await_workers(key);
             self.settle(key);
         }
+        // That they stand in line was kept when they came to stand there.
+        self.draft.events.clear();
         let active = self.jobs.iter().filter(|(_, job)| job.is_active());
         let active: Vec<u64> = active.map(|(sequence, _)| *sequence).collect();
         for sequence in active {
-            if self.last_stage(sequence).is_done() {
+            self.arm_job_deadline(sequence);
+            if let Some(pause) = &self.job_at(sequence).status.paused {
+                let until = pause.until;
+                self.timers.arm(until, Timer::Resume(sequence));
+            } else if self.last_stage(sequence).is_done() {
                 self.succeed(sequence);
             } else if let Some((class, reason)) = failed_stage(self, &self.job_at(sequence).record) {
                 let finished_ms = self.now.wall_ms;
@@ -191,20 +224,21 @@ impl Scheduler {
         }
         let open = running.open_seats(attempt);
         self.arm_deadline(key);
+        let payer = self.stages[&key].running().map(|running| running.payer.clone());
         for (seat, name) in open {
             self.timers.arm(until, Timer::Lease(name.clone()));
             let worker = self
                 .workers
-                .entry(name)
+                .entry(name.clone())
                 .or_insert_with(|| Worker::remembered(until));
             worker.slots += 1;
-            worker.held.insert(seat, Hold::Working);
+            self.hold(&name, seat, payer.clone());
         }
     }
 }
 
 /// Where a stage stood when it was kept.
-fn state_of(state: StageState, now: Now) -> State {
+fn state_of(state: StageState, payer: UserName, now: Now) -> State {
     match state {
         StageState::Pending => State::Pending(Default::default()),
         StageState::Running {
@@ -214,7 +248,7 @@ fn state_of(state: StageState, now: Now) -> State {
         } => State::Running(Running {
             started_ms,
             result,
-            ..Running::new(ranks.into_iter().map(rank_of).collect(), now)
+            ..Running::new(ranks.into_iter().map(rank_of).collect(), payer, now)
         }),
         StageState::Done { result, latest_job } => State::Done(Done {
             result,

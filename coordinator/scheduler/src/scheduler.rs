@@ -3,16 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use nettailor_domain::ids::{JobId, StageKey, TaskName, WorkerId};
+use nettailor_domain::explain::{Happening, What};
+use nettailor_domain::ids::{Digest, JobId, StageKey, TaskName, UserName, WorkerId};
 use nettailor_domain::model::ModelRecord;
 
+use crate::account::Account;
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::effect::{Effect, Transition};
 use crate::error::Rejected;
 use crate::event::{Event, Now};
+use crate::explain::Durations;
 use crate::job::Job;
 use crate::line::Line;
-use crate::record::{JobRecord, JobStatus, Record};
+use crate::pool::Pools;
+use crate::record::{EventRecord, JobRecord, JobStatus, Record, Subject};
 use crate::stage::{Stage, State};
 use crate::timers::Timers;
 use crate::view::Counters;
@@ -38,8 +43,22 @@ pub struct Scheduler {
     pub(crate) published: HashMap<(TaskName, StageKey), u32>,
     /// Stages that wait for slots.
     pub(crate) line: Line,
-    /// Workers that have a slot to give.
-    pub(crate) free: BTreeSet<WorkerId>,
+    /// Workers that take work, by make.
+    pub(crate) pools: Pools,
+    /// Who pays for jobs.
+    pub(crate) accounts: BTreeMap<UserName, Account>,
+    /// Whether workers are given work: those of whom there is something to say.
+    pub(crate) admissions: BTreeMap<WorkerId, Admission>,
+    /// Workers thought to hold a blob.
+    pub(crate) holders: HashMap<Digest, BTreeSet<WorkerId>>,
+    /// How long the latest stages of a sort took.
+    pub(crate) durations: Durations,
+    /// Whether something has changed that matters to who starts.
+    pub(crate) stirred: bool,
+    /// When it was last looked at who starts.
+    pub(crate) decided_ms: u64,
+    /// Time and number of the latest thing that happened.
+    pub(crate) last_event: (Duration, u32),
     pub(crate) timers: Timers,
     pub(crate) counters: Counters,
     pub(crate) draft: Draft,
@@ -58,6 +77,12 @@ pub(crate) struct Draft {
     pub(crate) seen: BTreeSet<StageKey>,
     /// New models.
     pub(crate) models: Vec<(TaskName, u32)>,
+    /// Users whose settings changed.
+    pub(crate) users: BTreeSet<UserName>,
+    /// Workers of which something else is kept now.
+    pub(crate) workers: BTreeSet<WorkerId>,
+    /// What happened.
+    pub(crate) events: Vec<EventRecord>,
     pub(crate) effects: Vec<Effect>,
 }
 
@@ -77,7 +102,14 @@ impl Scheduler {
             models: BTreeMap::new(),
             published: HashMap::new(),
             line: Line::default(),
-            free: BTreeSet::new(),
+            pools: Pools::default(),
+            accounts: BTreeMap::new(),
+            admissions: BTreeMap::new(),
+            holders: HashMap::new(),
+            durations: Durations::default(),
+            stirred: false,
+            decided_ms: 0,
+            last_event: (Duration::ZERO, 0),
             timers: Timers::default(),
             counters: Counters::default(),
             draft: Draft::default(),
@@ -133,6 +165,26 @@ impl Scheduler {
                 seat,
                 failure,
             } => self.seat_failed(&worker, session, seat, failure),
+            Event::Update {
+                job,
+                priority,
+                deadline,
+            } => self.update(&job, priority, deadline)?,
+            Event::Pause { job, reason, time } => self.pause(&job, reason, time)?,
+            Event::Resume { job } => self.resume(&job)?,
+            Event::Cordon {
+                worker,
+                reason,
+                drain,
+            } => self.cordon(&worker, reason, drain),
+            Event::Uncordon { worker } => self.uncordon(&worker),
+            Event::SetUser(user) => self.set_user(user),
+            Event::Pace {
+                worker,
+                session,
+                seat,
+                left,
+            } => self.pace(&worker, session, seat, left),
             Event::Tick => self.tick(),
         }
         self.dispatch();
@@ -171,6 +223,11 @@ impl Scheduler {
         for sequence in &draft.jobs {
             records.push(Record::Job(Box::new(self.jobs[sequence].record.clone())));
         }
+        let users = draft.users.iter().map(|name| &self.accounts[name].record);
+        records.extend(users.cloned().map(Record::User));
+        let workers = draft.workers.iter().map(|name| self.worker_record(name));
+        records.extend(workers.map(Record::Worker));
+        records.extend(draft.events.into_iter().map(Record::Event));
         for sequence in &draft.statuses {
             records.push(Record::Status(self.jobs[sequence].status.clone()));
         }
@@ -183,6 +240,28 @@ impl Scheduler {
                 .map(|sequence| Effect::JobChanged(*sequence)),
         );
         Transition { records, effects }
+    }
+
+    /// Keeps that something happened.
+    pub(crate) fn happened(&mut self, subject: Subject, what: What, attempt: u32, reason: String) {
+        let at = self.now.elapsed;
+        let index = match self.last_event {
+            (last, index) if last == at => index + 1,
+            _ => 0,
+        };
+        self.last_event = (at, index);
+        let happening = Happening {
+            at_ms: self.now.wall_ms,
+            attempt,
+            what,
+            reason,
+        };
+        self.draft.events.push(EventRecord {
+            subject,
+            at,
+            index,
+            happening,
+        });
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {

@@ -1,17 +1,18 @@
 //! The read side: what an API asks the scheduler for.
 
-use nettailor_domain::ids::{JobId, Seat, StageKey, TaskName, WorkerId};
+use nettailor_domain::ids::{JobId, Seat, StageKey, TaskName, UserName, WorkerId};
 use nettailor_domain::model::ModelRecord;
 use nettailor_domain::stage::StageKind;
 
+use crate::account::Account;
 use crate::error::FindError;
 use crate::job::Job;
 use crate::reasons::{Capacity, phase};
 use crate::record::{JobRecord, JobState, JobStatus, StageRecord};
 use crate::scheduler::Scheduler;
 use crate::stage::{Stage, State};
-use crate::view::{Counters, JobPhase, JobView, RunningView, StageView, WorkerView};
-use crate::worker::{Hold, Worker};
+use crate::view::{Counters, JobPhase, JobView, RunningView, StageView, UserView, WorkerView};
+use crate::worker::{Hold, HoldState, Worker};
 
 impl Scheduler {
     /// One job with its stages.
@@ -104,7 +105,7 @@ impl Scheduler {
     pub fn stage_jobs(&self, key: &StageKey) -> impl Iterator<Item = &JobRecord> + '_ {
         let users = self.stages.get(key).into_iter();
         let users = users.flat_map(|stage| stage.users.iter());
-        users.map(|place| &self.job_at(place.sequence).record)
+        users.map(|turn| &self.job_at(turn.place.sequence).record)
     }
 
     /// Every published model, by task and version.
@@ -120,7 +121,7 @@ impl Scheduler {
     /// Workers that are connected, or waited for, by name.
     pub fn workers(&self) -> impl Iterator<Item = WorkerView> + '_ {
         self.workers.iter().map(|(id, worker)| {
-            let (phase, reason) = self.worker_phase(worker);
+            let (phase, reason) = self.worker_phase(id, worker);
             WorkerView {
                 id: id.clone(),
                 phase,
@@ -128,13 +129,34 @@ impl Scheduler {
                 slots: worker.slots,
                 slots_used: worker.used(),
                 threads_per_slot: worker.threads_per_slot,
-                device: worker.device.clone(),
+                device: worker.make.device.clone(),
+                labels: worker.make.labels.clone(),
+                placed_bytes: worker.placed_bytes,
                 version: worker.version.clone(),
                 running: self.running_on(worker),
                 cached_blobs: worker.cached.len(),
                 last_seen_ms: worker.last_seen_ms,
             }
         })
+    }
+
+    /// Every user who has a job that was placed, or a setting, by name.
+    pub fn users(&self) -> impl Iterator<Item = UserView> + '_ {
+        self.accounts.values().map(|account| self.user_view(account))
+    }
+
+    /// One user.
+    pub fn user(&self, name: &UserName) -> Option<UserView> {
+        self.accounts.get(name).map(|account| self.user_view(account))
+    }
+
+    fn user_view(&self, account: &Account) -> UserView {
+        UserView {
+            record: account.record.clone(),
+            in_use: account.in_use,
+            waiting: u32::try_from(self.line.waiting(&account.record.name)).unwrap_or(u32::MAX),
+            used_seconds: account.used / 1000,
+        }
     }
 
     /// What was dropped and what went wrong since this scheduler was made.
@@ -144,6 +166,7 @@ impl Scheduler {
 
     fn job_phase(&self, job: &Job) -> JobPhase {
         match job.status.state {
+            JobState::Active if job.status.paused.is_some() => JobPhase::Paused,
             JobState::Active if self.stages_run(job) > 0 => JobPhase::Running,
             JobState::Active => JobPhase::Queued,
             JobState::Succeeded { .. } => JobPhase::Succeeded,
@@ -155,7 +178,7 @@ impl Scheduler {
     fn job_view(&self, job: &Job, capacity: &Capacity) -> JobView {
         let record = &job.record;
         let (reason, finished_ms) = match &job.status.state {
-            JobState::Active => (self.active_reason(record, capacity), None),
+            JobState::Active => (self.active_reason(job, capacity), None),
             JobState::Succeeded {
                 model_version,
                 finished_ms,
@@ -183,6 +206,9 @@ impl Scheduler {
             arch: record.arch,
             phase: self.job_phase(job),
             reason,
+            user: record.user.clone(),
+            priority: job.status.priority,
+            retry_of: record.retry_of.clone(),
             failure_class,
             submitted_ms: record.submitted_ms,
             finished_ms,
@@ -231,10 +257,10 @@ impl Scheduler {
             } else {
                 "unknown stage".to_owned()
             };
-            let stopping = if matches!(hold, Hold::Stopping { .. }) {
-                ", stopping"
-            } else {
-                ""
+            let stopping = match hold.state {
+                HoldState::Working => "",
+                HoldState::Stopping { .. } => ", stopping",
+                HoldState::Lost => ", does not stop",
             };
             let description = format!("{what}, attempt {}, rank {rank}{stopping}", attempt.number);
             RunningView {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use nettailor_domain::ids::{Attempt, Seat, StageKey, WorkerId};
+use nettailor_domain::ids::{Attempt, Seat, StageKey, UserName, WorkerId};
 use nettailor_domain::session::Address;
 use nettailor_domain::stage::{StageKind, StageResult};
 use nettailor_domain::task::Workers;
 use nettailor_domain::trainer::Failure;
 
 use crate::event::Now;
+use crate::line::Ticket;
 use crate::record::{KeptCheckpoint, RankRecord, StageRecord, StageState};
 use crate::users::Users;
 
@@ -45,6 +46,8 @@ pub(crate) struct Stage {
     pub(crate) users: Users,
     /// Stages that name it as a parent.
     pub(crate) children: Vec<StageKey>,
+    /// Elapsed time at which it last made room for another. Not kept across restarts.
+    pub(crate) preempted: Option<Duration>,
     /// Whether something is kept of it: not before its first attempt, as all else follows from its jobs.
     pub(crate) recorded: bool,
 }
@@ -69,25 +72,24 @@ pub(crate) struct Pending {
     pub(crate) vanished: Option<Running>,
     /// Elapsed time at which a later stage first started before it, since it is in line. Not kept across restarts.
     pub(crate) passed_over: Option<Duration>,
+    /// Elapsed time since which it is in line. Not kept across restarts.
+    pub(crate) in_line: Option<Duration>,
 }
 
 /// What a pending stage waits for.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) enum Wait {
     /// For a job that asks for it.
     #[default]
     Idle,
     /// For its parents.
     Parents,
-    /// For slots; it is in line.
-    Slots {
-        /// At this place.
-        place: Place,
-        /// So many at least.
-        least: u32,
-    },
+    /// For slots; it is in line with this ticket.
+    Slots(Ticket),
     /// For this time to come; a timer is armed.
     BackOff(Duration),
+    /// The same, because it keeps losing its workers.
+    SetAside(Duration),
 }
 
 /// How an attempt ended that must be followed by another.
@@ -115,6 +117,47 @@ pub(crate) struct Running {
     pub(crate) deadline: Option<Duration>,
     /// Why the attempt was told to stop.
     pub(crate) ending: Option<Ending>,
+    /// It is to end after its next checkpoint.
+    pub(crate) yielding: Option<Yielding>,
+    /// Who pays for its slots.
+    pub(crate) payer: UserName,
+    /// Elapsed time at which its trainer expects to be done.
+    pub(crate) expected: Option<Duration>,
+    /// Elapsed time of the newest checkpoint that it left. Not kept across restarts.
+    pub(crate) last_checkpoint: Option<Duration>,
+}
+
+/// An attempt is to end after its next checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Yielding {
+    pub(crate) cause: Cause,
+    /// Elapsed time at which it is stopped in any case; a timer is armed.
+    pub(crate) by: Duration,
+}
+
+/// Why an attempt is to yield.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Every job that asked for it is paused.
+    Pause,
+    /// A worker of its is drained.
+    Drain(WorkerId),
+    /// Another stage needs its slots.
+    Preempted {
+        /// Which, in words.
+        by: String,
+    },
+}
+
+impl Cause {
+    /// In words.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Pause => "its job is paused".to_owned(),
+            Self::Drain(worker) => format!("{worker} is being drained"),
+            Self::Preempted { by } => format!("{by} goes first"),
+        }
+    }
 }
 
 /// One rank of a running attempt.
@@ -137,6 +180,8 @@ pub(crate) enum Ending {
         /// The limit that it passed, minutes.
         minutes: u32,
     },
+    /// It makes room, and goes on later from its checkpoint.
+    Yield,
 }
 
 impl Ending {
@@ -147,6 +192,7 @@ impl Ending {
             Self::Deadline { minutes } => {
                 format!("it ran for longer than {minutes} min (resources.stage_minutes)")
             }
+            Self::Yield => "it makes room, and goes on later from its checkpoint".to_owned(),
         }
     }
 }
@@ -171,7 +217,7 @@ pub(crate) struct Failed {
 
 impl Running {
     /// An attempt that starts now.
-    pub(crate) fn new(ranks: Vec<Rank>, now: Now) -> Self {
+    pub(crate) fn new(ranks: Vec<Rank>, payer: UserName, now: Now) -> Self {
         Self {
             ranks,
             result: None,
@@ -180,6 +226,10 @@ impl Running {
             started: now.elapsed,
             deadline: None,
             ending: None,
+            yielding: None,
+            payer,
+            expected: None,
+            last_checkpoint: None,
         }
     }
 
@@ -234,6 +284,7 @@ impl Stage {
             state: State::Pending(Pending::default()),
             users: Users::default(),
             children: Vec::new(),
+            preempted: None,
             recorded: false,
         }
     }
@@ -245,6 +296,25 @@ impl Stage {
             self.users.workers()
         } else {
             Workers::ONE
+        }
+    }
+
+    /// Its place in line, if it stands there.
+    pub(crate) fn ticket(&self) -> Option<&Ticket> {
+        match &self.state {
+            State::Pending(Pending {
+                wait: Wait::Slots(ticket),
+                ..
+            }) => Some(ticket),
+            _ => None,
+        }
+    }
+
+    /// Elapsed time since which it is in line, if it is.
+    pub(crate) fn waits_since(&self) -> Option<Duration> {
+        match &self.state {
+            State::Pending(pending) => pending.in_line,
+            State::Running(_) | State::Done(_) | State::Failed(_) => None,
         }
     }
 

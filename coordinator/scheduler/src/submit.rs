@@ -1,14 +1,18 @@
 //! Jobs come in, and are ended by somebody.
 
+use std::time::Duration;
+
+use nettailor_domain::explain::What;
 use nettailor_domain::ids::{JobId, StageKey};
-use nettailor_domain::stage::{Blueprint, PlannedStage};
+use nettailor_domain::stage::{Blueprint, PlannedStage, Rerun, StageKind};
 
 use crate::error::Rejected;
 use crate::event::Submission;
 use crate::job::Job;
-use crate::record::{JobRecord, JobState};
+use crate::line::Turn;
+use crate::record::{JobRecord, JobState, Subject};
 use crate::scheduler::Scheduler;
-use crate::stage::{Place, Stage};
+use crate::stage::Stage;
 
 impl Scheduler {
     /// Plans a task. Stages that are done are used as they are; stages that others asked for are shared; stages that
@@ -22,32 +26,52 @@ impl Scheduler {
             inputs,
             backbone_bytes,
             data_bytes,
+            user,
+            priority,
+            deadline,
+            reruns,
+            retry_of,
         } = submission;
         let blueprint = Blueprint {
             arch,
             task: &task,
             inputs: &inputs,
-            reruns: &[],
+            reruns: &reruns,
         };
         let planned = blueprint.plan();
         let sequence = self.jobs.last_key_value().map_or(1, |(last, _)| last + 1);
         let record = JobRecord {
             id: id.clone(),
             sequence,
+            user,
+            retry_of,
             arch,
             task,
             inputs,
             input_bytes: [backbone_bytes, data_bytes],
-            reruns: Vec::new(),
+            reruns,
             stages: planned.iter().map(|stage| stage.key).collect(),
             submitted_ms: self.now.wall_ms,
         };
         let keys = record.stages.clone();
+        let resources = &record.task.resources;
+        let priority = priority.unwrap_or(resources.priority);
+        let minutes = Duration::from_secs(60 * u64::from(resources.deadline_minutes));
+        let deadline = self.now.elapsed.saturating_add(deadline.unwrap_or(minutes));
+        let words = match &record.retry_of {
+            Some(job) => format!("by {}, to do the work of {job} once more", record.user),
+            None => format!("by {}", record.user),
+        };
         self.sequences.insert(id, sequence);
-        self.jobs.insert(sequence, Job::new(record));
+        self.jobs.insert(sequence, Job::new(record, priority, deadline));
         self.draft.jobs.push(sequence);
-        for (index, stage) in planned.into_iter().enumerate() {
-            self.ask_for(stage, Place { sequence, index });
+        self.draft.statuses.insert(sequence);
+        self.arm_job_deadline(sequence);
+        self.happened(Subject::Job(sequence), What::Submitted, 0, words);
+        let turns: Vec<Turn> = self.turns(sequence).collect();
+        for (stage, turn) in planned.into_iter().zip(turns) {
+            self.plan_stage(stage, sequence);
+            self.join_stage(keys[turn.place.index], turn);
         }
         if self.last_stage(sequence).is_done() {
             self.succeed(sequence);
@@ -92,22 +116,85 @@ impl Scheduler {
         }
     }
 
-    /// Adds a user to a stage.
-    fn ask_for(&mut self, planned: PlannedStage, place: Place) {
+    /// What an ended job asked for, to be submitted once more under a fresh id: nothing where only failed ones are wanted and it
+    /// did not fail. From a stage on, everything is run anew though it is done.
+    ///
+    /// # Errors
+    /// The job is not there, not over, or has no such stage.
+    pub fn once_more(
+        &self,
+        id: &JobId,
+        fresh: JobId,
+        failed_only: bool,
+        from: Option<StageKind>,
+    ) -> Result<Option<Submission>, Rejected> {
+        let sequence = self.sequences.get(id);
+        let job = self.job_at(*sequence.ok_or_else(|| Rejected::UnknownJob(id.clone()))?);
+        if job.is_active() {
+            return Err(Rejected::JobLive(id.clone()));
+        }
+        if failed_only && !matches!(job.status.state, JobState::Failed { .. }) {
+            return Ok(None);
+        }
+        let record = &job.record;
+        let mut reruns = record.reruns.clone();
+        if let Some(from) = from {
+            let kinds = || record.stages.iter().map(|key| self.stages[key].kind);
+            if !kinds().any(|kind| kind == from) {
+                return Err(Rejected::NoSuchStage {
+                    job: id.clone(),
+                    stage: from,
+                    kinds: kinds()
+                        .map(|kind| kind.to_string())
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                });
+            }
+            self.renew(record, &mut reruns, from);
+        }
+        Ok(Some(Submission {
+            job: fresh,
+            arch: record.arch,
+            task: record.task.clone(),
+            inputs: record.inputs.clone(),
+            backbone_bytes: record.input_bytes[0],
+            data_bytes: record.input_bytes[1],
+            user: record.user.clone(),
+            priority: Some(job.status.priority),
+            deadline: None,
+            reruns,
+            retry_of: Some(id.clone()),
+        }))
+    }
+
+    /// Counts a stage's reruns up until its key is one that nobody has planned.
+    fn renew(&self, record: &JobRecord, reruns: &mut Vec<Rerun>, from: StageKind) {
+        loop {
+            match reruns.iter_mut().find(|rerun| rerun.from == from) {
+                Some(rerun) => rerun.number += 1,
+                None => reruns.push(Rerun { from, number: 1 }),
+            }
+            let blueprint = Blueprint {
+                reruns,
+                ..record.blueprint()
+            };
+            let planned = blueprint.plan();
+            let key = planned.iter().find(|stage| stage.spec.kind() == from);
+            if key.is_none_or(|stage| !self.stages.contains_key(&stage.key)) {
+                return;
+            }
+        }
+    }
+
+    /// Makes a stage known.
+    fn plan_stage(&mut self, planned: PlannedStage, sequence: u64) {
         let PlannedStage { key, spec, parents } = planned;
         if !self.stages.contains_key(&key) {
             for parent in &parents {
                 self.stage_mut(*parent).children.push(key);
             }
-            let stage = Stage::new(key, spec.kind(), parents.into(), place.sequence);
+            let stage = Stage::new(key, spec.kind(), parents.into(), sequence);
             self.stages.insert(key, stage);
-        }
-        let workers = self.job_at(place.sequence).record.task.workers;
-        let stage = self.stage_mut(key);
-        let renewed = stage.users.is_empty() && stage.renew();
-        stage.users.insert(place, workers);
-        if renewed {
-            self.keep_stage(key);
         }
     }
 

@@ -14,6 +14,18 @@ pub(crate) enum Timer {
     BackOff(StageKey),
     /// A running stage's deadline.
     Deadline(StageKey),
+    /// A running stage was asked to yield.
+    Yield(StageKey),
+    /// A job's deadline, by its sequence number.
+    JobDeadline(u64),
+    /// The end of a job's pause.
+    Resume(u64),
+    /// A worker was set aside for long enough.
+    Admit(WorkerId),
+    /// Somebody may be entitled to slots that others have.
+    Preempt,
+    /// What users have used ages.
+    Age,
     /// A stop was sent and the rank's end was not reported.
     StopAgain(WorkerId, Seat),
 }

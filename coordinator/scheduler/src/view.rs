@@ -1,9 +1,12 @@
 //! What the scheduler shows: plain values for an API, every state with its reason in words.
 
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{JobId, Seat, StageKey, TaskName, WorkerId};
+use nettailor_domain::ids::{JobId, Seat, StageKey, TaskName, UserName, WorkerId};
+use nettailor_domain::labels::Labels;
 use nettailor_domain::stage::{StageKind, StageResult};
 use nettailor_domain::trainer::FailureClass;
+
+use crate::record::UserRecord;
 
 /// Where a job stands, as shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,6 +21,8 @@ pub enum JobPhase {
     Failed,
     /// Somebody ended it.
     Cancelled,
+    /// It asks for nothing until it is resumed.
+    Paused,
 }
 
 impl JobPhase {
@@ -42,6 +47,12 @@ pub struct JobView {
     pub phase: JobPhase,
     /// Why it stands there, in words; never empty.
     pub reason: String,
+    /// Who pays for it.
+    pub user: UserName,
+    /// Among the jobs of one user those of higher priority go first.
+    pub priority: i8,
+    /// The job that it does once more.
+    pub retry_of: Option<JobId>,
     /// What kind of failure it was, once it failed.
     pub failure_class: Option<FailureClass>,
     /// Milliseconds since 1970.
@@ -108,6 +119,10 @@ pub enum WorkerPhase {
     Draining,
     /// Has no session; its attempts are waited for until its lease ends.
     Disconnected,
+    /// Somebody took it out of use.
+    Cordoned,
+    /// Several stages broke on it: it is left alone for a while.
+    SetAside,
 }
 
 /// One worker, as shown.
@@ -127,6 +142,10 @@ pub struct WorkerView {
     pub threads_per_slot: u32,
     /// "cpu", or the name of the GPU; empty where it has not said so since the coordinator started.
     pub device: String,
+    /// What jobs may ask for.
+    pub labels: Labels,
+    /// Bytes of the inputs of what was placed on it, and how many of these it held already.
+    pub placed_bytes: [u64; 2],
     /// The agent's version; empty as above.
     pub version: String,
     /// What holds its slots.
@@ -144,6 +163,19 @@ pub struct RunningView {
     pub seat: Seat,
     /// In words: "digits: candidate(6), attempt 1, rank 0".
     pub description: String,
+}
+
+/// A user, as shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserView {
+    /// What the user may have.
+    pub record: UserRecord,
+    /// Slots that the user's stages take now.
+    pub in_use: u32,
+    /// Stages of the user's that wait for slots.
+    pub waiting: u32,
+    /// What counts against the user, slot-seconds, halved every hour.
+    pub used_seconds: u64,
 }
 
 /// Messages that were dropped, and attempts that went wrong, since the scheduler was made.

@@ -41,6 +41,25 @@ pub(crate) fn count(number: u32, noun: &str) -> String {
     }
 }
 
+/// Bytes as people read them: `13.0 MiB`.
+pub(crate) fn bytes(number: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut amount = number as f64;
+    let mut unit = "B";
+    for larger in UNITS {
+        if amount < 1024.0 {
+            break;
+        }
+        amount /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" {
+        format!("{number} B")
+    } else {
+        format!("{amount:.1} {unit}")
+    }
+}
+
 /// `a slot`, `2 slots`.
 pub(crate) fn some(number: u32, noun: &str) -> String {
     if number == 1 {

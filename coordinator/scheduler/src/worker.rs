@@ -3,19 +3,27 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use nettailor_domain::ids::{Digest, Seat};
+use nettailor_domain::ids::{Digest, Seat, UserName};
+use nettailor_domain::labels::Labels;
 use nettailor_domain::session::Offer;
 use nettailor_domain::stage::Artifact;
 
 use crate::event::SessionNumber;
+use crate::pool::{Counted, Make};
 
 /// A worker that has a session, or had one not longer ago than its lease.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) slots: u32,
     pub(crate) threads_per_slot: u32,
-    pub(crate) device: String,
     pub(crate) version: String,
+    pub(crate) make: Make,
+    /// Whether it is given work when it is there.
+    pub(crate) admitted: bool,
+    /// As what it is counted among those that take work.
+    pub(crate) counted: Option<Counted>,
+    /// Bytes of the inputs of what was placed on it, and how many of these it held already.
+    pub(crate) placed_bytes: [u64; 2],
     /// Blobs thought to be in its cache: what it said, and what ran on it has read and written since.
     pub(crate) cached: HashSet<Digest>,
     pub(crate) link: Link,
@@ -49,9 +57,19 @@ pub(crate) struct Session {
     pub(crate) lease_at: Duration,
 }
 
+/// A slot that is taken.
+#[derive(Debug, Clone)]
+pub(crate) struct Hold {
+    pub(crate) state: HoldState,
+    /// Who pays for it; nobody for what should not be there.
+    pub(crate) payer: Option<UserName>,
+    /// Elapsed time since when.
+    pub(crate) since: Duration,
+}
+
 /// Why a slot is taken.
 #[derive(Debug, Clone)]
-pub(crate) enum Hold {
+pub(crate) enum HoldState {
     /// The rank runs.
     Working,
     /// The rank was told to stop; its end was not reported.
@@ -60,7 +78,11 @@ pub(crate) enum Hold {
         reason: String,
         /// When the stop is sent again; a timer is armed.
         again: Duration,
+        /// How often it was sent.
+        times: u32,
     },
+    /// It does not end though it was told to: the slot is given up.
+    Lost,
 }
 
 impl Worker {
@@ -69,7 +91,13 @@ impl Worker {
         Self {
             slots: offer.slots,
             threads_per_slot: offer.threads_per_slot,
-            device: offer.device.clone(),
+            make: Make {
+                device: offer.device.clone(),
+                labels: offer.labels.clone(),
+            },
+            admitted: true,
+            counted: None,
+            placed_bytes: [0; 2],
             version: offer.version.clone(),
             cached: offer.cached.iter().copied().collect(),
             link: if offer.draining {
@@ -87,7 +115,13 @@ impl Worker {
         Self {
             slots: 0,
             threads_per_slot: 0,
-            device: String::new(),
+            make: Make {
+                device: String::new(),
+                labels: Labels::default(),
+            },
+            admitted: true,
+            counted: None,
+            placed_bytes: [0; 2],
             version: String::new(),
             cached: HashSet::new(),
             link: Link::Disconnected { until },
@@ -116,11 +150,17 @@ impl Worker {
         self.held.len() as u32
     }
 
+    /// Whether it is given work.
+    pub(crate) fn takes_work(&self) -> bool {
+        self.admitted && matches!(self.link, Link::Ready(_))
+    }
+
     /// Slots that can be given out now.
     pub(crate) fn free(&self) -> u32 {
-        match self.link {
-            Link::Ready(_) => self.slots.saturating_sub(self.used()),
-            Link::Draining(_) | Link::Disconnected { .. } => 0,
+        if self.takes_work() {
+            self.slots.saturating_sub(self.used())
+        } else {
+            0
         }
     }
 

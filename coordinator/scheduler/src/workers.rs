@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use nettailor_domain::ids::{Seat, WorkerId};
+use nettailor_domain::ids::{Seat, UserName, WorkerId};
 use nettailor_domain::session::Offer;
 
 use crate::effect::Effect;
 use crate::event::SessionNumber;
+use crate::pool::Counted;
 use crate::scheduler::Scheduler;
 use crate::stage::Ending;
 use crate::timers::Timer;
-use crate::worker::{Hold, Link, Session, Worker};
+use crate::worker::{Hold, HoldState, Link, Session, Worker};
 
 impl Scheduler {
     /// A worker opened a session. Ranks that it lists and that are current here go on, and so do those that were given up
@@ -46,8 +47,11 @@ impl Scheduler {
             last_seen: self.now.elapsed,
             lease_at,
         };
-        self.workers
-            .insert(name.clone(), Worker::connected(&offer, session, self.now.wall_ms));
+        let worker = Worker::connected(&offer, session, self.now.wall_ms);
+        for digest in &worker.cached {
+            self.holders.entry(*digest).or_default().insert(name.clone());
+        }
+        self.workers.insert(name.clone(), worker);
         let listed: BTreeSet<Seat> = offer.seats.into_iter().collect();
         for seat in &listed {
             self.welcome_back(&name, number, *seat);
@@ -79,9 +83,9 @@ impl Scheduler {
             None => Some("it is not the stage's current attempt".to_owned()),
         };
         let current = current.is_some();
-        if let Some(worker) = self.workers.get_mut(name) {
-            worker.held.insert(seat, Hold::Working);
-        }
+        let payer = current.then(|| self.stages[&seat.attempt.stage].running());
+        let payer = payer.flatten().map(|running| running.payer.clone());
+        self.hold(name, seat, payer);
         if current {
             self.reached(name, seat);
             self.show(seat.attempt.stage);
@@ -185,19 +189,60 @@ impl Scheduler {
 
     /// Removes a worker with its timers. Says what took its slots.
     fn forget_worker(&mut self, name: &WorkerId) -> Vec<Seat> {
-        self.free.remove(name);
-        let Some(worker) = self.workers.remove(name) else {
+        let Some(mut worker) = self.workers.remove(name) else {
             return Vec::new();
         };
+        let counted = worker.counted.take();
+        self.pools.count(name, &worker.make, counted, None);
+        for digest in &worker.cached {
+            if let Some(holders) = self.holders.get_mut(digest) {
+                holders.remove(name);
+                if holders.is_empty() {
+                    self.holders.remove(digest);
+                }
+            }
+        }
         let lease_at = match worker.link {
             Link::Ready(session) | Link::Draining(session) => session.lease_at,
             Link::Disconnected { until } => until,
         };
         self.timers.disarm(lease_at, Timer::Lease(name.clone()));
-        for (seat, hold) in &worker.held {
-            self.disarm_stop(name, *seat, hold);
+        let mut seats = Vec::with_capacity(worker.held.len());
+        for (seat, hold) in worker.held {
+            self.released(name, seat, &hold);
+            seats.push(seat);
         }
-        worker.held.into_keys().collect()
+        self.stirred = true;
+        seats
+    }
+
+    /// A rank takes a slot of a worker.
+    pub(crate) fn hold(&mut self, name: &WorkerId, seat: Seat, payer: Option<UserName>) {
+        let since = self.now.elapsed;
+        let Some(worker) = self.workers.get_mut(name) else {
+            return;
+        };
+        let hold = Hold {
+            state: HoldState::Working,
+            payer: payer.clone(),
+            since,
+        };
+        let before = worker.held.insert(seat, hold);
+        if let Some(before) = before {
+            self.released(name, seat, &before);
+        }
+        if let Some(payer) = payer {
+            self.charge(&payer);
+        }
+        self.count_free(name);
+    }
+
+    /// A slot is not taken any more: nobody pays for it, and no stop is repeated.
+    fn released(&mut self, name: &WorkerId, seat: Seat, hold: &Hold) {
+        self.disarm_stop(name, seat, &hold.state);
+        if let Some(payer) = &hold.payer {
+            self.discharge(payer, self.now.elapsed.saturating_sub(hold.since));
+        }
     }
 
     /// Frees the slot of a rank whose end was reported. A second report finds nothing to free. Says whether there was one.
@@ -207,7 +252,7 @@ impl Scheduler {
             .get_mut(name)
             .and_then(|worker| worker.held.remove(&seat));
         if let Some(hold) = &hold {
-            self.disarm_stop(name, seat, hold);
+            self.released(name, seat, hold);
         }
         self.count_free(name);
         hold.is_some()
@@ -223,13 +268,16 @@ impl Scheduler {
         let Some(hold) = worker.held.get_mut(&seat) else {
             return;
         };
-        let before = std::mem::replace(
-            hold,
-            Hold::Stopping {
-                reason: reason.to_owned(),
-                again,
-            },
-        );
+        let times = match hold.state {
+            HoldState::Working | HoldState::Lost => 1,
+            HoldState::Stopping { times, .. } => times + 1,
+        };
+        let stopping = HoldState::Stopping {
+            reason: reason.to_owned(),
+            again,
+            times,
+        };
+        let before = std::mem::replace(&mut hold.state, stopping);
         self.disarm_stop(name, seat, &before);
         self.timers.arm(again, Timer::StopAgain(name.clone(), seat));
         if let Some(session) = session {
@@ -246,26 +294,65 @@ impl Scheduler {
     /// A stop was not followed by the rank's end for some time: it is sent again.
     pub(crate) fn stop_due(&mut self, name: &WorkerId, seat: Seat) {
         let hold = self.workers.get(name).and_then(|worker| worker.held.get(&seat));
-        if let Some(Hold::Stopping { reason, again }) = hold
-            && *again <= self.now.elapsed
-        {
+        let Some(HoldState::Stopping { reason, again, times }) = hold.map(|hold| &hold.state) else {
+            return;
+        };
+        if *again > self.now.elapsed {
+            return;
+        }
+        if *times < self.config.stops {
             let reason = reason.clone();
-            self.stop(name, seat, &reason);
+            return self.stop(name, seat, &reason);
+        }
+        // The slot is lost with it, until the worker says otherwise; nothing else is placed there meanwhile.
+        let message = format!("{name} was told {times} times to stop it, and does not say that it ended");
+        let payer = self.workers.get_mut(name).and_then(|worker| {
+            let hold = worker.held.get_mut(&seat)?;
+            hold.state = HoldState::Lost;
+            hold.payer.take()
+        });
+        if let Some(payer) = payer {
+            self.discharge(&payer, Duration::ZERO);
+        }
+        self.cordon(name, message.clone(), false);
+        if self.is_current(name, seat) {
+            self.lose(seat, Some(name.clone()), &message, self.config.loss_wait);
         }
     }
 
-    fn disarm_stop(&mut self, name: &WorkerId, seat: Seat, hold: &Hold) {
-        if let Hold::Stopping { again, .. } = hold {
+    fn disarm_stop(&mut self, name: &WorkerId, seat: Seat, hold: &HoldState) {
+        if let HoldState::Stopping { again, .. } = hold {
             self.timers.disarm(*again, Timer::StopAgain(name.clone(), seat));
         }
     }
 
-    /// Brings the index of workers with a free slot up to date.
+    /// Brings the counts of slots up to date.
     pub(crate) fn count_free(&mut self, name: &WorkerId) {
-        if self.workers.get(name).is_some_and(|worker| worker.free() > 0) {
-            self.free.insert(name.clone());
-        } else {
-            self.free.remove(name);
+        let admitted = self.admits(name);
+        let Some(worker) = self.workers.get_mut(name) else {
+            return;
+        };
+        worker.admitted = admitted;
+        let after = worker.takes_work().then(|| Counted {
+            total: worker.slots,
+            free: worker.free(),
+        });
+        if after != worker.counted {
+            let before = std::mem::replace(&mut worker.counted, after);
+            self.pools.count(name, &worker.make, before, after);
+            self.stirred = true;
+        }
+    }
+
+    /// Rank 0 tells when its trainer expects to be done.
+    pub(crate) fn pace(&mut self, worker: &WorkerId, session: SessionNumber, seat: Seat, left: Duration) {
+        let expected = self.now.elapsed.saturating_add(left);
+        if self.heard(worker, session)
+            && seat.rank == 0
+            && let Some(stage) = self.stages.get_mut(&seat.attempt.stage)
+            && let Some(running) = stage.current_mut(worker, seat)
+        {
+            running.expected = Some(expected);
         }
     }
 
@@ -295,6 +382,12 @@ impl Scheduler {
                 Timer::Lease(worker) => self.lease_due(&worker),
                 Timer::BackOff(key) => self.settle(key),
                 Timer::Deadline(key) => self.deadline_due(key),
+                Timer::Yield(key) => self.yield_now(key),
+                Timer::JobDeadline(sequence) => self.job_deadline_due(sequence),
+                Timer::Resume(sequence) => self.end_pause(sequence, "its time is over"),
+                Timer::Admit(worker) => self.admit(&worker),
+                Timer::Age => self.age(),
+                Timer::Preempt => self.stirred = true,
                 Timer::StopAgain(worker, seat) => self.stop_due(&worker, seat),
             }
         }

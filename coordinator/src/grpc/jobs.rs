@@ -5,18 +5,25 @@ mod submit;
 
 use std::pin::Pin;
 
+use std::time::Duration;
+
 use futures::Stream;
 use nettailor_domain::ids::TaskName;
-use nettailor_engine::State;
+use nettailor_domain::stage::StageKind;
+use nettailor_engine::{self as engine, State};
 use nettailor_proto::convert::{self, parse};
 use nettailor_proto::v1;
 use nettailor_proto::v1::jobs_server::Jobs;
-use nettailor_scheduler::record::JobRecord;
+use nettailor_scheduler::record::{JobRecord, Subject};
 use nettailor_scheduler::view::{JobPhase, JobView};
 use tonic::{Request, Response, Status};
 
-use super::{Context, view};
+use super::{Context, history, view};
 
+/// A pause ends after so long unless told otherwise.
+const PAUSE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A deadline that nobody lives to see: a hundred years.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Most jobs of one page.
 const LARGEST_PAGE: usize = 1000;
 
@@ -69,35 +76,104 @@ impl Jobs for Service {
     }
 
     async fn cancel(&self, request: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let v1::CancelJobRequest { id: prefix, reason } = request.into_inner();
-        let job = self.0.handle.cancel(id(prefix)?, reason).await?;
-        Ok(Response::new(view::job(&job)))
+        let v1::CancelJobRequest { id: job, reason } = request.into_inner();
+        let job = id(job)?;
+        self.control(engine::Request::Cancel { job, reason }).await
     }
 
-    async fn update(&self, _: Request<v1::UpdateJobRequest>) -> Result<Response<v1::Job>, Status> {
-        Err(Status::unimplemented("being written"))
+    async fn update(&self, request: Request<v1::UpdateJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let v1::UpdateJobRequest {
+            id: job,
+            priority,
+            deadline_minutes,
+        } = request.into_inner();
+        let priority = priority.map(submit::priority).transpose()?;
+        let deadline = deadline_minutes.map(|minutes| match minutes {
+            0 => FOR_EVER,
+            minutes => submit::minutes(minutes),
+        });
+        let job = id(job)?;
+        self.control(engine::Request::Update {
+            job,
+            priority,
+            deadline,
+        })
+        .await
     }
 
-    async fn pause(&self, _: Request<v1::PauseJobRequest>) -> Result<Response<v1::Job>, Status> {
-        Err(Status::unimplemented("being written"))
+    async fn pause(&self, request: Request<v1::PauseJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let v1::PauseJobRequest {
+            id: job,
+            reason,
+            minutes,
+        } = request.into_inner();
+        let time = match minutes {
+            0 => PAUSE,
+            minutes => submit::minutes(minutes),
+        };
+        let job = id(job)?;
+        self.control(engine::Request::Pause { job, reason, time }).await
     }
 
-    async fn resume(&self, _: Request<v1::ResumeJobRequest>) -> Result<Response<v1::Job>, Status> {
-        Err(Status::unimplemented("being written"))
+    async fn resume(&self, request: Request<v1::ResumeJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let job = id(request.into_inner().id)?;
+        self.control(engine::Request::Resume { job }).await
     }
 
-    async fn retry(&self, _: Request<v1::RetryRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
-        Err(Status::unimplemented("being written"))
+    async fn retry(
+        &self,
+        request: Request<v1::RetryRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let v1::RetryRequest {
+            ids,
+            failed_only,
+            from_stage,
+        } = request.into_inner();
+        let from = stage_kind(from_stage, "from_stage")?;
+        let jobs = self.0.handle.retry(ids, failed_only, from).await?;
+        Ok(Response::new(v1::SubmitResponse {
+            jobs: jobs.iter().map(view::summary).collect(),
+        }))
     }
 
-    async fn explain(&self, _: Request<v1::ExplainJobRequest>) -> Result<Response<v1::Explanation>, Status> {
-        Err(Status::unimplemented("being written"))
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainJobRequest>,
+    ) -> Result<Response<v1::Explanation>, Status> {
+        let v1::ExplainJobRequest { id: prefix, stage } = request.into_inner();
+        let (prefix, kind) = (id(prefix)?, stage_kind(stage, "stage")?);
+        let found = self.0.handle.ask(move |state| {
+            let scheduler = &state.scheduler;
+            let id = scheduler.find_job(&prefix)?;
+            let (explanation, stage) = scheduler.explain_job(id, kind)?;
+            let sequence = scheduler.job_record(id).map(|job| job.sequence);
+            Ok((explanation, sequence, stage))
+        });
+        let (explanation, sequence, stage) = found.await?;
+        let subject = stage.map(Subject::Stage).or(sequence.map(Subject::Job));
+        Ok(Response::new(
+            history::explained(&self.0, explanation, subject).await?,
+        ))
     }
 
     type EventsStream = Answers<v1::HistoryEvent>;
 
-    async fn events(&self, _: Request<v1::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
-        Err(Status::unimplemented("being written"))
+    async fn events(
+        &self,
+        request: Request<v1::EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
+        let v1::EventsRequest { id: prefix, follow } = request.into_inner();
+        let prefix = id(prefix)?;
+        let (job, changes) = if follow {
+            self.0.handle.watch(prefix).await?
+        } else {
+            (self.0.handle.job(prefix).await?, None)
+        };
+        Ok(Response::new(Box::pin(follow::happenings(
+            self.0.clone(),
+            job,
+            changes,
+        ))))
     }
 
     type LogsStream = Answers<v1::LogLine>;
@@ -135,6 +211,21 @@ impl Jobs for Service {
             stages,
             events,
         ))))
+    }
+}
+
+impl Service {
+    async fn control(&self, request: engine::Request) -> Result<Response<v1::Job>, Status> {
+        let job = self.0.handle.control(request).await?;
+        Ok(Response::new(view::job(&job)))
+    }
+}
+
+/// A stage's kind, if one is given.
+fn stage_kind(text: String, field: &str) -> Result<Option<StageKind>, convert::Error> {
+    match text.as_str() {
+        "" => Ok(None),
+        text => parse(text, field).map(Some),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use nettailor_domain::architecture::Selection;
 use nettailor_domain::stage::{Infeasible, StageOutcome, StageResult, Tailored};
-use nettailor_domain::trainer::Progress;
+use nettailor_domain::trainer::{FailureClass, Progress};
 use nettailor_domain::units::human;
 use nettailor_engine::Job;
+use nettailor_proto::convert::common::pairs;
 use nettailor_proto::v1;
 use nettailor_scheduler::view::{JobPhase, JobView, StagePhase, StageView, WorkerPhase, WorkerView};
 
@@ -36,10 +37,14 @@ pub(super) fn summary(view: &JobView) -> v1::Job {
         model_version: view.model_version.unwrap_or(0),
         stages_run: view.stages_run,
         stages: Vec::new(),
-        user: String::new(),
-        priority: 0,
-        failure_class: String::new(),
-        retry_of: String::new(),
+        user: view.user.to_string(),
+        priority: view.priority.into(),
+        failure_class: view.failure_class.map(class).unwrap_or_default().to_owned(),
+        retry_of: view
+            .retry_of
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
     }
 }
 
@@ -50,6 +55,18 @@ pub(super) fn phase(phase: JobPhase) -> v1::JobState {
         JobPhase::Succeeded => v1::JobState::Succeeded,
         JobPhase::Failed => v1::JobState::Failed,
         JobPhase::Cancelled => v1::JobState::Cancelled,
+        JobPhase::Paused => v1::JobState::Paused,
+    }
+}
+
+/// A failure class as it crosses the wire in a job.
+fn class(class: FailureClass) -> &'static str {
+    match class {
+        FailureClass::Input => "input",
+        FailureClass::Resources => "resources",
+        FailureClass::Internal => "internal",
+        FailureClass::Lost => "lost",
+        FailureClass::Deadline => "deadline",
     }
 }
 
@@ -175,6 +192,8 @@ pub(super) fn worker(view: WorkerView) -> v1::Worker {
         WorkerPhase::Ready => v1::WorkerState::Ready,
         WorkerPhase::Draining => v1::WorkerState::Draining,
         WorkerPhase::Disconnected => v1::WorkerState::Disconnected,
+        WorkerPhase::Cordoned => v1::WorkerState::Cordoned,
+        WorkerPhase::SetAside => v1::WorkerState::SetAside,
     };
     v1::Worker {
         name: view.id.into(),
@@ -191,9 +210,9 @@ pub(super) fn worker(view: WorkerView) -> v1::Worker {
         cached_blobs: view.cached_blobs as u64,
         last_seen_ms: view.last_seen_ms,
         version: view.version,
-        labels: Default::default(),
+        labels: pairs(&view.labels),
         reason: view.reason,
-        placed_bytes: 0,
-        reused_bytes: 0,
+        placed_bytes: view.placed_bytes[0],
+        reused_bytes: view.placed_bytes[1],
     }
 }

@@ -6,24 +6,25 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use nettailor_domain::ids::Seat;
+use nettailor_domain::ids::{Seat, WorkerId};
 use nettailor_domain::session::Offer;
 use nettailor_domain::stage::{Artifact, Checkpoint, StageResult};
 use nettailor_domain::trainer::{Failure, FailureClass};
-use nettailor_engine::{Speaker, State};
-use nettailor_proto::convert;
+use nettailor_engine::{self as engine, Speaker, State};
 use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello};
+use nettailor_proto::convert::{self, parse};
 use nettailor_proto::status::{Code, Error};
 use nettailor_proto::v1;
 use nettailor_proto::v1::workers_server::Workers;
 use nettailor_scheduler::event::Event;
+use nettailor_scheduler::record::Subject;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
-use super::{Context, chain, view};
+use super::{Context, chain, history, view};
 use crate::logs::Batch;
 
 /// Longest wait for an agent's first message.
@@ -81,23 +82,70 @@ impl Workers for Service {
         }))
     }
 
-    async fn cordon(&self, _: Request<v1::CordonRequest>) -> Result<Response<v1::Worker>, Status> {
-        Err(Status::unimplemented("being written"))
+    async fn cordon(&self, request: Request<v1::CordonRequest>) -> Result<Response<v1::Worker>, Status> {
+        self.out_of_use(request.into_inner(), false).await
     }
 
-    async fn drain(&self, _: Request<v1::CordonRequest>) -> Result<Response<v1::Worker>, Status> {
-        Err(Status::unimplemented("being written"))
+    async fn drain(&self, request: Request<v1::CordonRequest>) -> Result<Response<v1::Worker>, Status> {
+        self.out_of_use(request.into_inner(), true).await
     }
 
-    async fn uncordon(&self, _: Request<v1::UncordonRequest>) -> Result<Response<v1::Worker>, Status> {
-        Err(Status::unimplemented("being written"))
+    async fn uncordon(&self, request: Request<v1::UncordonRequest>) -> Result<Response<v1::Worker>, Status> {
+        let worker: WorkerId = parse(&request.into_inner().worker, "worker")?;
+        self.admission(worker.clone(), engine::Request::Uncordon { worker })
+            .await
     }
 
     async fn explain(
         &self,
-        _: Request<v1::ExplainWorkerRequest>,
+        request: Request<v1::ExplainWorkerRequest>,
     ) -> Result<Response<v1::Explanation>, Status> {
-        Err(Status::unimplemented("being written"))
+        let worker: WorkerId = parse(&request.into_inner().worker, "worker")?;
+        let name = worker.clone();
+        let asked = self
+            .0
+            .handle
+            .ask(move |state| Ok(state.scheduler.explain_worker(&name)?));
+        let explanation = asked.await?;
+        let subject = Some(Subject::Worker(worker));
+        Ok(Response::new(
+            history::explained(&self.0, explanation, subject).await?,
+        ))
+    }
+}
+
+impl Service {
+    async fn out_of_use(
+        &self,
+        v1::CordonRequest { worker, reason }: v1::CordonRequest,
+        drain: bool,
+    ) -> Result<Response<v1::Worker>, Status> {
+        let worker: WorkerId = parse(&worker, "worker")?;
+        let request = engine::Request::Cordon {
+            worker: worker.clone(),
+            reason,
+            drain,
+        };
+        self.admission(worker, request).await
+    }
+
+    /// Changes whether a worker is given work. One that is not connected is shown by its name alone.
+    async fn admission(
+        &self,
+        worker: WorkerId,
+        request: engine::Request,
+    ) -> Result<Response<v1::Worker>, Status> {
+        let name = worker.to_string();
+        let shown = self.0.handle.set(request, move |state| {
+            let mut workers = state.scheduler.workers();
+            workers.find(|view| view.id == worker)
+        });
+        let shown = shown.await?.map(view::worker);
+        Ok(Response::new(shown.unwrap_or_else(|| v1::Worker {
+            name,
+            state: v1::WorkerState::Disconnected.into(),
+            ..Default::default()
+        })))
     }
 }
 

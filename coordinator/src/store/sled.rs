@@ -23,7 +23,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nettailor_engine::Unreadable;
+use nettailor_engine::{History, Unreadable, event, event_prefix};
+use nettailor_scheduler::record::{EventRecord, Subject};
 
 use super::{Change, Error, Row, Store};
 
@@ -34,6 +35,10 @@ const FORMAT_KEY: &[u8] = b"\0format";
 const COMMITS_KEY: &[u8] = b"\0commits";
 /// First byte of the rows' keys, and what follows them all.
 const FIRST_ROW: &[u8] = b"\x01";
+const LAST_ROW: &[u8] = b"\xff";
+/// Between these is what happened, which is read when somebody asks.
+const EVENTS: &[u8] = b"e";
+const AFTER_EVENTS: &[u8] = b"f";
 /// Bytes of the database that sled keeps in memory. Rows are read once, at the start.
 const CACHE_BYTES: u64 = 16 << 20;
 /// How long a database that is being closed is waited for: 5 seconds, far more than sled's threads were seen to need.
@@ -191,30 +196,64 @@ impl SledStore {
     fn failed(&self, doing: &'static str, source: sled::Error) -> Error {
         Failure { doing, source }.at(&self.path)
     }
+}
 
-    fn unreadable(&self, key: &[u8], error: Unreadable) -> Error {
-        match error {
-            Unreadable::Newer(version) => Error::Newer {
-                path: self.path.clone(),
-                found: version.into(),
-                known: FORMAT,
-            },
-            Unreadable::Older(version) => Error::Older {
-                path: self.path.clone(),
-                found: version.into(),
-                known: FORMAT,
-            },
-            Unreadable::Damaged(why) => damaged(&self.path, format!("row `{}`: {why}", key.escape_ascii())),
-        }
+fn unreadable(path: &Path, key: &[u8], error: Unreadable) -> Error {
+    match error {
+        Unreadable::Newer(version) => Error::Newer {
+            path: path.to_owned(),
+            found: version.into(),
+            known: FORMAT,
+        },
+        Unreadable::Older(version) => Error::Older {
+            path: path.to_owned(),
+            found: version.into(),
+            known: FORMAT,
+        },
+        Unreadable::Damaged(why) => damaged(path, format!("row `{}`: {why}", key.escape_ascii())),
+    }
+}
+
+/// Reads beside the commits.
+struct SledHistory {
+    path: PathBuf,
+    db: sled::Db,
+}
+
+impl History for SledHistory {
+    fn of(&self, subject: &Subject) -> Result<Vec<EventRecord>, Error> {
+        let failed = |source| {
+            Failure {
+                doing: "reading",
+                source,
+            }
+            .at(&self.path)
+        };
+        let entries = self.db.scan_prefix(event_prefix(subject));
+        let read = entries.map(|entry| {
+            let (key, value) = entry.map_err(failed)?;
+            event(&key, &value).map_err(|error| unreadable(&self.path, &key, error))
+        });
+        read.collect()
     }
 }
 
 impl Store for SledStore {
+    fn history(&self) -> Box<dyn History> {
+        Box::new(SledHistory {
+            path: self.path.clone(),
+            db: self.db.clone(),
+        })
+    }
+
     fn load(&mut self) -> Result<Vec<Row>, Error> {
         let mut rows = Vec::new();
-        for entry in self.db.range(FIRST_ROW..) {
-            let (key, value) = entry.map_err(|error| self.failed("reading", error))?;
-            rows.push(Row::decode(&key, &value).map_err(|error| self.unreadable(&key, error))?);
+        for rows_range in [FIRST_ROW..EVENTS, AFTER_EVENTS..LAST_ROW] {
+            for entry in self.db.range(rows_range) {
+                let (key, value) = entry.map_err(|error| self.failed("reading", error))?;
+                let row = Row::decode(&key, &value).map_err(|error| unreadable(&self.path, &key, error))?;
+                rows.push(row);
+            }
         }
         Ok(rows)
     }

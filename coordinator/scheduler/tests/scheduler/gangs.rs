@@ -229,7 +229,7 @@ fn what_peers_lost_is_the_loss_of_the_worker_that_is_away() {
     world.fail_with("a", 1, zero.seat, silent.clone());
     assert_eq!(
         teacher(&world).reason,
-        "loss 1 of at most 5, next attempt in 1 s after: b is disconnected; a says: rank 1 was silent for 3 s"
+        "loss 1 in a row, next attempt in 1 s after: b is disconnected; a says: rank 1 was silent for 3 s"
     );
     // Its end is the end of that seat and of nothing else.
     let effects = world.connect_with("b", 2, 1, &[one.seat], &[]);
@@ -242,7 +242,7 @@ fn what_peers_lost_is_the_loss_of_the_worker_that_is_away() {
     world.fail_with("a", 1, again[0].seat, silent.clone());
     assert_eq!(
         teacher(&world).reason,
-        "loss 2 of at most 5, next attempt in 1 s after: rank 1 was silent for 3 s"
+        "loss 2 in a row, next attempt in 1 s after: rank 1 was silent for 3 s"
     );
     assert!(teacher(&world).workers.is_empty());
     world.fail("b", 2, again[1].seat, FailureClass::Lost);

@@ -6,7 +6,7 @@ use nettailor_domain::trainer::FailureClass;
 use nettailor_scheduler::view::{JobPhase, StagePhase};
 
 use crate::tasks::{infeasible, result, task};
-use crate::world::{World, assigned, only, seconds, stopped};
+use crate::world::{LOST, World, assigned, only, seconds, stopped};
 
 #[test]
 fn faults_are_retried_with_growing_waits_until_the_attempts_are_used_up() {
@@ -66,46 +66,52 @@ fn a_retry_goes_to_another_worker_if_there_is_one() {
 }
 
 #[test]
-fn lost_attempts_are_not_faults_but_a_stage_that_keeps_losing_workers_is_given_up() {
+fn lost_attempts_are_not_faults_and_a_stage_that_keeps_losing_workers_is_left_alone_for_longer_each_time() {
     let mut world = World::new();
     let mut once = task("a", "digits");
     once.task.resources.max_attempts = 1;
     world.submit(once);
-    for session in 1..=5 {
-        assert_eq!(
-            world.job("a").phase,
-            if session == 1 {
-                JobPhase::Queued
-            } else {
-                JobPhase::Running
-            }
-        );
-        let seat = only(&world.connect("w", session, 1)).seat;
+    // Of the third worker on that it loses the stage is left alone: a minute, then two.
+    for (session, wait) in (1..=4).zip([0, 0, 60, 120]) {
+        let name = format!("w{session}");
+        let seat = only(&world.connect(&name, session, 1)).seat;
         assert_eq!(u64::from(seat.attempt.number), session);
-        world.runs("w", session, seat);
-        world.disconnect("w", session);
-        assert!(
-            world
-                .stage("a", StageKind::Teacher)
-                .reason
-                .ends_with("waiting for it until its lease ends in 10 s")
-        );
-        world.pass(seconds(12));
+        world.runs(&name, session, seat);
+        world.disconnect(&name, session);
+        world.pass(LOST);
+        let reason = world.stage("a", StageKind::Teacher).reason;
+        if wait > 0 {
+            let expected = format!("it lost {session} workers in a row");
+            assert!(
+                reason.starts_with("set aside") && reason.contains(&expected),
+                "{reason}"
+            );
+            assert!(assigned(&world.connect("v", 10 + session, 1)).is_empty());
+            world.disconnect("v", 10 + session);
+            world.pass(seconds(wait));
+        }
     }
-    let view = world.job("a");
-    assert_eq!(view.phase, JobPhase::Failed);
-    assert!(
-        view.reason
-            .starts_with("teacher failed (lost) after 5 attempts: it keeps losing its workers"),
-        "{view:?}"
-    );
+    assert_eq!(world.job("a").phase, JobPhase::Running, "it never fails by that");
     let counters = world.scheduler.counters();
-    assert_eq!((counters.faults, counters.losses), (0, 5));
-    assert_eq!(
-        world.scheduler.workers().count(),
-        0,
-        "a worker whose lease ended is forgotten"
-    );
+    assert_eq!((counters.faults, counters.losses), (0, 4));
+    let workers = world.scheduler.workers().count();
+    assert_eq!(workers, 0, "a worker whose lease ended is forgotten");
+}
+
+#[test]
+fn a_stage_that_gets_on_may_lose_any_number_of_workers() {
+    let mut world = World::new();
+    world.submit(task("a", "digits"));
+    for session in 1..=6 {
+        let name = format!("w{session}");
+        let seat = only(&world.connect(&name, session, 1)).seat;
+        world.runs(&name, session, seat);
+        world.checkpoint(&name, session, seat, session as u32);
+        world.disconnect(&name, session);
+        world.pass(LOST);
+        let reason = world.stage("a", StageKind::Teacher).reason;
+        assert!(!reason.contains("set aside"), "{reason}");
+    }
 }
 
 #[test]

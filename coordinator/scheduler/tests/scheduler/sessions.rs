@@ -228,7 +228,10 @@ fn a_draining_worker_gets_nothing_new_and_ends_what_it_has() {
     assert_eq!(world.worker("w").reason, "takes no new work; 1 rank left");
     assert!(assigned(&world.finish_with("w", 1, teacher.seat, result(&teacher))).is_empty());
     let reason = world.stage("a", StageKind::Student).reason;
-    assert_eq!(reason, "waits: no worker takes new work, 1 worker draining");
+    assert_eq!(
+        reason,
+        "waits: no worker takes new work, 1 worker draining or out of use"
+    );
     assert_eq!(only(&world.connect("v", 1, 1)).spec.kind(), StageKind::Student);
 }
 
@@ -243,6 +246,7 @@ fn a_worker_that_comes_back_draining_gets_nothing_new() {
         cached: vec![],
         seats: vec![],
         version: "0.1.0".into(),
+        labels: Default::default(),
         draining: true,
     };
     let effects = world.apply(Event::WorkerConnected {

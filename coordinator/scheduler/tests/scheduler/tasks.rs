@@ -79,6 +79,11 @@ pub(crate) fn task(job: &str, name: &str) -> Submission {
         inputs,
         backbone_bytes: BACKBONE_BYTES,
         data_bytes: DATA_BYTES,
+        user: Default::default(),
+        priority: None,
+        deadline: None,
+        reruns: vec![],
+        retry_of: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nettailor_domain::ids::{Attempt, Digest, JobId, Seat, StageKey, WorkerId};
 use nettailor_domain::session::{Offer, Order};
-use nettailor_domain::stage::{StageKind, StageResult};
+use nettailor_domain::stage::{Artifact, Checkpoint, StageKind, StageResult};
 use nettailor_domain::task::Workers;
 use nettailor_domain::trainer::{Failure, FailureClass};
 use nettailor_scheduler::effect::Effect;
@@ -27,6 +27,9 @@ pub(crate) fn worker(name: &str) -> WorkerId {
 pub(crate) fn job(id: &str) -> JobId {
     id.parse().expect("an id")
 }
+
+/// After so long a worker that left is lost, and what it ran is placed anew.
+pub(crate) const LOST: Duration = Duration::from_secs(12);
 
 pub(crate) struct World {
     pub(crate) scheduler: Scheduler,
@@ -67,7 +70,7 @@ impl World {
             let before = self.kept.insert(key, record.clone());
             assert!(
                 failed || before.as_ref() != Some(&record),
-                "a record that did not change was written"
+                "a record that did not change was written: {record:?}"
             );
         }
         self.check();
@@ -127,6 +130,11 @@ impl World {
                 (RecordKey::Stage(key), Record::Stage(stage)) => {
                     self.scheduler.stage_record(key).as_ref() == Some(stage)
                 }
+                (RecordKey::User(name), Record::User(user)) => {
+                    self.scheduler.user(name).map(|view| view.record).as_ref() == Some(user)
+                }
+                (RecordKey::Worker(name), Record::Worker(worker)) => worker.name == *name,
+                (RecordKey::Event(..), Record::Event(_)) => true,
                 (RecordKey::Model(task, version), Record::Model(model)) => {
                     self.scheduler.model(task, *version) == Some(model)
                 }
@@ -159,7 +167,7 @@ impl World {
 
     /// The coordinator dies and comes back with what is durable.
     pub(crate) fn restart(&mut self) {
-        self.now.elapsed = Duration::ZERO;
+        self.now.elapsed += Duration::from_millis(1);
         self.scheduler = Scheduler::restore(Config::default(), self.kept.values().cloned(), self.now)
             .expect("what was kept can be restored");
         self.check();
@@ -213,6 +221,31 @@ impl World {
             seat,
         });
         assert!(effects.is_empty(), "{effects:?}");
+    }
+
+    /// Rank 0 leaves a checkpoint.
+    pub(crate) fn checkpoint(
+        &mut self,
+        name: &str,
+        session: SessionNumber,
+        seat: Seat,
+        epoch: u32,
+    ) -> Vec<Effect> {
+        let bytes = format!("{seat} after {epoch}");
+        let artifact = Artifact {
+            digest: Digest::of(bytes.as_bytes()),
+            bytes: 1,
+        };
+        self.apply(Event::Checkpointed {
+            worker: worker(name),
+            session,
+            seat,
+            checkpoint: Checkpoint {
+                artifact,
+                epoch,
+                step: u64::from(epoch),
+            },
+        })
     }
 
     pub(crate) fn disconnect(&mut self, name: &str, session: SessionNumber) -> Vec<Effect> {

@@ -8,12 +8,13 @@ use nettailor_domain::stage::StageKind;
 use nettailor_engine::Job;
 use nettailor_proto::status::{Code, Error};
 use nettailor_proto::v1;
+use nettailor_scheduler::record::Subject;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use crate::grpc::{Context, view};
+use crate::grpc::{Context, history, view};
 use crate::handle::stopping;
 use crate::logs::Tail;
 use crate::watch::JobEvent;
@@ -42,6 +43,18 @@ pub(super) fn lines(
 ) -> impl Stream<Item = Result<v1::LogLine, Status>> {
     stream(context.clone(), |send| {
         follow_lines(context, job, stages, events, send)
+    })
+}
+
+/// What happened to a job and its stages since it was submitted, in order of time; with the events of a live job what comes until
+/// it is final.
+pub(super) fn happenings(
+    context: Context,
+    job: Job,
+    changes: Option<Events>,
+) -> impl Stream<Item = Result<v1::HistoryEvent, Status>> {
+    stream(context.clone(), |send| {
+        follow_happenings(context, job, changes, send)
     })
 }
 
@@ -89,6 +102,54 @@ async fn follow_events(
             Ok(event) => event,
             // What was missed is in the job as a whole.
             Err(RecvError::Lagged(_)) => JobEvent::Job(context.handle.job(id.to_string()).await?.into()),
+            Err(RecvError::Closed) => return Err(stopping()),
+        };
+    }
+}
+
+async fn follow_happenings(
+    context: Context,
+    job: Job,
+    mut changes: Option<Events>,
+    send: Sender<v1::HistoryEvent>,
+) -> Result<(), Error> {
+    let id = job.view.id.to_string();
+    let own = Subject::Job(job.view.sequence);
+    let stages = job.view.stages.iter();
+    let subjects: Vec<(Subject, String)> = std::iter::once((own.clone(), String::new()))
+        .chain(stages.map(|stage| (Subject::Stage(stage.key), stage.kind.to_string())))
+        .collect();
+    let mut told = None;
+    let mut over = job.view.phase.is_final();
+    loop {
+        let mut events = Vec::new();
+        let mut submitted = None;
+        for (subject, kind) in &subjects {
+            for event in history::of(&context, subject.clone()).await? {
+                if *subject == own {
+                    submitted = submitted.or(Some(event.at));
+                }
+                // A shared stage may have begun for somebody else.
+                let at = (event.at, event.index);
+                if told.is_none_or(|told| told < at) && submitted.is_none_or(|since| event.at >= since) {
+                    events.push((at, event.happening, kind.clone()));
+                }
+            }
+        }
+        events.sort_by_key(|(at, ..)| *at);
+        for (at, happening, kind) in events {
+            told = Some(at);
+            let message = history::message(happening, kind);
+            if send.send(Ok(message)).await.is_err() {
+                return Ok(());
+            }
+        }
+        let Some(changes) = changes.as_mut().filter(|_| !over) else {
+            return Ok(());
+        };
+        over = match changes.recv().await {
+            Ok(event) => event.is_last(),
+            Err(RecvError::Lagged(_)) => context.handle.job(id.clone()).await?.view.phase.is_final(),
             Err(RecvError::Closed) => return Err(stopping()),
         };
     }

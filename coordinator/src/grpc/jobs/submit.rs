@@ -1,12 +1,13 @@
 //! A submission is checked here, so that the driver only meets complete ones.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use nettailor_artifacts::ArtifactStore;
-use nettailor_domain::ids::{Digest, TaskName};
+use nettailor_domain::ids::{Digest, TaskName, UserName};
 use nettailor_domain::task::{BackboneInput, TaskInputs, TaskSpec};
 use nettailor_domain::taskfile::TasksFile;
-use nettailor_proto::convert::{self, jobs::task_inputs};
+use nettailor_proto::convert::{self, jobs::task_inputs, parse};
 use nettailor_proto::status::{Code, Error};
 use nettailor_proto::v1;
 
@@ -15,6 +16,12 @@ use crate::handle::NewJob;
 
 /// Reads the tasks file again, and finds every task's inputs in the artifact store.
 pub(super) async fn read(store: &ArtifactStore, request: v1::SubmitRequest) -> Result<Vec<NewJob>, Error> {
+    let user: UserName = match request.user.as_str() {
+        "" => UserName::default(),
+        name => parse(name, "user")?,
+    };
+    let priority = request.priority.map(priority).transpose()?;
+    let deadline = request.deadline_minutes.map(minutes);
     let file = TasksFile::parse(&request.tasks_yaml)
         .map_err(|problems| Error::new(Code::InvalidTasksFile, problems.to_string()))?;
     let inputs = inputs(&file, request.inputs)?;
@@ -33,9 +40,26 @@ pub(super) async fn read(store: &ArtifactStore, request: v1::SubmitRequest) -> R
             inputs,
             backbone_bytes,
             data_bytes,
+            user: user.clone(),
+            priority,
+            deadline,
         });
     }
     Ok(jobs)
+}
+
+/// A priority within its bounds.
+pub(super) fn priority(number: i32) -> Result<i8, convert::Error> {
+    let within = i8::try_from(number)
+        .ok()
+        .filter(|number| (-100..=100).contains(number));
+    let message = || format!("expected -100 to 100, found {number}");
+    within.ok_or_else(|| convert::Error::invalid("priority", message()))
+}
+
+/// So many minutes.
+pub(super) fn minutes(number: u32) -> Duration {
+    Duration::from_secs(60 * u64::from(number))
 }
 
 /// The inputs of every task, in the file's order.

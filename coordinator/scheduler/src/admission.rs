@@ -1,0 +1,154 @@
+//! Whether a worker is given work: what people say, and what broke on it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nettailor_domain::explain::What;
+use nettailor_domain::ids::{StageKey, WorkerId};
+use nettailor_domain::trainer::FailureClass;
+
+use crate::record::{Cordon, Subject, WorkerRecord};
+use crate::scheduler::Scheduler;
+use crate::stage::Cause;
+use crate::timers::Timer;
+use crate::words::{count, until};
+
+/// Stages that break on a worker one after the other before it is left alone.
+const STRIKES: usize = 3;
+/// For how long at first; doubles with each time in a row.
+const FIRST_BREAK: Duration = Duration::from_secs(600);
+const LONGEST_BREAK: Duration = Duration::from_secs(3600);
+
+/// Whether a worker of this name is given work, connected or not.
+#[derive(Debug, Default)]
+pub(crate) struct Admission {
+    pub(crate) cordon: Option<Cordon>,
+    /// Stages that broke on it since one was done there.
+    pub(crate) strikes: BTreeSet<StageKey>,
+    /// Until when it is left alone; a timer is armed.
+    pub(crate) set_aside: Option<Duration>,
+    /// How often it was left alone since a stage was done there.
+    breaks: u32,
+}
+
+impl Admission {
+    pub(crate) fn is_open(&self) -> bool {
+        self.cordon.is_none() && self.set_aside.is_none()
+    }
+}
+
+impl Scheduler {
+    /// Whether a worker is given work, if it is there.
+    pub(crate) fn admits(&self, name: &WorkerId) -> bool {
+        self.admissions.get(name).is_none_or(Admission::is_open)
+    }
+
+    /// Gives a worker no new work; drained, it also loses what runs on it after the next checkpoints.
+    pub(crate) fn cordon(&mut self, name: &WorkerId, reason: String, drain: bool) {
+        let words = match (drain, reason.as_str()) {
+            (false, "") => "cordoned".to_owned(),
+            (true, "") => "drained".to_owned(),
+            (false, reason) => format!("cordoned: {reason}"),
+            (true, reason) => format!("drained: {reason}"),
+        };
+        let admission = self.admissions.entry(name.clone()).or_default();
+        admission.cordon = Some(Cordon { reason, drain });
+        self.draft.workers.insert(name.clone());
+        self.happened(Subject::Worker(name.clone()), What::Paused, 0, words);
+        self.count_free(name);
+        if drain {
+            self.send_away(name);
+        }
+    }
+
+    /// Has everything that runs on a worker go on elsewhere.
+    fn send_away(&mut self, name: &WorkerId) {
+        let held = self.workers.get(name).map(|worker| worker.held.keys());
+        let seats: Vec<_> = held.into_iter().flatten().copied().collect();
+        for seat in seats {
+            if self.is_current(name, seat) {
+                self.ask_to_yield(seat.attempt.stage, Cause::Drain(name.clone()));
+            }
+        }
+    }
+
+    /// Gives a worker work again.
+    pub(crate) fn uncordon(&mut self, name: &WorkerId) {
+        let Some(admission) = self.admissions.remove(name) else {
+            return;
+        };
+        if let Some(at) = admission.set_aside {
+            self.timers.disarm(at, Timer::Admit(name.clone()));
+        }
+        self.draft.workers.insert(name.clone());
+        let reason = "on request".to_owned();
+        self.happened(Subject::Worker(name.clone()), What::Resumed, 0, reason);
+        self.count_free(name);
+    }
+
+    /// A stage broke on a worker. Whose fault that was shows when it is tried elsewhere: if it breaks there too, it was the
+    /// stage's, and the worker before is cleared of it.
+    pub(crate) fn strike(&mut self, name: &WorkerId, key: StageKey, class: FailureClass) {
+        if matches!(class, FailureClass::Input | FailureClass::Deadline) {
+            return;
+        }
+        for (other, admission) in &mut self.admissions {
+            if other != name {
+                admission.strikes.remove(&key);
+            }
+        }
+        let now = self.now.elapsed;
+        let admission = self.admissions.entry(name.clone()).or_default();
+        admission.strikes.insert(key);
+        if admission.strikes.len() < STRIKES || admission.set_aside.is_some() {
+            return;
+        }
+        let time = FIRST_BREAK
+            .saturating_mul(1 << admission.breaks.min(8))
+            .min(LONGEST_BREAK);
+        admission.breaks += 1;
+        let at = now.saturating_add(time);
+        admission.set_aside = Some(at);
+        let broke = count(admission.strikes.len() as u32, "stage");
+        self.timers.arm(at, Timer::Admit(name.clone()));
+        let reason = format!("{broke} broke on it in a row; left alone for {}", until(at, now));
+        self.happened(Subject::Worker(name.clone()), What::Paused, 0, reason);
+        self.count_free(name);
+    }
+
+    /// A stage was done on a worker: nothing speaks against it any more.
+    pub(crate) fn clear(&mut self, name: &WorkerId) {
+        if let Some(admission) = self.admissions.get_mut(name)
+            && admission.set_aside.is_none()
+        {
+            admission.strikes.clear();
+            admission.breaks = 0;
+        }
+    }
+
+    /// A worker was left alone for long enough. One stage that breaks sets it aside again.
+    pub(crate) fn admit(&mut self, name: &WorkerId) {
+        let now = self.now.elapsed;
+        let Some(admission) = self.admissions.get_mut(name) else {
+            return;
+        };
+        if admission.set_aside.take_if(|at| *at <= now).is_none() {
+            return;
+        }
+        while admission.strikes.len() >= STRIKES {
+            admission.strikes.pop_first();
+        }
+        let reason = "it was left alone for long enough".to_owned();
+        self.happened(Subject::Worker(name.clone()), What::Resumed, 0, reason);
+        self.count_free(name);
+    }
+
+    /// What is kept of a worker.
+    pub(crate) fn worker_record(&self, name: &WorkerId) -> WorkerRecord {
+        let admission = self.admissions.get(name);
+        WorkerRecord {
+            name: name.clone(),
+            cordon: admission.and_then(|admission| admission.cordon.clone()),
+        }
+    }
+}
