@@ -43,6 +43,8 @@ fn submission(sequence: u64) -> Vec<Change> {
     let job = JobRecord {
         id: format!("digits-{sequence}").parse().expect("an id"),
         sequence,
+        user: Default::default(),
+        retry_of: None,
         arch: BackboneName::Lite0,
         task,
         inputs,
@@ -63,6 +65,9 @@ fn submission(sequence: u64) -> Vec<Change> {
 fn status(sequence: u64, state: JobState) -> Row {
     Row::Record(Record::Status(JobStatus {
         sequence,
+        priority: 0,
+        deadline: std::time::Duration::from_secs(60),
+        paused: None,
         stages_run: 1,
         state,
     }))

@@ -298,7 +298,12 @@ impl Scheduler {
         };
         let worker = Some(running.ranks[seat.rank as usize].worker.clone());
         self.count_return(key);
-        self.set_back(key, Setback { worker, failure }, self.config.loss_wait);
+        let wait = match running.ending {
+            // It made room where it was; elsewhere it may go on at once.
+            Some(Ending::Yield) => Duration::ZERO,
+            _ => self.config.loss_wait,
+        };
+        self.set_back(key, Setback { worker, failure }, wait);
     }
 
     fn count_return(&mut self, key: StageKey) {

@@ -5,6 +5,6 @@
 
 mod sled;
 
-pub use nettailor_engine::{Change, Error, MemoryStore, Row, RowKey, Store};
+pub use nettailor_engine::{Change, Error, History, MemoryStore, Row, RowKey, Store};
 
 pub use self::sled::SledStore;

@@ -127,6 +127,7 @@ async fn a_submission_is_taken_whole_or_not_at_all() {
         inputs: ["a", "b"]
             .map(|name| (name.to_owned(), from_source(archive, data)))
             .into(),
+        ..Default::default()
     };
     let trained = v1::SubmitRequest {
         tasks_yaml: good.tasks_yaml.clone(),

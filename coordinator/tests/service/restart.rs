@@ -88,6 +88,10 @@ struct Full {
 }
 
 impl Store for Full {
+    fn history(&self) -> Box<dyn store::History> {
+        self.store.history()
+    }
+
     fn load(&mut self) -> Result<Vec<Row>, store::Error> {
         self.store.load()
     }

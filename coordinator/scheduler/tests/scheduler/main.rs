@@ -1,11 +1,13 @@
 //! The scheduler, rule by rule, and under simulated workers that crash, repeat themselves and come back.
 
 mod backfill;
+mod explain;
 mod gang_placement;
 mod gangs;
 mod history;
 mod jobs;
 mod placement;
+mod policy;
 mod rank_0;
 mod restore;
 mod retries;

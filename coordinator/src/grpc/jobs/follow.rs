@@ -119,12 +119,13 @@ async fn follow_happenings(
     let subjects: Vec<(Subject, String)> = std::iter::once((own.clone(), String::new()))
         .chain(stages.map(|stage| (Subject::Stage(stage.key), stage.kind.to_string())))
         .collect();
-    let mut told = None;
+    // Each is read at a time of its own: one may be ahead of another.
+    let mut told = vec![None; subjects.len()];
     let mut over = job.view.phase.is_final();
     loop {
         let mut events = Vec::new();
         let mut submitted = None;
-        for (subject, kind) in &subjects {
+        for ((subject, kind), told) in subjects.iter().zip(&mut told) {
             for event in history::of(&context, subject.clone()).await? {
                 if *subject == own {
                     submitted = submitted.or(Some(event.at));
@@ -132,13 +133,13 @@ async fn follow_happenings(
                 // A shared stage may have begun for somebody else.
                 let at = (event.at, event.index);
                 if told.is_none_or(|told| told < at) && submitted.is_none_or(|since| event.at >= since) {
+                    *told = Some(at);
                     events.push((at, event.happening, kind.clone()));
                 }
             }
         }
         events.sort_by_key(|(at, ..)| *at);
-        for (at, happening, kind) in events {
-            told = Some(at);
+        for (_, happening, kind) in events {
             let message = history::message(happening, kind);
             if send.send(Ok(message)).await.is_err() {
                 return Ok(());
