@@ -162,6 +162,7 @@ impl Scheduler {
     /// Assigns a ready stage's next attempt to these workers, one for each rank, each with a free slot for it.
     fn start(&mut self, key: StageKey, gang: Vec<WorkerId>) {
         let now = self.now;
+        self.disband(key, "another attempt takes its place");
         self.set_wait(key, Wait::Idle);
         let stage = self.stage_mut(key);
         let first = stage.tries() == 0;

@@ -8,14 +8,15 @@
 //! - [`event`]: what can happen. [`effect`]: what must be done about it. [`record`]: what is kept.
 //! - [`view`]: what is shown. [`config`]: settings. [`error`]: what can be refused.
 //!
-//! Inside, `scheduler` holds the state; `stage`, `users`, `line` and `worker` the states of one thing; `submit`, `workers`, `gangs`
-//! and `reports` the events; `lifecycle` what they do to stages, `jobs` how jobs end, `dispatch` who runs what and when, `order`
+//! Inside, `scheduler` holds the state; `stage`, `users`, `line` and `worker` the states of one thing; `submit`, `workers`,
+//! `absence`, `gangs` and `reports` the events; `regroup` what becomes of attempts whose workers are away; `lifecycle` what they do to stages, `jobs` how jobs end, `dispatch` who runs what and when, `order`
 //! what exactly; `show` and `reasons` the read side, `restore` the way back, `check` what must hold after every event.
 //!
 //! An event costs what it touches: ready stages, workers with a free slot and timers are indexed, and no event looks at
 //! every job or stage. Two things are shared by many jobs on purpose: a stage (by key) and its end, which is told to
 //! every live job that uses it.
 
+mod absence;
 mod check;
 pub mod config;
 mod dispatch;
@@ -29,6 +30,7 @@ mod line;
 mod order;
 mod reasons;
 pub mod record;
+mod regroup;
 mod reports;
 mod restore;
 mod scheduler;

@@ -168,13 +168,13 @@ impl Scheduler {
     fn running_reason(&self, running: &Running) -> String {
         let away = running.ranks.iter().filter(|rank| !rank.done).find_map(|rank| {
             match self.workers.get(&rank.worker)?.link {
-                Link::Disconnected { until } => Some((&rank.worker, until)),
+                Link::Disconnected { until, .. } => Some((&rank.worker, until)),
                 Link::Ready(_) | Link::Draining(_) => None,
             }
         });
         if let Some((name, end)) = away {
-            let left = until(end, self.now.elapsed);
-            return format!("{name} is disconnected; waiting for it until its lease ends in {left}");
+            let left = until(end, self.now.listened);
+            return format!("{name} is disconnected; waiting for it for another {left}");
         }
         let on = gang(running.workers());
         match running.ending {
@@ -196,11 +196,11 @@ impl Scheduler {
                 format!("{} of {} slots busy", worker.used(), worker.slots),
             ),
             Link::Draining(_) => (WorkerPhase::Draining, format!("takes no new work; {held} left")),
-            Link::Disconnected { until: end } => {
-                let left = until(end, self.now.elapsed);
+            Link::Disconnected { until: end, .. } => {
+                let left = until(end, self.now.listened);
                 (
                     WorkerPhase::Disconnected,
-                    format!("disconnected; {held} waited for until its lease ends in {left}"),
+                    format!("disconnected; waiting for it and its {held} for another {left}"),
                 )
             }
         }

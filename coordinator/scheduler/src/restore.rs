@@ -11,7 +11,7 @@ use crate::record::{JobRecord, JobState, RankRecord, Record, StageRecord, StageS
 use crate::scheduler::{Scheduler, is_active};
 use crate::stage::{Done, Ending, Failed, Place, Rank, Running, Stage, State};
 use crate::timers::Timer;
-use crate::worker::{Hold, Worker};
+use crate::worker::{Hold, Link, Worker};
 
 impl Scheduler {
     /// The state that `records`, in any order, were kept of. Running attempts are waited for until
@@ -159,7 +159,9 @@ impl Scheduler {
     /// A stage that ran when the records were kept is expected to run still, on workers that have yet to come back: all of
     /// them, as the loss of one ends the attempt.
     fn await_workers(&mut self, key: StageKey) {
-        let until = self.now.elapsed.saturating_add(self.config.restore_grace);
+        let grace = self.config.restore_grace;
+        let lease_at = self.now.elapsed.saturating_add(grace);
+        let until = self.now.listened.saturating_add(grace);
         let stage = self.stage_mut(key);
         let unneeded = stage.users.is_empty();
         let attempt = stage.attempt();
@@ -172,11 +174,15 @@ impl Scheduler {
         let open = running.open_seats(attempt);
         self.arm_deadline(key);
         for (seat, name) in open {
-            self.timers.arm(until, Timer::Lease(name.clone()));
-            let worker = self
-                .workers
-                .entry(name)
-                .or_insert_with(|| Worker::remembered(until));
+            self.timers.arm(lease_at, Timer::Lease(name.clone()));
+            let away = || {
+                Worker::remembered(Link::Disconnected {
+                    until,
+                    lease_at,
+                    excused: false,
+                })
+            };
+            let worker = self.workers.entry(name).or_insert_with(away);
             worker.slots += 1;
             worker.held.insert(seat, Hold::Working);
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use nettailor_domain::ids::{JobId, StageKey, TaskName, WorkerId};
 use nettailor_domain::model::ModelRecord;
 
+use crate::absence::Departure;
 use crate::config::Config;
 use crate::effect::{Effect, Transition};
 use crate::error::Rejected;
@@ -39,6 +40,10 @@ pub struct Scheduler {
     pub(crate) line: Line,
     /// Workers that have a slot to give.
     pub(crate) free: BTreeSet<WorkerId>,
+    /// Workers that went a short time ago and are not back.
+    pub(crate) departed: BTreeMap<WorkerId, Departure>,
+    /// Listened time at which the coordinator was found to have stalled last.
+    pub(crate) stalled: Option<Duration>,
     pub(crate) timers: Timers,
     pub(crate) counters: Counters,
     pub(crate) draft: Draft,
@@ -65,6 +70,7 @@ impl Scheduler {
             config,
             now: Now {
                 elapsed: Duration::ZERO,
+                listened: Duration::ZERO,
                 wall_ms: 0,
             },
             jobs: BTreeMap::new(),
@@ -75,6 +81,8 @@ impl Scheduler {
             published: HashMap::new(),
             line: Line::default(),
             free: BTreeSet::new(),
+            departed: BTreeMap::new(),
+            stalled: None,
             timers: Timers::default(),
             counters: Counters::default(),
             draft: Draft::default(),
@@ -87,7 +95,7 @@ impl Scheduler {
     /// Only a submission or a cancellation can be refused; then nothing has changed. Messages of workers that do not
     /// fit the state are dropped and counted (see [`Scheduler::counters`]).
     pub fn apply(&mut self, event: Event, now: Now) -> Result<Transition, Rejected> {
-        self.now = now;
+        self.pass_time(now);
         match event {
             Event::Submit(submission) => self.submit(submission)?,
             Event::Cancel { job, reason } => self.cancel(job, reason)?,

@@ -317,11 +317,11 @@ fn a_gang_is_stopped_as_a_whole_when_nobody_asks_for_it_or_its_time_is_over() {
     short.task.resources.stage_minutes = 1;
     let ranks = orders(&world.submit(short));
     let mut effects = Vec::new();
-    for _ in 0..12 {
+    for _ in 0..20 {
         for name in ["a", "b"] {
             world.heartbeat(name, 1);
         }
-        effects.extend(world.pass(seconds(5)));
+        effects.extend(world.pass(seconds(3)));
     }
     assert_eq!(stopped(&effects), [ranks[0].seat, ranks[1].seat]);
     let effects = world.fail("b", 1, ranks[1].seat, FailureClass::Lost);

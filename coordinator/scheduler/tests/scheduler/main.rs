@@ -1,5 +1,6 @@
 //! The scheduler, rule by rule, and under simulated workers that crash, repeat themselves and come back.
 
+mod absence;
 mod backfill;
 mod gang_placement;
 mod gangs;
