@@ -30,7 +30,7 @@ use crate::watch::Watchers;
 
 /// Calls in hand, and then manifests, are given this long when the coordinator stops.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Heartbeats per lease: two may be late before a worker counts as silent.
+/// Heartbeats in the time after which a worker counts as silent: two may be late.
 const HEARTBEATS: u32 = 4;
 
 /// Settings.
@@ -44,7 +44,7 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Artifact store, as coordinator and workers reach it; the folder `artifacts` in the state directory by default.
     pub artifacts: Option<Url>,
-    /// Leases and retries.
+    /// How long workers are waited for, and retries.
     pub scheduler: nettailor_scheduler::Config,
 }
 
@@ -177,6 +177,7 @@ impl Coordinator {
             None => None,
         };
         let clock = Clock::start();
+        let silence = config.scheduler.silence;
         let restored = blocking(move || restore(&config, clock, open)).await??;
         let Restored {
             store,
@@ -184,7 +185,7 @@ impl Coordinator {
             rows,
             artifacts,
             logs,
-            lease,
+            clock,
         } = restored;
 
         let (commands, queue) = mpsc::channel(QUEUED_COMMANDS);
@@ -207,7 +208,7 @@ impl Coordinator {
             stop: driving,
         })?;
         let writer = tokio::spawn(manifests.run(artifacts.clone(), rows, writing));
-        let heartbeat = lease / HEARTBEATS;
+        let heartbeat = silence / HEARTBEATS;
         let context = Context {
             handle: handle.clone(),
             artifacts,
@@ -281,18 +282,18 @@ struct Restored {
     rows: Vec<Row>,
     artifacts: ArtifactStore,
     logs: Logs,
-    lease: Duration,
+    clock: Clock,
 }
 
 fn restore(
     config: &Config,
-    clock: Clock,
+    mut clock: Clock,
     open: impl FnOnce() -> Result<Box<dyn Store>, store::Error>,
 ) -> Result<Restored, Error> {
     let path = &config.state_dir;
     let mut store = open()?;
     let rows = store.load()?;
-    let state = State::restore(config.scheduler, rows.clone(), JobIds::from_system(), clock.now()).map_err(
+    let state = State::restore(config.scheduler, rows.clone(), JobIds::from_system(), clock.round()).map_err(
         |source| Error::Restore {
             path: path.clone(),
             source,
@@ -308,7 +309,7 @@ fn restore(
         rows,
         artifacts,
         logs,
-        lease: config.scheduler.lease,
+        clock,
     })
 }
 

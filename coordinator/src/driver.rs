@@ -24,6 +24,9 @@ use crate::store::{self, Row, Store};
 pub(crate) const QUEUED_COMMANDS: usize = 1024;
 /// Commands of one round. Bounds how long the first one waits for the flush.
 const ROUND: usize = 256;
+/// Longest time between two rounds: half of what a round may count as listened, so that one that comes a little late does not
+/// look like a stall.
+const LULL: Duration = Duration::from_millis(125);
 
 /// A change or a question, and then the answer.
 pub(crate) type Command = Box<dyn FnOnce(&mut Turn<'_>) -> Answer + Send>;
@@ -91,8 +94,8 @@ impl Driver {
     /// Waits for commands or the time of the next tick. Says whether to go on.
     async fn next(&mut self, queued: &mut Vec<Command>) -> bool {
         let wait = match self.state.scheduler.next_wakeup() {
-            Some(at) => at.saturating_sub(self.clock.now().elapsed),
-            None => Duration::MAX,
+            Some(at) => at.saturating_sub(self.clock.elapsed()).min(LULL),
+            None => LULL,
         };
         tokio::select! {
             biased;
@@ -103,7 +106,7 @@ impl Driver {
 
     fn round(&mut self, commands: impl Iterator<Item = Command>) -> Result<(), store::Error> {
         let (mut rows, mut after) = (Vec::new(), Vec::new());
-        let now = self.clock.now();
+        let now = self.clock.round();
         let mut turn = Turn {
             state: &mut self.state,
             outlet: &self.outlet,

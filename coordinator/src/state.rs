@@ -135,6 +135,7 @@ mod tests {
         };
         let now = Now {
             elapsed: std::time::Duration::ZERO,
+            listened: std::time::Duration::ZERO,
             wall_ms: 0,
         };
         let mut state = State::restore(Config::default(), vec![], JobIds::from_system(), now).unwrap();

@@ -44,6 +44,7 @@ fn a_broken_stream_moves_the_attempt_once_the_time_to_reattach_is_over() {
     // Whoever loses it again waits.
     world.runs("v", 1, only(&moved).seat);
     world.connect("u", 1, 1);
+    pass_with(&mut world, 6, &["u", "v"]);
     world.disconnect("v", 1);
     assert!(assigned(&pass_with(&mut world, 1, &["u"])).is_empty());
     assert_eq!(placed(&world.pass(millis(500))), [("u".to_owned(), 3)]);
@@ -73,7 +74,7 @@ fn a_coordinator_that_did_not_listen_loses_nobody() {
     }
     let teacher = only(&world.submit(task("a", "digits"))).seat;
     world.runs("u", 1, teacher);
-    world.stall(seconds(3600));
+    world.stall(seconds(600));
     // One of them is heard before the timers are looked at, the others are still in the queue.
     world.heartbeat("w", 1);
     let effects = world.apply(Event::Tick);
@@ -137,9 +138,11 @@ fn most_of_the_workers_at_once_are_waited_for_as_after_a_restart() {
     let mut world = World::new();
     let names = ["u", "v", "w"];
     let mut seats = Vec::new();
-    for (name, data) in names.iter().zip(["digits", "numbers", "letters"]) {
+    for (seed, name) in (0..).zip(names) {
         world.connect(name, 1, 1);
-        let seat = only(&world.submit(task(&format!("job-{name}"), data))).seat;
+        let mut submission = task(&format!("job-{name}"), "digits");
+        submission.task.seed = seed;
+        let seat = only(&world.submit(submission)).seat;
         world.runs(name, 1, seat);
         seats.push(seat);
     }

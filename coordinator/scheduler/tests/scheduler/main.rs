@@ -8,6 +8,7 @@ mod history;
 mod jobs;
 mod placement;
 mod rank_0;
+mod regroup;
 mod restore;
 mod retries;
 mod searching;
