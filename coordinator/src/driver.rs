@@ -127,9 +127,11 @@ impl Driver {
             turn.apply(Event::Tick)
                 .expect("only submissions and cancellations can be refused");
         }
-        self.store.commit(&rows)?;
-        self.state.forget_progress(&rows);
-        self.outlet.publish(rows);
+        if !rows.is_empty() {
+            self.store.commit(&rows)?;
+            self.state.forget_progress(&rows);
+            self.outlet.publish(rows);
+        }
         for step in after {
             match step {
                 After::Effect(effect) => self.outlet.carry_out(effect, &self.state),

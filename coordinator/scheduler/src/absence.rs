@@ -156,9 +156,11 @@ impl Scheduler {
             Link::Ready(session) => Some(session.last_heard.saturating_add(late) <= listened),
             Link::Draining(_) | Link::Disconnected { .. } => None,
         });
-        let (silent, speaking): (Vec<bool>, Vec<bool>) = connected.partition(|silent| *silent);
-        let gone = self.departed.len() + silent.len();
-        if gone < 2 || gone <= speaking.len() {
+        let (all, silent) = connected.fold((0, 0), |(all, silent), is_silent| {
+            (all + 1, silent + usize::from(is_silent))
+        });
+        let (gone, there) = (self.departed.len() + silent, all - silent);
+        if gone < 2 || gone <= there {
             return;
         }
         let names: Vec<WorkerId> = self.departed.keys().cloned().collect();

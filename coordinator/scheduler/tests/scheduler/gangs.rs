@@ -203,7 +203,7 @@ fn several_ranks_that_are_lost_with_one_worker_are_one_loss() {
 }
 
 #[test]
-fn the_last_open_rank_is_taken_up_again_after_its_lease() {
+fn the_last_open_rank_is_taken_up_again() {
     let mut world = World::new();
     let [zero, one] = pair(&mut world);
     world.finish("b", 1, &one);
@@ -365,8 +365,7 @@ fn a_gang_of_which_a_worker_does_not_come_back_is_lost_and_the_rest_is_stopped()
     assert_eq!(teacher(&world).phase, StagePhase::Queued);
     assert_eq!(wait(&mut world, 1), [zero.seat]);
     world.fail("a", 2, zero.seat, FailureClass::Lost);
-    world.connect("b", 2, 1);
-    assert_eq!(names(&world.pass(seconds(1))), ["a", "b"]);
+    assert_eq!(names(&world.connect("b", 2, 1)), ["a", "b"]);
     assert_eq!(teacher(&world).attempt, 2);
 }
 
