@@ -23,13 +23,14 @@ impl Scheduler {
             return false;
         };
         self.keep_stage(key);
+        let open = running.open_seats(seat.attempt);
         if running.ending == Some(Ending::Unneeded) {
-            // All were told to stop, and how it ended does not count.
+            // How it ended does not count; after a restart not all have been told to stop.
+            self.stop_all(open, &Ending::Unneeded.words());
             self.settle(key);
             return false;
         }
         let loss = !excused && running.ranks[seat.rank as usize].reached;
-        let open = running.open_seats(seat.attempt);
         if let State::Pending(pending) = &mut self.stage_mut(key).state {
             pending.vanished = Some(Vanished {
                 running,

@@ -70,8 +70,19 @@ impl Scheduler {
     ) {
         match self.take_report(worker, session, seat) {
             Report::Current => {}
-            // It is over by what this rank says of it.
-            Report::Parted => self.reunite(seat.attempt.stage),
+            Report::Parted => {
+                let key = seat.attempt.stage;
+                let vanished = self.stages[&key].vanished();
+                let ending = vanished.and_then(|vanished| vanished.running.ending);
+                if failure.class == FailureClass::Lost && ending.is_none() {
+                    // It lost the others for good.
+                    let reason = format!("rank {} on {worker} ended: {failure}", seat.rank);
+                    self.show(key);
+                    return self.disband(key, &reason);
+                }
+                // The attempt ended by this and not with the worker that is away.
+                self.reunite(key);
+            }
             Report::Late => return self.explain_loss(seat, worker, failure),
             Report::Void => return,
         }

@@ -186,6 +186,21 @@ fn a_gang_that_is_apart_is_stopped_when_nobody_asks_for_it() {
 }
 
 #[test]
+fn a_gang_that_nobody_asks_for_is_not_waited_for_after_a_restart() {
+    let mut world = World::new();
+    let [zero, one] = pair(&mut world);
+    world.cancel("x");
+    world.restart();
+    let effects = world.connect_with("a", 2, 1, &[zero.seat], &[]);
+    assert_eq!(stopped(&effects), [zero.seat]);
+    world.disconnect("a", 2);
+    world.pass(seconds(1));
+    let effects = world.connect_with("b", 2, 1, &[one.seat], &[]);
+    assert_eq!(stopped(&effects), [one.seat]);
+    assert_eq!(world.scheduler.counters().adopted, 0);
+}
+
+#[test]
 fn the_ranks_that_go_on_do_not_hold_their_slots_for_ever() {
     let mut world = World::new();
     let [zero, _] = parted(&mut world);
