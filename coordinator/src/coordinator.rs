@@ -293,12 +293,16 @@ fn restore(
     let path = &config.state_dir;
     let mut store = open()?;
     let rows = store.load()?;
-    let state = State::restore(config.scheduler, rows.clone(), JobIds::from_system(), clock.round()).map_err(
-        |source| Error::Restore {
-            path: path.clone(),
-            source,
-        },
-    )?;
+    let state = State::restore(
+        config.scheduler,
+        rows.clone(),
+        JobIds::from_system(),
+        clock.round(),
+    )
+    .map_err(|source| Error::Restore {
+        path: path.clone(),
+        source,
+    })?;
     let artifacts = ArtifactStore::open(&artifacts_url(config)?)?;
     let folder = path.join("logs");
     let logs = Logs::open(folder.clone()).map_err(|source| Error::Logs { path: folder, source })?;

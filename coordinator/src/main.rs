@@ -75,7 +75,8 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let in_order = args.reattach_seconds < args.silence_seconds && args.silence_seconds < args.grace_seconds;
     if !in_order {
-        let limits = "--reattach-seconds must be less than --silence-seconds, and that less than --grace-seconds";
+        let limits =
+            "--reattach-seconds must be less than --silence-seconds, and that less than --grace-seconds";
         Args::command().error(ErrorKind::ValueValidation, limits).exit();
     }
     match run(args) {

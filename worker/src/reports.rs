@@ -46,7 +46,9 @@ impl Reports {
             file.persist(path)?;
             File::open(dir)?.sync_all()
         };
-        tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(write)
+            .await
+            .map_err(io::Error::other)?
     }
 
     /// Removes a report, if it was kept.

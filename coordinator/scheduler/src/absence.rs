@@ -165,7 +165,10 @@ impl Scheduler {
         }
         let names: Vec<WorkerId> = self.departed.keys().cloned().collect();
         for name in names {
-            let lost = self.departed.get_mut(&name).map(|gone| std::mem::take(&mut gone.lost));
+            let lost = self
+                .departed
+                .get_mut(&name)
+                .map(|gone| std::mem::take(&mut gone.lost));
             for key in lost.into_iter().flatten() {
                 self.forgive_loss(key);
             }

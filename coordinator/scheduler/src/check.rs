@@ -51,9 +51,9 @@ impl Scheduler {
             .iter()
             .all(|parent| self.stages[parent].is_done());
         match &stage.state {
-            State::Pending(Pending { vanished: Some(_), .. }) if stage.users.is_empty() => {
-                Err(format!("{name} is kept to be taken up again for nobody"))
-            }
+            State::Pending(Pending {
+                vanished: Some(_), ..
+            }) if stage.users.is_empty() => Err(format!("{name} is kept to be taken up again for nobody")),
             State::Pending(Pending { wait, .. }) => match wait {
                 Wait::Idle => expect(stage.users.is_empty(), || {
                     format!("{name} is idle with live jobs")

@@ -82,7 +82,9 @@ impl Stage {
     pub(crate) fn attempt_folders(&self) -> usize {
         let entries = std::fs::read_dir(self.path("cache/attempts/node-1")).expect("the agent's folder");
         let folder = |entry: &std::fs::DirEntry| entry.file_type().expect("what it is").is_dir();
-        entries.filter(|entry| folder(entry.as_ref().expect("it is there"))).count()
+        entries
+            .filter(|entry| folder(entry.as_ref().expect("it is there")))
+            .count()
     }
 }
 

@@ -154,7 +154,10 @@ fn most_of_the_workers_at_once_are_waited_for_as_after_a_restart() {
     assert_eq!(world.scheduler.counters().losses, 0);
     assert!(world.worker("v").reason.ends_with("for another 20 s"));
     pass_with(&mut world, 19, &["w"]);
-    assert_eq!(world.stage("job-v", StageKind::Teacher).phase, StagePhase::Running);
+    assert_eq!(
+        world.stage("job-v", StageKind::Teacher).phase,
+        StagePhase::Running
+    );
     let effects = world.connect_with("v", 2, 1, &[seats[1]], &[]);
     assert!(stopped(&effects).is_empty());
     assert!(world.scheduler.is_current(&worker("v"), seats[1]));
