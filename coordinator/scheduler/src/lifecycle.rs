@@ -186,7 +186,7 @@ impl Scheduler {
         }
     }
 
-    /// A pending stage's latest attempt was lost, by what it did itself or not.
+    /// A pending stage's latest attempt was lost. It is given up where that is a loss, and one too many; else it is nobody's doing.
     pub(crate) fn count_lost(
         &mut self,
         key: StageKey,
