@@ -7,10 +7,17 @@ use nettailor_scheduler::event::Now;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
+/// What a round counts as listened at most: if more has passed since the one before, the process stood still, or something in
+/// it did, and messages were not read that had come.
+const LISTENED: Duration = Duration::from_millis(250);
+
 /// The process's time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Clock {
     started: Instant,
+    /// Elapsed time of the latest round, earlier processes' time included.
+    latest: Duration,
+    listened: Duration,
     /// Time of earlier processes.
     before: Duration,
 }
@@ -21,17 +28,28 @@ impl Clock {
     pub(crate) fn start(before: Duration) -> Self {
         Self {
             started: Instant::now(),
+            latest: before,
+            listened: before,
             before,
         }
     }
 
-    /// The time of an event.
-    pub(crate) fn now(&self) -> Now {
+    /// Time since it began.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.before.saturating_add(self.started.elapsed())
+    }
+
+    /// The time of a round, in which messages that have come are read.
+    pub(crate) fn round(&mut self) -> Now {
+        let elapsed = self.elapsed();
+        self.listened += LISTENED.min(elapsed - self.latest);
+        self.latest = elapsed;
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or(Duration::ZERO);
         Now {
-            elapsed: self.before.saturating_add(self.started.elapsed()),
+            elapsed,
+            listened: self.listened,
             wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -74,6 +92,19 @@ impl JobIds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_round_that_comes_late_was_not_listened_to_all_the_time() {
+        let late_by = Duration::from_secs(10);
+        let mut clock = Clock::start(Duration::ZERO);
+        clock.started -= late_by;
+        let late = clock.round();
+        assert!(late.elapsed >= late_by);
+        assert_eq!(late.listened, LISTENED);
+        let next = clock.round();
+        let passed = next.elapsed - late.elapsed;
+        assert_eq!(next.listened - late.listened, passed.min(LISTENED));
+    }
 
     #[test]
     fn ids_name_their_task_and_stay_within_bounds() {

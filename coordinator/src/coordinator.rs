@@ -31,7 +31,7 @@ use crate::watch::Watchers;
 
 /// Calls in hand, and then manifests, are given this long when the coordinator stops.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Heartbeats per lease: two may be late before a worker counts as silent.
+/// Heartbeats in the time after which a worker counts as silent: two may be late.
 const HEARTBEATS: u32 = 4;
 
 /// Settings.
@@ -45,7 +45,7 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Artifact store, as coordinator and workers reach it; the folder `artifacts` in the state directory by default.
     pub artifacts: Option<Url>,
-    /// Leases and retries.
+    /// How long workers are waited for, and retries.
     pub scheduler: nettailor_scheduler::Config,
 }
 
@@ -177,6 +177,7 @@ impl Coordinator {
             Some(address) => Some(serve_http(address, ready.clone(), serving.clone()).await?),
             None => None,
         };
+        let silence = config.scheduler.silence;
         let restored = blocking(move || restore(&config, open)).await??;
         let Restored {
             store,
@@ -185,7 +186,6 @@ impl Coordinator {
             rows,
             artifacts,
             logs,
-            lease,
         } = restored;
 
         let (commands, queue) = mpsc::channel(QUEUED_COMMANDS);
@@ -209,7 +209,7 @@ impl Coordinator {
             stop: driving,
         })?;
         let writer = tokio::spawn(manifests.run(artifacts.clone(), rows, writing));
-        let heartbeat = lease / HEARTBEATS;
+        let heartbeat = silence / HEARTBEATS;
         let context = Context {
             handle: handle.clone(),
             artifacts,
@@ -285,7 +285,6 @@ struct Restored {
     rows: Vec<Row>,
     artifacts: ArtifactStore,
     logs: Logs,
-    lease: Duration,
 }
 
 fn restore(
@@ -296,10 +295,10 @@ fn restore(
     let mut store = open()?;
     let rows = store.load()?;
     let count = rows.len();
-    let clock = Clock::start(State::elapsed(&rows));
+    let mut clock = Clock::start(State::elapsed(&rows));
     let manifests = rows.iter().filter(|row| manifests::has_manifest(row));
     let manifests = manifests.cloned().collect();
-    let state = State::restore(config.scheduler, rows, clock.now()).map_err(|source| Error::Restore {
+    let state = State::restore(config.scheduler, rows, clock.round()).map_err(|source| Error::Restore {
         path: path.clone(),
         source,
     })?;
@@ -314,7 +313,6 @@ fn restore(
         rows: manifests,
         artifacts,
         logs,
-        lease: config.scheduler.lease,
     })
 }
 

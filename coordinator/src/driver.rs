@@ -8,6 +8,7 @@
 //! ahead of it.
 
 use std::sync::mpsc as threads;
+use std::time::Duration;
 
 use nettailor_engine::{Answer, Applied, Batch, Committer, Engine, Error, Refused, Request, State, Store};
 use nettailor_scheduler::event::Now;
@@ -24,6 +25,9 @@ pub(crate) const QUEUED_COMMANDS: usize = 4096;
 const BATCH: usize = 4096;
 /// Commands between two looks at the clock: as many as take a few milliseconds.
 const ROUND: usize = 64;
+/// Longest time between two rounds: half of what a round may count as listened, so that one that comes a little late does not
+/// look like a stall.
+const LULL: Duration = Duration::from_millis(125);
 
 /// A change or a question.
 pub(crate) enum Command {
@@ -115,6 +119,9 @@ impl Applying {
         let mut queued = Vec::with_capacity(BATCH);
         while waiting.block_on(self.next(&mut queued)) {
             let batch = self.batch(&mut queued);
+            if batch.changes.is_empty() && batch.after.is_empty() {
+                continue;
+            }
             if batches.send(batch).is_err() {
                 return;
             }
@@ -123,7 +130,11 @@ impl Applying {
 
     /// Waits for commands or the time of the next tick. Says whether to go on.
     async fn next(&mut self, queued: &mut Vec<Command>) -> bool {
-        let wait = self.engine.next_wakeup().saturating_sub(self.clock.now().elapsed);
+        let wait = self
+            .engine
+            .next_wakeup()
+            .saturating_sub(self.clock.elapsed())
+            .min(LULL);
         tokio::select! {
             biased;
             () = self.stop.cancelled() => false,
@@ -135,7 +146,7 @@ impl Applying {
         let mut batch = Batch::default();
         let mut commands = queued.drain(..).peekable();
         loop {
-            let now = self.clock.now();
+            let now = self.clock.round();
             for command in commands.by_ref().take(ROUND) {
                 match command {
                     Command::Change(request, respond) => {

@@ -2,12 +2,13 @@
 
 use std::convert::Infallible;
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nettailor_artifacts::ArtifactStore;
-use nettailor_domain::ids::WorkerId;
+use nettailor_domain::ids::{Seat, WorkerId};
 use nettailor_domain::session::{Address, Offer, Order};
 use nettailor_proto::convert::session::Hello;
 use nettailor_proto::status::{self, Code};
@@ -23,15 +24,17 @@ use crate::attempt::{self, Node, in_full};
 use crate::cache::BlobCache;
 use crate::config::Config;
 use crate::gpus::Gpus;
-use crate::ledger::{Begin, Ledger};
+use crate::ledger::{Begin, Ledger, Report};
+use crate::reports::{Reports, is_report};
 use crate::session::{self, Session};
 use crate::{Error, ambient, cache, http};
 
-/// Longest pause before the second try to reach the coordinator; then twice as long each time, up to [`MAX_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// A coordinator that comes back after hours has its workers within this time. Well below the lease (10 s), so that a
-/// short outage costs no attempt.
-const MAX_PAUSE: Duration = Duration::from_secs(3);
+/// A session that was up is opened again at once. This is the longest pause before the second try; then twice as long each time,
+/// up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// A coordinator that comes back after hours has its workers within this time. Well below the grace that it gives them, so that its
+/// restart costs no attempt.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// An agent that leaves waits at least this long for its last reports to be acknowledged.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
@@ -41,6 +44,8 @@ pub struct Agent {
     config: Config,
     endpoint: Endpoint,
     node: Arc<Node>,
+    /// How attempts of an earlier life ended, which was not acknowledged.
+    owed: Vec<(Seat, Report)>,
     /// Keeps a second agent of this name from using the same folders.
     _lock: File,
 }
@@ -90,12 +95,21 @@ impl Agent {
         }
         let trainer = std::path::absolute(&config.trainer).map_err(Error::Surroundings)?;
         let (attempts_dir, lock) = own_folder(&cache.attempts_dir(), &config.name)?;
+        let reports = Reports::new(attempts_dir.clone());
+        let owed = reports.owed().map_err(|source| {
+            Error::Cache(cache::Error::Io {
+                operation: "read the reports in",
+                path: attempts_dir.clone(),
+                source,
+            })
+        })?;
         let node = Node {
             trainer,
             threads: config.threads_per_slot as usize,
             stop_grace: config.stop_grace,
             cache,
             attempts_dir,
+            reports,
             slots: Semaphore::new(config.slots as usize),
             gpus: Gpus::new(config.gpus.clone()),
             advertise: config.advertise.clone(),
@@ -106,6 +120,7 @@ impl Agent {
             config,
             endpoint,
             node: Arc::new(node),
+            owed,
             _lock: lock,
         })
     }
@@ -119,8 +134,12 @@ impl Agent {
     /// # Errors
     /// [`Error::Http`] where its address is taken; [`Error::Replaced`] and [`Error::Rejected`] by the coordinator. A lost
     /// coordinator is no error: the agent tries again for ever.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
         let attempts = Attempts::new(self.node.clone());
+        for (seat, report) in std::mem::take(&mut self.owed) {
+            info!(%seat, "ended in an earlier life of this agent: the coordinator will be told");
+            attempts.ledger.report(seat, report);
+        }
         let (ready, readiness) = watch::channel(false);
         let probes = match self.config.http {
             None => None,
@@ -149,15 +168,19 @@ impl Agent {
         ready: &watch::Sender<bool>,
         leaving: &CancellationToken,
     ) -> Result<Infallible, Error> {
-        let mut pause = FIRST_PAUSE;
+        let mut pause = Duration::ZERO;
         loop {
             let lost = match Session::open(&self.endpoint, self.hello(attempts)).await {
                 Ok(session) => {
                     info!(worker = %self.config.name, coordinator = self.config.coordinator, "session is up");
-                    pause = FIRST_PAUSE;
+                    let since = ambient::now();
                     ready.send_replace(true);
                     let lost = session.talk(attempts, leaving).await;
                     ready.send_replace(false);
+                    // One that ends as soon as it is up would otherwise be opened without end.
+                    if ambient::now() - since >= MAX_PAUSE {
+                        pause = Duration::ZERO;
+                    }
                     lost
                 }
                 Err(error) => error,
@@ -186,7 +209,7 @@ impl Agent {
                 wait.as_secs_f64()
             );
             tokio::time::sleep(wait).await;
-            pause = (2 * pause).min(MAX_PAUSE);
+            pause = (2 * pause).clamp(FIRST_PAUSE, MAX_PAUSE);
         }
     }
 
@@ -242,7 +265,8 @@ fn host(endpoint: &Endpoint) -> String {
     host.trim_matches(['[', ']']).to_owned()
 }
 
-/// The folder of this agent's attempts, emptied of what an earlier life left there, and the lock that makes it its own.
+/// The folder of this agent's attempts, emptied of what an earlier life left there but for its reports, and the lock that makes
+/// it its own.
 fn own_folder(parent: &Path, name: &WorkerId) -> Result<(PathBuf, File), Error> {
     let dir = parent.join(name.as_str());
     let lock_path = parent.join(format!("{name}.lock"));
@@ -272,11 +296,22 @@ fn own_folder(parent: &Path, name: &WorkerId) -> Result<(PathBuf, File), Error> 
         }
         Err(TryLockError::Error(error)) => return Err(failed(&lock_path)(error)),
     }
-    if dir.exists() {
-        fs::remove_dir_all(&dir).map_err(failed(&dir))?;
-    }
-    fs::create_dir(&dir).map_err(failed(&dir))?;
+    fs::create_dir_all(&dir).map_err(failed(&dir))?;
+    clear(&dir).map_err(failed(&dir))?;
     Ok((dir, lock))
+}
+
+fn clear(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(path)?;
+        } else if !is_report(&path) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// The attempts of an agent, which outlive its sessions.
@@ -299,6 +334,12 @@ impl Attempts {
     /// What they have to say.
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// The coordinator has the report of `seat`, or does not want it.
+    pub(crate) async fn acknowledge(&self, seat: Seat) {
+        self.node.reports.forget(seat).await;
+        self.ledger.acknowledge(seat);
     }
 
     /// Starts an attempt, unless it is known already or the agent is leaving.

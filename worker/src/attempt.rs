@@ -26,6 +26,7 @@ use crate::ambient;
 use crate::cache::{BlobCache, PinnedBlob};
 use crate::gpus::Gpus;
 use crate::ledger::{Heard, Report, Running, lost};
+use crate::reports::Reports;
 use crate::trainer_process::{Line, TrainerProcess};
 
 /// Last log lines that a broken trainer's report quotes.
@@ -50,6 +51,8 @@ pub(crate) struct Node {
     pub(crate) cache: Arc<BlobCache>,
     /// For the attempts' folders; this agent's alone.
     pub(crate) attempts_dir: PathBuf,
+    /// How attempts ended, until the coordinator has heard of it.
+    pub(crate) reports: Reports,
     /// Trainers at a time. The coordinator counts too; here it only spaces out an end and the next start.
     pub(crate) slots: Semaphore,
     /// What the trainers compute on, if not the CPU.
@@ -95,7 +98,7 @@ impl Node {
     }
 }
 
-/// Runs an attempt and enters its end in the ledger. The attempt's folder is gone by then.
+/// Runs an attempt and enters its end in the ledger. The attempt's folder is gone by then, and its end is on the disk.
 pub(crate) async fn run(node: Arc<Node>, store: Arc<ArtifactStore>, order: Order, mut running: Running) {
     let seat = running.seat();
     info!(%seat, "starting {}", order.description);
@@ -103,6 +106,10 @@ pub(crate) async fn run(node: Arc<Node>, store: Arc<ArtifactStore>, order: Order
     match &report {
         Ok(result) => info!(%seat, seconds = result.seconds, "finished"),
         Err(failure) => warn!(%seat, class = ?failure.class, "failed: {failure}"),
+    }
+    // Without it the agent's own death would cost what is said and not heard.
+    if let Err(error) = node.reports.keep(seat, &report).await {
+        warn!(%seat, "the report cannot be kept: {error}");
     }
     running.end(report);
 }

@@ -8,7 +8,7 @@
 //! - `agent`: sessions one after the other, attempts across them, leaving in good order.
 //! - `session`: one stream, from Hello to whatever ends it.
 //! - `ledger`: what runs and what is owed to the coordinator; all that passes between attempts and sessions.
-//! - `attempt`: from an order to its report. `trainer_process`: the process in the middle of it.
+//! - `attempt`: from an order to its report. `reports`: those that are not acknowledged, on disk. `trainer_process`: the process in the middle of it.
 //! - [`cache`]: blobs on disk, shared by all trainers of the node.
 //! - `http`: probes. `ambient`: clock, chance, environment.
 
@@ -20,6 +20,7 @@ mod config;
 mod gpus;
 mod http;
 mod ledger;
+mod reports;
 mod session;
 mod trainer_process;
 

@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Parser;
 use nettailor_proto::exit::Exit;
 use nettailor_worker::{Agent, Error, Options};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,9 @@ async fn run(Cli { options, log }: Cli) -> anyhow::Result<()> {
         .with_ansi(colour)
         .with_writer(std::io::stderr)
         .init();
+    if let Err(error) = raise_open_files() {
+        warn!("the number of open files stays as it is: {error}");
+    }
     let agent = Agent::new(options.into())?;
     let mut signals = Signals::new().context("cannot listen to signals")?;
     let shutdown = CancellationToken::new();
@@ -69,6 +73,13 @@ async fn run(Cli { options, log }: Cli) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Allows as many open files as the system does, here and in trainers: blobs, pipes and data of many slots are more than the
+/// usual limit.
+fn raise_open_files() -> nix::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)
 }
 
 /// The signals that ask a program to end.

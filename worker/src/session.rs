@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nettailor_artifacts::ArtifactStore;
+use nettailor_domain::session::KEEP_ALIVE;
 use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello};
 use nettailor_proto::limits::MAX_MESSAGE_BYTES;
 use nettailor_proto::v1::workers_client::WorkersClient;
@@ -28,9 +29,8 @@ const OUTBOUND: usize = 8;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Log lines and progress are sent this often at most.
 const FLUSH: Duration = Duration::from_millis(200);
-/// A peer that vanished without a word is noticed within the sum of these.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for a connection alone: a network that was cut is tried again and again rather than waited for.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why there is no session (any more).
 #[derive(Debug, thiserror::Error)]
@@ -84,11 +84,11 @@ impl From<tonic::transport::Error> for Error {
 /// How to reach a coordinator.
 pub(crate) fn endpoint(url: String) -> Result<Endpoint, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(url)?
-        .connect_timeout(OPEN_TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true);
     Ok(endpoint
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true))
 }
 
@@ -200,7 +200,7 @@ async fn listen(
                 info!(%seat, "stopping: {reason}");
                 attempts.ledger().stop(seat, &reason);
             }
-            Ok(Some(FromCoordinator::Acknowledged(seat))) => attempts.ledger().acknowledge(seat),
+            Ok(Some(FromCoordinator::Acknowledged(seat))) => attempts.acknowledge(seat).await,
             Ok(Some(FromCoordinator::Meet { seat, address })) => attempts.ledger().meet(seat, address),
             Ok(Some(FromCoordinator::Welcome { .. })) => warn!("the coordinator said welcome twice"),
             Ok(None) => {}

@@ -18,6 +18,8 @@ use crate::gpus;
 const MAX_EVENT_BYTES: u64 = 1 << 20;
 /// Longest log line; longer ones are broken.
 const MAX_LOG_BYTES: usize = 4 << 10;
+/// Trainers give way to their agent, which has to answer the coordinator within seconds, and to what else runs on the node.
+const NICE: i32 = 5;
 /// Lines on their way from the pipes: a trainer that writes faster than they are taken waits in its own `write`.
 const LINES: usize = 64;
 
@@ -70,6 +72,7 @@ impl TrainerProcess {
             .stderr(Stdio::piped());
         command.process_group(0).kill_on_drop(true);
         die_with_this_process(&mut command);
+        give_way(&mut command);
         let mut child = command.spawn()?;
         let (Some(id), Some(stdout), Some(stderr)) = (child.id(), child.stdout.take(), child.stderr.take())
         else {
@@ -180,6 +183,18 @@ fn die_with_this_process(command: &mut Command) {
             if nix::unistd::getppid() != parent {
                 return Err(io::Error::from_raw_os_error(nix::libc::ESRCH));
             }
+            Ok(())
+        });
+    }
+}
+
+/// Lets the trainer run at a lower priority.
+fn give_way(command: &mut Command) {
+    // SAFETY: between fork and exec only async-signal-safe functions may run: nice is a system call or two.
+    unsafe {
+        command.pre_exec(|| {
+            // Lowering it is always allowed, and what it answers may be the new value: there is no error to tell.
+            nix::libc::nice(NICE);
             Ok(())
         });
     }

@@ -135,6 +135,7 @@ mod tests {
         };
         let now = Now {
             elapsed: Duration::ZERO,
+            listened: Duration::ZERO,
             wall_ms: 0,
         };
         let mut state = State::restore(Config::default(), vec![], now).expect("nothing to contradict");

@@ -56,14 +56,14 @@ impl Scheduler {
         let workers: Vec<WorkerId> = running.workers().cloned().collect();
         let away = running.ranks.iter().filter(|rank| !rank.done).find_map(|rank| {
             match self.workers.get(&rank.worker)?.link {
-                Link::Disconnected { until } => Some((rank.worker.clone(), until)),
+                Link::Disconnected { until, .. } => Some((rank.worker.clone(), until)),
                 Link::Ready(_) | Link::Draining(_) => None,
             }
         });
         match away {
             Some((worker, until)) => Binding::Away {
                 worker,
-                until_ms: self.wall(until),
+                until_ms: self.wall_listened(until),
             },
             None if running.ending.is_some() => Binding::Stopping { workers },
             None => Binding::Runs {
@@ -161,10 +161,10 @@ impl Scheduler {
     /// What keeps a worker where it is.
     pub(crate) fn worker_binding(&self, name: &WorkerId, worker: &Worker) -> Binding {
         let used = worker.used();
-        if let Link::Disconnected { until } = worker.link {
+        if let Link::Disconnected { until, .. } = worker.link {
             return Binding::Away {
                 worker: name.clone(),
-                until_ms: self.wall(until),
+                until_ms: self.wall_listened(until),
             };
         }
         let admission = self.admissions.get(name);
@@ -190,6 +190,12 @@ impl Scheduler {
                 used,
             },
         }
+    }
+
+    /// A listened time as milliseconds since 1970, for display: if all is listened to from now on.
+    fn wall_listened(&self, at: Duration) -> u64 {
+        let left = at.saturating_sub(self.now.listened);
+        self.wall(self.now.elapsed.saturating_add(left))
     }
 
     /// An elapsed time as milliseconds since 1970, for display.

@@ -47,6 +47,9 @@ impl Scheduler {
         let name = format!("{} {}", stage.kind, stage.key.0.short());
         let parents_done = stage.parents.iter().all(|parent| self.stages[parent].is_done());
         match &stage.state {
+            State::Pending(Pending {
+                vanished: Some(_), ..
+            }) if stage.users.is_empty() => Err(format!("{name} is kept to be taken up again for nobody")),
             State::Pending(Pending { wait, .. }) => match wait {
                 Wait::Idle => expect(stage.users.is_empty(), || {
                     format!("{name} is idle with live jobs")
@@ -102,7 +105,7 @@ impl Scheduler {
         let mut places: HashMap<Seat, &WorkerId> = HashMap::new();
         for (name, worker) in &self.workers {
             for (seat, hold) in &worker.held {
-                if self.is_current(name, *seat) {
+                if self.is_current(name, *seat) || self.is_parted(name, *seat) {
                     let other = places.insert(*seat, name);
                     expect(other.is_none(), || format!("{seat} runs on {name} and {other:?}"))?;
                 } else {

@@ -2,22 +2,29 @@
 
 use std::time::Duration;
 
-use nettailor_domain::session::LEASE;
+use nettailor_domain::session::{GRACE, REATTACH, WORKER_SILENCE};
 
 /// Settings, the same for every job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
-    /// A worker that is silent for this long is disconnected; a disconnected worker's attempts are lost after this
-    /// long. Several heartbeats fit in.
-    pub lease: Duration,
+    /// A worker that says nothing for so long is disconnected. Several heartbeats fit in.
+    pub silence: Duration,
+    /// A worker that is disconnected has this long to come back before its attempts are lost.
+    pub reattach: Duration,
     /// After a restart, workers that ran attempts are waited for this long: they have to notice that the coordinator is
-    /// back, and it may have come back on another machine.
+    /// back, and it may have come back on another machine. So are workers that the coordinator has lost by its own doing.
     pub restore_grace: Duration,
+    /// More than half of the workers, and two at least, that go within this time are lost by the coordinator's own doing: its
+    /// network, not theirs.
+    pub together: Duration,
+    /// A coordinator that did not listen for so long has stalled: streams that break within as long afterwards broke by its
+    /// own doing.
+    pub stall: Duration,
     /// Wait before the first retry after a fault; doubles with each further fault.
     pub retry_first: Duration,
     /// Longest wait before a retry after a fault.
     pub retry_longest: Duration,
-    /// Wait before a stage is placed again after its worker was lost, or gave it back.
+    /// Wait before a stage is placed again after a worker gave it back, or was lost, but for the first time.
     pub loss_wait: Duration,
     /// A stage that was lost with its worker this often without getting on is left alone for a while: it may be what kills them.
     pub losses_in_a_row: u32,
@@ -44,8 +51,11 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            lease: LEASE,
-            restore_grace: Duration::from_secs(60),
+            silence: WORKER_SILENCE,
+            reattach: REATTACH,
+            restore_grace: GRACE,
+            together: Duration::from_secs(5),
+            stall: Duration::from_secs(1),
             retry_first: Duration::from_secs(1),
             retry_longest: Duration::from_secs(60),
             loss_wait: Duration::from_secs(1),

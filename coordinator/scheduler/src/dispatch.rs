@@ -199,6 +199,7 @@ impl Scheduler {
         let now = self.now;
         let payer = self.stages[&key].ticket().map(|ticket| ticket.user.clone());
         let payer = payer.unwrap_or_default();
+        self.disband(key, "another attempt takes its place");
         self.set_wait(key, Wait::Idle);
         let stage = self.stage_mut(key);
         stage.attempts += 1;

@@ -14,8 +14,11 @@ use crate::record::UserRecord;
 /// The time of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Monotonic, since the process started: leases, deadlines and back-off are measured by it.
+    /// Monotonic, since the process started: deadlines and back-off are measured by it.
     pub elapsed: Duration,
+    /// How much of that the coordinator has listened: what it slept through, or was too busy for, is left out. The silence and
+    /// the absence of workers are measured by it, so that nobody is lost for what nobody could have heard.
+    pub listened: Duration,
     /// Milliseconds since 1970, for display only.
     pub wall_ms: u64,
 }

@@ -73,7 +73,7 @@ impl Scheduler {
             self.go_on_from(key, Some(left));
             self.keep_stage(key);
             let now = self.now.elapsed;
-            if let Some(running) = self.stage_mut(key).current_mut(worker, seat) {
+            if let Some(running) = self.stage_mut(key).live_mut(worker, seat) {
                 running.last_checkpoint = Some(now);
             }
             self.stirred = true;
@@ -102,7 +102,7 @@ impl Scheduler {
         }
     }
 
-    /// The running attempt of which rank 0 says something; `None`, and counted, if it is not current or this is another rank.
+    /// The attempt of which rank 0 says something, running or vanished; `None`, and counted, if it is over or this is another rank.
     fn said_by_rank_0(
         &mut self,
         worker: &WorkerId,
@@ -112,11 +112,12 @@ impl Scheduler {
         if !self.heard(worker, session) {
             return None;
         }
-        if seat.rank != 0 || !self.is_current(worker, seat) {
+        let live = self.is_current(worker, seat) || self.is_parted(worker, seat);
+        if seat.rank != 0 || !live {
             self.counters.stale_reports += 1;
             return None;
         }
         self.reached(worker, seat);
-        self.stage_mut(seat.attempt.stage).current_mut(worker, seat)
+        self.stage_mut(seat.attempt.stage).live_mut(worker, seat)
     }
 }

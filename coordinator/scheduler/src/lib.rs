@@ -9,7 +9,8 @@
 //! - [`view`]: what is shown. [`config`]: settings. [`error`]: what can be refused.
 //!
 //! Inside, `scheduler` holds the state; `job`, `stage`, `users`, `worker`, `pool`, `line` and `account` the states of one thing;
-//! `submit`, `control`, `workers`, `admission`, `gangs` and `reports` the events; `lifecycle` what they do to stages, `jobs` how jobs
+//! `submit`, `control`, `workers`, `absence`, `admission`, `gangs` and `reports` the events; `regroup` what becomes of attempts whose
+//! workers are away; `lifecycle` what they do to stages, `jobs` how jobs
 //! end, `dispatch` and `preempt` who runs what and when, `order` what exactly; `show`, `reasons`, `binding` and `explain` the read side, `restore`
 //! the way back, `check` what must hold after every event.
 //!
@@ -17,6 +18,7 @@
 //! every job or stage. Two things are shared by many jobs on purpose: a stage (by key) and its end, which is told to
 //! every live job that uses it.
 
+mod absence;
 mod account;
 mod admission;
 mod binding;
@@ -38,6 +40,7 @@ mod pool;
 mod preempt;
 mod reasons;
 pub mod record;
+mod regroup;
 mod reports;
 mod restore;
 mod scheduler;

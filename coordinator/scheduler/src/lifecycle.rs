@@ -19,6 +19,9 @@ use crate::worker::HoldState;
 impl Scheduler {
     /// Brings what a pending stage waits for up to date: after its users changed, a parent was done, or a wait ended.
     pub(crate) fn settle(&mut self, key: StageKey) {
+        if self.stages[&key].users.is_empty() {
+            self.disband(key, &Ending::Unneeded.words());
+        }
         let stage = &self.stages[&key];
         let State::Pending(Pending { wait, .. }) = &stage.state else {
             return;
@@ -95,7 +98,7 @@ impl Scheduler {
     }
 
     /// Makes a running stage pending and says how it ran; `None` for one that does not run.
-    fn stop_running(&mut self, key: StageKey) -> Option<Running> {
+    pub(crate) fn stop_running(&mut self, key: StageKey) -> Option<Running> {
         let stage = self.stage_mut(key);
         stage.running()?;
         let before = std::mem::replace(&mut stage.state, State::Pending(Pending::default()));
@@ -227,21 +230,33 @@ impl Scheduler {
         );
     }
 
-    /// A rank of a stage's current attempt vanished with this worker, or lost another one that did. That counts as a loss if
-    /// it ran: it may be what ended the worker.
+    /// A stage's current attempt is lost for all: a worker is back without this rank, or ranks lost each other, with this worker
+    /// away. That counts as a loss if the rank ran: it may be what ended the worker.
     pub(crate) fn lose(&mut self, seat: Seat, worker: Option<WorkerId>, message: &str, wait: Duration) {
-        let key = seat.attempt.stage;
-        let Some(running) = self.unassign(seat, message) else {
-            return;
-        };
+        let excused = worker.as_ref().is_some_and(|name| self.is_excused(name));
+        if let Some(running) = self.unassign(seat, message) {
+            let loss = !excused && running.ranks[seat.rank as usize].reached;
+            self.count_lost(seat.attempt.stage, worker, message, loss, wait);
+        }
+    }
+
+    /// A pending stage's latest attempt was lost. It is given up where that is a loss, and one too many; else it is nobody's doing.
+    pub(crate) fn count_lost(
+        &mut self,
+        key: StageKey,
+        worker: Option<WorkerId>,
+        message: &str,
+        loss: bool,
+        wait: Duration,
+    ) {
         let lost = |message: String| Failure {
             class: FailureClass::Lost,
             message,
         };
-        let number = seat.attempt.number;
         let stage = self.stage_mut(key);
+        let number = stage.attempts;
         let got_on = stage.checkpoint.is_some_and(|kept| kept.attempt == number);
-        if running.ranks[seat.rank as usize].reached {
+        if loss {
             // One that gets on does not end its workers.
             stage.losses = if got_on { 1 } else { stage.losses + 1 };
             self.counters.losses += 1;
@@ -250,11 +265,6 @@ impl Scheduler {
             }
         } else {
             self.count_return(key);
-        }
-        // Where others ran, they were told to stop: it cannot be taken up again.
-        let alone = running.open_seats(seat.attempt).len() == 1;
-        if let State::Pending(pending) = &mut self.stage_mut(key).state {
-            pending.vanished = alone.then_some(running);
         }
         let failure = lost(message.to_owned());
         self.set_back(key, Setback { worker, failure }, wait);
@@ -290,6 +300,16 @@ impl Scheduler {
         self.set_wait(key, Wait::SetAside(self.now.elapsed.saturating_add(time)));
     }
 
+    /// Wait before a stage is placed again whose worker was lost: none for the first time.
+    pub(crate) fn loss_wait(&self, key: StageKey) -> Duration {
+        let stage = &self.stages[&key];
+        if stage.losses + stage.returns == 0 {
+            Duration::ZERO
+        } else {
+            self.config.loss_wait
+        }
+    }
+
     /// A worker gave a rank of a stage's current attempt back. That is nobody's fault, however often it happens.
     pub(crate) fn give_back(&mut self, seat: Seat, failure: Failure) {
         let key = seat.attempt.stage;
@@ -309,34 +329,6 @@ impl Scheduler {
     fn count_return(&mut self, key: StageKey) {
         self.counters.returns += 1;
         self.stage_mut(key).returns += 1;
-    }
-
-    /// Takes up an attempt whose one open rank vanished with its worker, now that the worker brings it back. As long as no
-    /// other has started, it is the stage's latest, and nothing was lost.
-    pub(crate) fn adopt(&mut self, worker: &WorkerId, seat: Seat) {
-        let key = seat.attempt.stage;
-        let Some(stage) = self.stages.get_mut(&key) else {
-            return;
-        };
-        let wanted = stage.attempt() == seat.attempt && !stage.users.is_empty();
-        let State::Pending(pending) = &mut stage.state else {
-            return;
-        };
-        let same = |running: &mut Running| wanted && running.is_open(seat.rank, worker);
-        let Some(running) = pending.vanished.take_if(same) else {
-            return;
-        };
-        self.set_wait(key, Wait::Idle);
-        let stage = self.stage_mut(key);
-        if running.ranks[seat.rank as usize].reached {
-            stage.losses -= 1;
-        } else {
-            stage.returns -= 1;
-        }
-        stage.state = State::Running(running);
-        self.counters.adopted += 1;
-        self.arm_deadline(key);
-        self.keep_stage(key);
     }
 
     /// Makes a running stage pending because one of its ranks ended without being done: the others are told to stop. Says how
@@ -369,7 +361,7 @@ impl Scheduler {
     }
 
     /// Tells those of these ranks to stop that take a slot and were not told before.
-    fn stop_all(&mut self, seats: Vec<(Seat, WorkerId)>, reason: &str) {
+    pub(crate) fn stop_all(&mut self, seats: Vec<(Seat, WorkerId)>, reason: &str) {
         for (seat, name) in seats {
             let worker = self.workers.get(&name);
             let hold = worker.and_then(|worker| worker.held.get(&seat));
@@ -393,6 +385,7 @@ impl Scheduler {
 
     /// A stage cannot be done: every live job that asks for it fails.
     fn give_up(&mut self, key: StageKey, worker: Option<WorkerId>, failure: Failure) {
+        self.disband(key, &failure.message);
         self.set_wait(key, Wait::Idle);
         let finished_ms = self.now.wall_ms;
         // Asked for anew, it begins anew, unless time or workers were all that it lacked.

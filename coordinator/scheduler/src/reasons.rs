@@ -169,13 +169,13 @@ impl Scheduler {
     fn running_reason(&self, running: &Running) -> String {
         let away = running.ranks.iter().filter(|rank| !rank.done).find_map(|rank| {
             match self.workers.get(&rank.worker)?.link {
-                Link::Disconnected { until } => Some((&rank.worker, until)),
+                Link::Disconnected { until, .. } => Some((&rank.worker, until)),
                 Link::Ready(_) | Link::Draining(_) => None,
             }
         });
         if let Some((name, end)) = away {
-            let left = until(end, self.now.elapsed);
-            return format!("{name} is disconnected; waiting for it until its lease ends in {left}");
+            let left = until(end, self.now.listened);
+            return format!("{name} is disconnected; waiting for it for another {left}");
         }
         let on = gang(running.workers());
         if let (None, Some(yielding)) = (running.ending, &running.yielding) {
@@ -196,9 +196,9 @@ impl Scheduler {
 
     pub(crate) fn worker_phase(&self, name: &WorkerId, worker: &Worker) -> (WorkerPhase, String) {
         let held = count(worker.used(), "rank");
-        if let Link::Disconnected { until: end } = worker.link {
-            let left = until(end, self.now.elapsed);
-            let reason = format!("disconnected; {held} waited for until its lease ends in {left}");
+        if let Link::Disconnected { until: end, .. } = worker.link {
+            let left = until(end, self.now.listened);
+            let reason = format!("disconnected; waiting for it and its {held} for another {left}");
             return (WorkerPhase::Disconnected, reason);
         }
         let admission = self.admissions.get(name);

@@ -16,6 +16,8 @@ use crate::worker::Link;
 enum Report {
     /// It counts.
     Current,
+    /// Its attempt vanished and may yet be taken up again: it counts, too.
+    Parted,
     /// Its attempt is over, and it was waited for only to free its slot.
     Late,
     /// It says nothing new.
@@ -32,17 +34,19 @@ impl Scheduler {
         seat: Seat,
         result: Option<Box<StageResult>>,
     ) {
-        if self.take_report(worker, session, seat) != Report::Current {
+        let report = self.take_report(worker, session, seat);
+        if !matches!(report, Report::Current | Report::Parted) {
             return;
         }
         let key = seat.attempt.stage;
         let result = result.filter(|_| seat.rank == 0);
         if let Some(message) = self.misfit(seat, result.as_deref()) {
             let class = FailureClass::Internal;
+            self.reunite(key);
             return self.fault(seat, Failure { class, message });
         }
         self.remember_cached(worker, key, result.as_deref());
-        let Some(running) = self.stage_mut(key).current_mut(worker, seat) else {
+        let Some(running) = self.stage_mut(key).live_mut(worker, seat) else {
             return;
         };
         running.ranks[seat.rank as usize].done = true;
@@ -50,7 +54,9 @@ impl Scheduler {
         let all_done = running.ranks.iter().all(|rank| rank.done);
         match running.result.take_if(|_| all_done) {
             Some(result) => self.complete(key, result),
-            None => self.keep_stage(key),
+            None if report == Report::Current => self.keep_stage(key),
+            // What is kept says that it is over.
+            None => self.show(key),
         }
     }
 
@@ -64,6 +70,19 @@ impl Scheduler {
     ) {
         match self.take_report(worker, session, seat) {
             Report::Current => {}
+            Report::Parted => {
+                let key = seat.attempt.stage;
+                let vanished = self.stages[&key].vanished();
+                let ending = vanished.and_then(|vanished| vanished.running.ending);
+                if failure.class == FailureClass::Lost && ending.is_none() {
+                    // It lost the others for good.
+                    let reason = format!("rank {} on {worker} ended: {failure}", seat.rank);
+                    self.show(key);
+                    return self.disband(key, &reason);
+                }
+                // The attempt ended by this and not with the worker that is away.
+                self.reunite(key);
+            }
             Report::Late => return self.explain_loss(seat, worker, failure),
             Report::Void => return,
         }
@@ -83,7 +102,8 @@ impl Scheduler {
             .find(|(other, name)| *other != seat && self.is_away(name));
         if let Some((away, name)) = away.cloned() {
             let message = format!("{name} is disconnected; {worker} says: {failure}");
-            self.lose(away, Some(name), &message, self.config.loss_wait);
+            let wait = self.loss_wait(seat.attempt.stage);
+            self.lose(away, Some(name), &message, wait);
         } else if gang.len() == 1 || yields || gang.iter().any(|(_, name)| self.is_draining(name)) {
             // Agents report as lost what they refuse, too, and what they leave behind. That is nobody's fault, and its peers
             // may be the first to say it.
@@ -115,10 +135,10 @@ impl Scheduler {
         self.reached(worker, seat);
     }
 
-    /// A current rank has reached its worker.
+    /// A rank of the latest attempt has reached its worker.
     pub(crate) fn reached(&mut self, worker: &WorkerId, seat: Seat) {
         if let Some(stage) = self.stages.get_mut(&seat.attempt.stage)
-            && let Some(running) = stage.current_mut(worker, seat)
+            && let Some(running) = stage.live_mut(worker, seat)
         {
             running.ranks[seat.rank as usize].reached = true;
         }
@@ -138,6 +158,9 @@ impl Scheduler {
         if self.is_current(worker, seat) {
             self.reached(worker, seat);
             return Report::Current;
+        }
+        if self.is_parted(worker, seat) {
+            return Report::Parted;
         }
         let stage = self.stages.get(&seat.attempt.stage);
         if stage.is_some_and(|stage| stage.took_in(seat)) {

@@ -15,7 +15,7 @@ use crate::record::{JobRecord, JobState, JobStatus, RankRecord, Record, StageRec
 use crate::scheduler::Scheduler;
 use crate::stage::{Done, Ending, Failed, Place, Rank, Running, Stage, State};
 use crate::timers::Timer;
-use crate::worker::Worker;
+use crate::worker::{Link, Worker};
 
 impl Scheduler {
     /// The state that `records`, in any order, were kept of. Running attempts are waited for until
@@ -212,7 +212,9 @@ impl Scheduler {
     /// A stage that ran when the records were kept is expected to run still, on workers that have yet to come back: all of
     /// them, as the loss of one ends the attempt.
     fn await_workers(&mut self, key: StageKey) {
-        let until = self.now.elapsed.saturating_add(self.config.restore_grace);
+        let grace = self.config.restore_grace;
+        let lease_at = self.now.elapsed.saturating_add(grace);
+        let until = self.now.listened.saturating_add(grace);
         let stage = self.stage_mut(key);
         let unneeded = stage.users.is_empty();
         let attempt = stage.attempt();
@@ -226,11 +228,15 @@ impl Scheduler {
         self.arm_deadline(key);
         let payer = self.stages[&key].running().map(|running| running.payer.clone());
         for (seat, name) in open {
-            self.timers.arm(until, Timer::Lease(name.clone()));
-            let worker = self
-                .workers
-                .entry(name.clone())
-                .or_insert_with(|| Worker::remembered(until));
+            self.timers.arm(lease_at, Timer::Lease(name.clone()));
+            let away = || {
+                Worker::remembered(Link::Disconnected {
+                    until,
+                    lease_at,
+                    excused: false,
+                })
+            };
+            let worker = self.workers.entry(name.clone()).or_insert_with(away);
             worker.slots += 1;
             self.hold(&name, seat, payer.clone());
         }

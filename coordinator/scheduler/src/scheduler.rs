@@ -7,6 +7,7 @@ use nettailor_domain::explain::{Happening, What};
 use nettailor_domain::ids::{Digest, JobId, StageKey, TaskName, UserName, WorkerId};
 use nettailor_domain::model::ModelRecord;
 
+use crate::absence::Departure;
 use crate::account::Account;
 use crate::admission::Admission;
 use crate::config::Config;
@@ -59,6 +60,10 @@ pub struct Scheduler {
     pub(crate) decided_ms: u64,
     /// Time and number of the latest thing that happened.
     pub(crate) last_event: (Duration, u32),
+    /// Workers that went a short time ago and are not back.
+    pub(crate) departed: BTreeMap<WorkerId, Departure>,
+    /// Listened time at which the coordinator was found to have stalled last.
+    pub(crate) stalled: Option<Duration>,
     pub(crate) timers: Timers,
     pub(crate) counters: Counters,
     pub(crate) draft: Draft,
@@ -93,6 +98,7 @@ impl Scheduler {
             config,
             now: Now {
                 elapsed: Duration::ZERO,
+                listened: Duration::ZERO,
                 wall_ms: 0,
             },
             jobs: BTreeMap::new(),
@@ -110,6 +116,8 @@ impl Scheduler {
             stirred: false,
             decided_ms: 0,
             last_event: (Duration::ZERO, 0),
+            departed: BTreeMap::new(),
+            stalled: None,
             timers: Timers::default(),
             counters: Counters::default(),
             draft: Draft::default(),
@@ -122,7 +130,7 @@ impl Scheduler {
     /// Only a submission or a cancellation can be refused; then nothing has changed. Messages of workers that do not
     /// fit the state are dropped and counted (see [`Scheduler::counters`]).
     pub fn apply(&mut self, event: Event, now: Now) -> Result<Transition, Rejected> {
-        self.now = now;
+        self.pass_time(now);
         match event {
             Event::Submit(submission) => self.submit(submission)?,
             Event::Cancel { job, reason } => self.cancel(job, reason)?,

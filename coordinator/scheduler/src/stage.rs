@@ -67,9 +67,9 @@ pub(crate) struct Pending {
     pub(crate) wait: Wait,
     /// What ended the attempt before, if one was counted.
     pub(crate) setback: Option<Setback>,
-    /// The latest attempt, if the worker of its one open rank vanished: taken up again should the worker bring it back before
-    /// another has started. Not kept across restarts.
-    pub(crate) vanished: Option<Running>,
+    /// The latest attempt, if a worker vanished with ranks of it: taken up again should all be back before another has
+    /// started. Not kept across restarts.
+    pub(crate) vanished: Option<Vanished>,
     /// Elapsed time at which a later stage first started before it, since it is in line. Not kept across restarts.
     pub(crate) passed_over: Option<Duration>,
     /// Elapsed time since which it is in line. Not kept across restarts.
@@ -90,6 +90,16 @@ pub(crate) enum Wait {
     BackOff(Duration),
     /// The same, because it keeps losing its workers.
     SetAside(Duration),
+}
+
+/// An attempt that a worker vanished with, as it ran.
+#[derive(Debug)]
+pub(crate) struct Vanished {
+    pub(crate) running: Running,
+    /// Whether it was counted as a loss; else as a return.
+    pub(crate) loss: bool,
+    /// When those of its ranks that go on are stopped unless all are back; a timer is armed.
+    pub(crate) until: Option<Duration>,
 }
 
 /// How an attempt ended that must be followed by another.
@@ -345,6 +355,22 @@ impl Stage {
         }
     }
 
+    /// The latest attempt, if it vanished and may be taken up again.
+    pub(crate) fn vanished(&self) -> Option<&Vanished> {
+        match &self.state {
+            State::Pending(pending) => pending.vanished.as_ref(),
+            State::Running(_) | State::Done(_) | State::Failed(_) => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn vanished_mut(&mut self) -> Option<&mut Vanished> {
+        match &mut self.state {
+            State::Pending(pending) => pending.vanished.as_mut(),
+            State::Running(_) | State::Done(_) | State::Failed(_) => None,
+        }
+    }
+
     /// The attempt that runs, if this seat is one of its and, on this worker, not done.
     pub(crate) fn current(&self, worker: &WorkerId, seat: Seat) -> Option<&Running> {
         let current = |running: &&Running| running.is_open(seat.rank, worker);
@@ -353,21 +379,25 @@ impl Stage {
             .filter(|_| self.attempt() == seat.attempt)
     }
 
-    /// The same, to be changed.
-    pub(crate) fn current_mut(&mut self, worker: &WorkerId, seat: Seat) -> Option<&mut Running> {
-        self.current(worker, seat)?;
-        match &mut self.state {
-            State::Running(running) => Some(running),
-            State::Pending(_) | State::Done(_) | State::Failed(_) => None,
-        }
+    /// The latest attempt, whether it runs or vanished, if this seat is one of its and, on this worker, not done.
+    pub(crate) fn live_mut(&mut self, worker: &WorkerId, seat: Seat) -> Option<&mut Running> {
+        let attempt = self.attempt();
+        let running = match &mut self.state {
+            State::Running(running) => running,
+            State::Pending(pending) => &mut pending.vanished.as_mut()?.running,
+            State::Done(_) | State::Failed(_) => return None,
+        };
+        Some(running).filter(|running| attempt == seat.attempt && running.is_open(seat.rank, worker))
     }
 
     /// Whether this seat's rank was reported and taken in as done.
     pub(crate) fn took_in(&self, seat: Seat) -> bool {
+        let by = |running: &Running| running.rank(seat.rank).is_some_and(|rank| rank.done);
         let done = match &self.state {
             State::Done(_) => true,
-            State::Running(running) => running.rank(seat.rank).is_some_and(|rank| rank.done),
-            State::Pending(_) | State::Failed(_) => false,
+            State::Running(running) => by(running),
+            State::Pending(_) => self.vanished().is_some_and(|gone| by(&gone.running)),
+            State::Failed(_) => false,
         };
         done && self.attempt() == seat.attempt
     }

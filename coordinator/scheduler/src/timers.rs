@@ -8,8 +8,11 @@ use nettailor_domain::ids::{Seat, StageKey, WorkerId};
 /// What is to be looked at. Whoever handles one checks the state: a timer never decides alone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// A worker may have been silent, or away, for too long.
+    /// A worker may have been silent, or away, for too long. Whether it was is a matter of listened time, of which no more can
+    /// have passed than has elapsed.
     Lease(WorkerId),
+    /// An attempt that lost ranks may have waited for them for too long.
+    Regroup(StageKey),
     /// A stage's wait before a retry ends.
     BackOff(StageKey),
     /// A running stage's deadline.

@@ -11,7 +11,7 @@ use nettailor_domain::stage::Artifact;
 use crate::event::SessionNumber;
 use crate::pool::{Counted, Make};
 
-/// A worker that has a session, or had one not longer ago than its lease.
+/// A worker that has a session, or had one and is waited for.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) slots: u32,
@@ -42,8 +42,12 @@ pub(crate) enum Link {
     Draining(Session),
     /// It is waited for.
     Disconnected {
-        /// End of its lease; a timer is armed.
+        /// Listened time at which it is lost.
         until: Duration,
+        /// When its timer is armed for.
+        lease_at: Duration,
+        /// Whether it is away by the coordinator's own doing: what is lost with it then does not count as a loss.
+        excused: bool,
     },
 }
 
@@ -51,9 +55,9 @@ pub(crate) enum Link {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Session {
     pub(crate) number: SessionNumber,
-    /// Elapsed time of its last message.
-    pub(crate) last_seen: Duration,
-    /// When its lease timer is armed for. It is armed anew when it fires, not with every message.
+    /// Listened time of its last message.
+    pub(crate) last_heard: Duration,
+    /// When its timer is armed for. It is armed anew when it fires, not with every message.
     pub(crate) lease_at: Duration,
 }
 
@@ -110,8 +114,8 @@ impl Worker {
         }
     }
 
-    /// A worker known only by what ran on it before a restart.
-    pub(crate) fn remembered(until: Duration) -> Self {
+    /// A worker known only by what ran on it before a restart, and its link.
+    pub(crate) fn remembered(link: Link) -> Self {
         Self {
             slots: 0,
             threads_per_slot: 0,
@@ -124,7 +128,7 @@ impl Worker {
             placed_bytes: [0; 2],
             version: String::new(),
             cached: HashSet::new(),
-            link: Link::Disconnected { until },
+            link,
             held: BTreeMap::new(),
             last_seen_ms: 0,
         }
@@ -142,6 +146,14 @@ impl Worker {
         match &mut self.link {
             Link::Ready(session) | Link::Draining(session) => Some(session),
             Link::Disconnected { .. } => None,
+        }
+    }
+
+    /// When its timer is armed for.
+    pub(crate) fn lease_at(&self) -> Duration {
+        match self.link {
+            Link::Ready(session) | Link::Draining(session) => session.lease_at,
+            Link::Disconnected { lease_at, .. } => lease_at,
         }
     }
 

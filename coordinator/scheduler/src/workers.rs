@@ -1,23 +1,22 @@
-//! Workers come, speak, fall silent and go.
+//! Workers come, and what takes their slots.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use nettailor_domain::ids::{Seat, UserName, WorkerId};
+use nettailor_domain::ids::{Seat, StageKey, UserName, WorkerId};
 use nettailor_domain::session::Offer;
 
 use crate::effect::Effect;
 use crate::event::SessionNumber;
 use crate::pool::Counted;
 use crate::scheduler::Scheduler;
-use crate::stage::Ending;
 use crate::timers::Timer;
 use crate::worker::{Hold, HoldState, Link, Session, Worker};
 
 impl Scheduler {
-    /// A worker opened a session. Ranks that it lists and that are current here go on, and so do those that were given up
-    /// with it and whose attempt has no successor; others that it lists are stopped; current ones that it does not list never
-    /// reached it, or died with an earlier process: they are lost.
+    /// A worker opened a session. Ranks that it lists and that are current here go on, and so do those of an attempt that vanished,
+    /// once all are back and unless another has started; others that it lists are stopped; current ones that it does not list
+    /// never reached it, or died with an earlier process: they are lost.
     pub(crate) fn worker_connected(&mut self, name: WorkerId, number: SessionNumber, offer: Offer) {
         let open = self
             .workers
@@ -40,11 +39,12 @@ impl Scheduler {
             None => {}
         }
         let before = self.forget_worker(&name);
-        let lease_at = self.now.elapsed.saturating_add(self.config.lease);
+        self.departed.remove(&name);
+        let lease_at = self.now.elapsed.saturating_add(self.config.silence);
         self.timers.arm(lease_at, Timer::Lease(name.clone()));
         let session = Session {
             number,
-            last_seen: self.now.elapsed,
+            last_heard: self.now.listened,
             lease_at,
         };
         let worker = Worker::connected(&offer, session, self.now.wall_ms);
@@ -54,23 +54,35 @@ impl Scheduler {
         self.workers.insert(name.clone(), worker);
         let listed: BTreeSet<Seat> = offer.seats.into_iter().collect();
         for seat in &listed {
-            self.welcome_back(&name, number, *seat);
+            self.take_back(&name, number, *seat);
         }
-        for seat in before.into_iter().filter(|seat| !listed.contains(seat)) {
-            if self.is_current(&name, seat) {
+        for seat in before.iter().filter(|seat| !listed.contains(seat)) {
+            if self.is_current(&name, *seat) {
                 let message = format!("{name} does not know the attempt");
-                self.lose(seat, Some(name.clone()), &message, Duration::ZERO);
+                self.lose(*seat, Some(name.clone()), &message, Duration::ZERO);
             }
+        }
+        let stages: BTreeSet<StageKey> = listed
+            .iter()
+            .chain(&before)
+            .map(|seat| seat.attempt.stage)
+            .collect();
+        for key in stages {
+            self.regroup(key, &name);
+        }
+        for seat in listed {
+            self.greet(&name, seat);
         }
         self.count_free(&name);
     }
 
-    /// A rank that a worker brought along into a new session.
-    fn welcome_back(&mut self, name: &WorkerId, session: SessionNumber, seat: Seat) {
-        self.adopt(name, seat);
-        let stage = self.stages.get(&seat.attempt.stage);
-        let current = stage.and_then(|stage| stage.current(name, seat));
-        if current.is_none() && stage.is_some_and(|stage| stage.took_in(seat)) {
+    /// A rank that a worker brought along into a new session takes a slot of it.
+    fn take_back(&mut self, name: &WorkerId, session: SessionNumber, seat: Seat) {
+        if self
+            .stages
+            .get(&seat.attempt.stage)
+            .is_some_and(|stage| stage.took_in(seat))
+        {
             // Its report was accepted; only the acknowledgement was lost.
             return self.effect(Effect::Acknowledge {
                 worker: name.clone(),
@@ -78,28 +90,33 @@ impl Scheduler {
                 seat,
             });
         }
-        let stop = match current {
-            Some(running) => running.ending.map(Ending::words),
-            None => Some("it is not the stage's current attempt".to_owned()),
+        let stage = self.stages.get(&seat.attempt.stage);
+        let running = stage.and_then(|stage| stage.current(name, seat));
+        let apart = || {
+            let parted = self.is_parted(name, seat);
+            stage.filter(|_| parted)?.vanished().map(|gone| &gone.running)
         };
-        let current = current.is_some();
-        let payer = current.then(|| self.stages[&seat.attempt.stage].running());
-        let payer = payer.flatten().map(|running| running.payer.clone());
+        let payer = running.or_else(apart).map(|running| running.payer.clone());
         self.hold(name, seat, payer);
-        if current {
-            self.reached(name, seat);
-            self.show(seat.attempt.stage);
-        }
-        match stop {
-            Some(reason) => self.stop(name, seat, &reason),
-            None => self.invite(name, seat),
-        }
+        self.reached(name, seat);
     }
 
-    /// A worker's stream broke. What it runs may go on: it is waited for.
-    pub(crate) fn worker_disconnected(&mut self, name: &WorkerId, session: SessionNumber) {
-        if self.heard(name, session) {
-            self.detach(name);
+    /// Says what is to become of a rank that a worker brought along, unless that was said on the way.
+    fn greet(&mut self, name: &WorkerId, seat: Seat) {
+        let hold = self.workers.get(name).and_then(|worker| worker.held.get(&seat));
+        if !hold.is_some_and(|hold| matches!(hold.state, HoldState::Working)) {
+            return;
+        }
+        let stage = self.stages.get(&seat.attempt.stage);
+        if let Some(running) = stage.and_then(|stage| stage.current(name, seat)) {
+            let ending = running.ending;
+            self.show(seat.attempt.stage);
+            match ending {
+                Some(ending) => self.stop(name, seat, &ending.words()),
+                None => self.invite(name, seat),
+            }
+        } else if !self.is_parted(name, seat) {
+            self.stop(name, seat, "it is not the stage's current attempt");
         }
     }
 
@@ -114,106 +131,6 @@ impl Scheduler {
             worker.link = Link::Draining(session);
         }
         self.count_free(name);
-    }
-
-    /// A message came in. Says whether its session is the worker's open one; if not, it must be dropped.
-    pub(crate) fn heard(&mut self, name: &WorkerId, number: SessionNumber) -> bool {
-        let now = self.now;
-        if let Some(worker) = self.workers.get_mut(name)
-            && let Some(session) = worker.session_mut()
-            && session.number == number
-        {
-            session.last_seen = now.elapsed;
-            worker.last_seen_ms = now.wall_ms;
-            return true;
-        }
-        self.counters.old_session_messages += 1;
-        false
-    }
-
-    /// A worker's lease timer fired: it was silent, or away, for too long; or it has been heard of since the timer
-    /// was armed.
-    pub(crate) fn lease_due(&mut self, name: &WorkerId) {
-        let (now, lease) = (self.now.elapsed, self.config.lease);
-        let Some(worker) = self.workers.get_mut(name) else {
-            return;
-        };
-        match &mut worker.link {
-            Link::Ready(session) | Link::Draining(session) => {
-                let end = session.last_seen.saturating_add(lease);
-                if end > now {
-                    session.lease_at = end;
-                    self.timers.arm(end, Timer::Lease(name.clone()));
-                    return;
-                }
-                let number = session.number;
-                let reason = format!("nothing was heard of the worker for {} s", lease.as_secs_f32());
-                self.effect(Effect::CloseSession {
-                    worker: name.clone(),
-                    session: number,
-                    reason,
-                });
-                self.detach(name);
-            }
-            Link::Disconnected { until } if *until <= now => {
-                let message = format!("{name} disconnected and did not come back within its lease");
-                for seat in self.forget_worker(name) {
-                    if self.is_current(name, seat) {
-                        self.lose(seat, Some(name.clone()), &message, self.config.loss_wait);
-                    }
-                }
-            }
-            Link::Disconnected { .. } => {}
-        }
-    }
-
-    /// Ends a worker's session and waits for the worker.
-    fn detach(&mut self, name: &WorkerId) {
-        let until = self.now.elapsed.saturating_add(self.config.lease);
-        let Some(worker) = self.workers.get_mut(name) else {
-            return;
-        };
-        if let Some(session) = worker.session() {
-            self.timers.disarm(session.lease_at, Timer::Lease(name.clone()));
-        }
-        worker.link = Link::Disconnected { until };
-        let held: Vec<Seat> = worker.held.keys().copied().collect();
-        self.timers.arm(until, Timer::Lease(name.clone()));
-        for seat in held {
-            if self.is_current(name, seat) {
-                self.show(seat.attempt.stage);
-            }
-        }
-        self.count_free(name);
-    }
-
-    /// Removes a worker with its timers. Says what took its slots.
-    fn forget_worker(&mut self, name: &WorkerId) -> Vec<Seat> {
-        let Some(mut worker) = self.workers.remove(name) else {
-            return Vec::new();
-        };
-        let counted = worker.counted.take();
-        self.pools.count(name, &worker.make, counted, None);
-        for digest in &worker.cached {
-            if let Some(holders) = self.holders.get_mut(digest) {
-                holders.remove(name);
-                if holders.is_empty() {
-                    self.holders.remove(digest);
-                }
-            }
-        }
-        let lease_at = match worker.link {
-            Link::Ready(session) | Link::Draining(session) => session.lease_at,
-            Link::Disconnected { until } => until,
-        };
-        self.timers.disarm(lease_at, Timer::Lease(name.clone()));
-        let mut seats = Vec::with_capacity(worker.held.len());
-        for (seat, hold) in worker.held {
-            self.released(name, seat, &hold);
-            seats.push(seat);
-        }
-        self.stirred = true;
-        seats
     }
 
     /// A rank takes a slot of a worker.
@@ -238,7 +155,7 @@ impl Scheduler {
     }
 
     /// A slot is not taken any more: nobody pays for it, and no stop is repeated.
-    fn released(&mut self, name: &WorkerId, seat: Seat, hold: &Hold) {
+    pub(crate) fn released(&mut self, name: &WorkerId, seat: Seat, hold: &Hold) {
         self.disarm_stop(name, seat, &hold.state);
         if let Some(payer) = &hold.payer {
             self.discharge(payer, self.now.elapsed.saturating_sub(hold.since));
@@ -320,7 +237,7 @@ impl Scheduler {
         }
     }
 
-    fn disarm_stop(&mut self, name: &WorkerId, seat: Seat, hold: &HoldState) {
+    pub(crate) fn disarm_stop(&mut self, name: &WorkerId, seat: Seat, hold: &HoldState) {
         if let HoldState::Stopping { again, .. } = hold {
             self.timers.disarm(*again, Timer::StopAgain(name.clone(), seat));
         }
@@ -350,7 +267,7 @@ impl Scheduler {
         if self.heard(worker, session)
             && seat.rank == 0
             && let Some(stage) = self.stages.get_mut(&seat.attempt.stage)
-            && let Some(running) = stage.current_mut(worker, seat)
+            && let Some(running) = stage.live_mut(worker, seat)
         {
             running.expected = Some(expected);
         }
@@ -380,6 +297,7 @@ impl Scheduler {
         for timer in self.timers.take_due(self.now.elapsed) {
             match timer {
                 Timer::Lease(worker) => self.lease_due(&worker),
+                Timer::Regroup(key) => self.regroup_due(key),
                 Timer::BackOff(key) => self.settle(key),
                 Timer::Deadline(key) => self.deadline_due(key),
                 Timer::Yield(key) => self.yield_now(key),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nettailor_artifacts::ArtifactStore;
+use nettailor_domain::session::KEEP_ALIVE;
 use nettailor_engine::History;
 use nettailor_proto::limits::MAX_MESSAGE_BYTES;
 use nettailor_proto::status::{Code, Error};
@@ -28,10 +29,6 @@ use tonic::transport::server::TcpIncoming;
 use crate::handle::Handle;
 use crate::logs::Logs;
 use crate::sessions::Sessions;
-
-/// A silent connection is asked for a sign of life this often, and dropped if none comes for as long: a dead peer is
-/// noticed within six seconds.
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
 /// What the services need.
 #[derive(Clone)]

@@ -1,5 +1,7 @@
 //! An agent that follows a script.
 
+use std::time::Duration;
+
 use nettailor_artifacts::ArtifactStore;
 use nettailor_domain::architecture::{Architecture, Selection};
 use nettailor_domain::ids::Seat;
@@ -15,6 +17,9 @@ use tonic::Streaming;
 
 use crate::site::{Site, next};
 
+/// How often an agent is asked to show that it lives, unless the coordinator is told otherwise.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
 pub(crate) struct Agent {
     send: mpsc::Sender<v1::AgentMessage>,
     incoming: Streaming<v1::CoordinatorMessage>,
@@ -26,6 +31,17 @@ impl Agent {
     pub(crate) async fn connect(site: &Site, name: &str, seats: Vec<Seat>) -> Self {
         let agent = Self::greet(site, name, seats).await;
         agent.say(FromAgent::Ready).await;
+        // As long as the agent is there, but no longer.
+        let send = agent.send.downgrade();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(HEARTBEAT).await;
+                let Some(send) = send.upgrade() else { return };
+                if send.send(FromAgent::Heartbeat.into()).await.is_err() {
+                    return;
+                }
+            }
+        });
         agent
     }
 
@@ -60,7 +76,7 @@ impl Agent {
         else {
             panic!("{welcome:?}")
         };
-        assert!(heartbeat.as_millis() > 0);
+        assert_eq!(heartbeat, HEARTBEAT);
         let store = ArtifactStore::open(&artifacts_url.parse().unwrap()).unwrap();
         Self {
             send,

@@ -26,6 +26,24 @@ async fn a_second_session_of_a_name_replaces_the_first_and_keeps_its_attempts() 
 }
 
 #[tokio::test]
+async fn work_of_a_worker_whose_stream_broke_goes_to_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::start(folder.path()).await;
+    let job = site.submit("digits").await;
+    let mut first = Agent::connect(&site, "w1", vec![]).await;
+    let order = first.order().await;
+    let mut second = Agent::connect(&site, "w2", vec![]).await;
+    drop(first);
+    let again = second.order().await;
+    assert_eq!(
+        (again.seat.attempt.stage, again.seat.attempt.number),
+        (order.seat.attempt.stage, 2)
+    );
+    assert_eq!(site.job(&job.id).await.stages[0].workers, ["w2"]);
+    site.stop().await;
+}
+
+#[tokio::test]
 async fn a_session_begins_with_hello() {
     let folder = tempfile::tempdir().unwrap();
     let site = Site::start(folder.path()).await;

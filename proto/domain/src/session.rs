@@ -10,14 +10,31 @@ use crate::ids::{Digest, InvalidId, Seat};
 use crate::labels::Labels;
 use crate::stage::{Artifact, StageResult, StageSpec};
 
+/// A worker whose stream broke has this long to come back before its attempts are lost, unless the coordinator is told otherwise.
+pub const REATTACH: Duration = Duration::from_millis(500);
+
+/// Either end of a worker's stream asks a silent peer for a sign of life this often, and gives the connection up if none comes
+/// for as long.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(2);
+
 /// A rank of a gang that shows nothing for so long is lost to the others.
 pub const RANK_SILENCE: Duration = Duration::from_secs(3);
 
-/// A worker that shows nothing for so long is lost to the coordinator, unless it is told otherwise.
-pub const LEASE: Duration = Duration::from_secs(10);
+/// A worker that says nothing for so long is disconnected, unless the coordinator is told otherwise.
+pub const WORKER_SILENCE: Duration = Duration::from_secs(4);
 
-// Who is nearest notices first: ranks each other, then the coordinator a worker, last a stage its deadline, of a minute at least.
-const _: () = assert!(RANK_SILENCE.as_secs() < LEASE.as_secs() && LEASE.as_secs() < 60);
+/// Where it was the coordinator that went away, workers have this long to find it again, unless it is told otherwise.
+pub const GRACE: Duration = Duration::from_secs(20);
+
+// Who is nearest notices first: a broken stream, then ranks each other, then the coordinator a worker, which is lost within five
+// seconds; a coordinator that was away waits longer, and last comes a stage's deadline, of a minute at least.
+const _: () = {
+    let lost = WORKER_SILENCE.as_millis() + REATTACH.as_millis();
+    assert!(REATTACH.as_millis() < RANK_SILENCE.as_millis());
+    assert!(RANK_SILENCE.as_millis() < WORKER_SILENCE.as_millis());
+    assert!(2 * KEEP_ALIVE.as_millis() <= WORKER_SILENCE.as_millis());
+    assert!(lost <= 5_000 && lost < GRACE.as_millis() && GRACE.as_millis() < 60_000);
+};
 
 /// What a worker offers.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -111,6 +111,22 @@ finish"#,
 }
 
 #[tokio::test]
+async fn trainers_give_way_to_their_agent() {
+    let stage = Stage::with_trainer(r#"say "priority $(nice)"; finish"#);
+    let (_coordinator, mut session) = at_work(&stage).await;
+    session.assign(stage.order(1).await).await;
+    let theirs: i32 = session.log("priority").await.parse().expect("a number");
+    let ours = std::process::Command::new("nice")
+        .output()
+        .expect("the nice command");
+    let ours: i32 = String::from_utf8_lossy(&ours.stdout)
+        .trim()
+        .parse()
+        .expect("a number");
+    assert_eq!(theirs, (ours + 5).min(19));
+}
+
+#[tokio::test]
 async fn a_crash_is_reported_with_its_last_words() {
     let failure = failure_of("say 'shapes do not match'; exit 3").await;
     assert_eq!(failure.class, FailureClass::Internal);

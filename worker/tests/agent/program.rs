@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use nettailor_proto::convert::session::FromAgent;
+use nettailor_proto::convert::session::{FromAgent, FromCoordinator};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -54,6 +54,50 @@ async fn trainers_die_with_their_agent() {
     soon("the trainer's end", life.read_to_end(&mut Vec::new()))
         .await
         .expect("the pipe's end");
+}
+
+#[tokio::test]
+async fn a_report_that_was_not_acknowledged_survives_its_agent() {
+    for script in ["finish", "say 'out of ideas'; exit 3"] {
+        let stage = Stage::with_trainer(script);
+        let mut coordinator = Coordinator::start().await;
+        let mut agent = start(&stage, &coordinator, "127.0.0.1:0");
+        let mut session = coordinator.welcome(&stage.url()).await;
+        let order = stage.order(1).await;
+        session.assign(order.clone()).await;
+        let first = session.report(order.seat).await;
+        send(&agent, Signal::SIGKILL);
+        let killed = soon("the agent's end", agent.wait()).await.expect("it ends");
+        assert!(!killed.success());
+
+        let mut agent = start(&stage, &coordinator, "127.0.0.1:0");
+        let mut session = coordinator.welcome(&stage.url()).await;
+        assert_eq!(session.hello.offer.seats, [order.seat]);
+        assert_eq!(session.report(order.seat).await, first);
+        session.say(FromCoordinator::Acknowledged(order.seat)).await;
+        // It ends when nothing is owed any more.
+        send(&agent, Signal::SIGTERM);
+        let status = soon("the agent's end", agent.wait()).await.expect("it ends");
+        assert!(status.success(), "{status}");
+
+        let _agent = start(&stage, &coordinator, "127.0.0.1:0");
+        let session = coordinator.session().await;
+        assert!(session.hello.offer.seats.is_empty(), "{:?}", session.hello.offer);
+    }
+}
+
+#[tokio::test]
+async fn a_report_that_cannot_be_read_is_not_said() {
+    let stage = Stage::with_trainer("finish");
+    let folder = stage.path("cache/attempts/node-1");
+    std::fs::create_dir_all(folder.join("left-by-an-attempt")).expect("a folder");
+    std::fs::write(folder.join("torn.report"), "{").expect("written");
+    let mut coordinator = Coordinator::start().await;
+    let _agent = start(&stage, &coordinator, "127.0.0.1:0");
+    let session = coordinator.session().await;
+    assert!(session.hello.offer.seats.is_empty());
+    let left = std::fs::read_dir(folder).expect("the agent's folder").count();
+    assert_eq!(left, 0);
 }
 
 #[tokio::test]

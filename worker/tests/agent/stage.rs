@@ -80,8 +80,10 @@ impl Stage {
 
     /// Folders of attempts that exist now.
     pub(crate) fn attempt_folders(&self) -> usize {
-        std::fs::read_dir(self.path("cache/attempts/node-1"))
-            .expect("the agent's folder")
+        let entries = std::fs::read_dir(self.path("cache/attempts/node-1")).expect("the agent's folder");
+        let folder = |entry: &std::fs::DirEntry| entry.file_type().expect("what it is").is_dir();
+        entries
+            .filter(|entry| folder(entry.as_ref().expect("it is there")))
             .count()
     }
 }

@@ -211,7 +211,7 @@ fn stream(submissions: &[(u8, u8)], durations: &[u8], longest: u64) -> u64 {
         }
         second += 1;
         let mut effects = world.pass(seconds(1));
-        if second % 5 == 0 {
+        if second % 3 == 0 {
             effects.extend(["a", "b"].map(|name| world.heartbeat(name, 1)).concat());
         }
         begun(&mut busy, &mut waiting, &effects, second);

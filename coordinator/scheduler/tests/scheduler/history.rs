@@ -49,6 +49,10 @@ pub(crate) enum Op {
         which: u8,
     },
     Pass {
+        millis: u64,
+    },
+    /// The coordinator stands still.
+    Stall {
         seconds: u8,
     },
     /// The coordinator dies before it carries out the effects of the last event.
@@ -70,7 +74,9 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         12 => (agent.clone(), any::<u8>(), any::<u8>()).prop_map(|(agent, which, how)| Op::End { agent, which, how }),
         12 => (agent.clone(), any::<u8>()).prop_map(|(agent, which)| Op::Report { agent, which }),
         2 => (agent, any::<u8>()).prop_map(|(agent, which)| Op::Repeat { agent, which }),
-        5 => (0..15u8).prop_map(|seconds| Op::Pass { seconds }),
+        3 => (0..15_000u64).prop_map(|millis| Op::Pass { millis }),
+        3 => (0..1_000u64).prop_map(|millis| Op::Pass { millis }),
+        1 => (0..60u8).prop_map(|seconds| Op::Stall { seconds }),
         1 => Just(Op::Restart),
     ]
 }

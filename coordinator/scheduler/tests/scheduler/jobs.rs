@@ -254,9 +254,9 @@ fn a_stop_without_an_end_is_sent_again() {
     let teacher = only(&world.submit(task("a", "digits")));
     world.cancel("a");
     let mut stops = 0;
-    for _ in 0..12 {
+    for _ in 0..20 {
         world.heartbeat("w", 1);
-        stops += stopped(&world.pass(crate::world::seconds(5))).len();
+        stops += stopped(&world.pass(crate::world::seconds(3))).len();
     }
     assert_eq!(stops, 2, "every 30 s");
     world.fail("w", 1, teacher.seat, FailureClass::Internal);

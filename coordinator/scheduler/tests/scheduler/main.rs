@@ -1,5 +1,6 @@
 //! The scheduler, rule by rule, and under simulated workers that crash, repeat themselves and come back.
 
+mod absence;
 mod backfill;
 mod explain;
 mod gang_placement;
@@ -9,6 +10,7 @@ mod jobs;
 mod placement;
 mod policy;
 mod rank_0;
+mod regroup;
 mod restore;
 mod retries;
 mod searching;

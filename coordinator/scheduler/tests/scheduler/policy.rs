@@ -179,11 +179,7 @@ fn a_job_that_is_resumed_before_it_made_room_goes_on() {
         time,
     };
     world.apply(pause(seconds(60)));
-    world.heartbeat("w", 1);
-    for _ in 0..12 {
-        world.pass(seconds(5));
-        world.heartbeat("w", 1);
-    }
+    world.live(&[("w", 1)], 61);
     assert_eq!(world.job("a").phase, JobPhase::Running, "a pause ends by itself");
     let effects = world.checkpoint("w", 1, order.seat, 1);
     assert!(stopped(&effects).is_empty());
@@ -297,12 +293,8 @@ fn a_worker_that_breaks_three_stages_in_a_row_is_left_alone_for_a_while() {
     }
     let view = world.worker("w");
     assert_eq!(view.phase, WorkerPhase::SetAside, "{}", view.reason);
-    for _ in 0..119 {
-        world.heartbeat("w", 1);
-        assert!(assigned(&world.pass(seconds(5))).is_empty());
-    }
-    world.heartbeat("w", 1);
-    let trial = only(&world.pass(seconds(6)));
+    assert!(assigned(&world.live(&[("w", 1)], 599)).is_empty());
+    let trial = only(&world.live(&[("w", 1)], 2));
     // One more that breaks is enough now; one that is done clears it.
     world.finish("w", 1, &trial);
     assert_eq!(world.worker("w").phase, WorkerPhase::Ready);
@@ -336,10 +328,7 @@ fn a_stop_that_is_never_obeyed_gives_the_slot_up_and_takes_the_worker_out_of_use
     world.connect("w", 1, 2);
     let order = only(&world.submit(apart("a")));
     world.cancel("a");
-    for _ in 0..40 {
-        world.heartbeat("w", 1);
-        world.pass(seconds(5));
-    }
+    world.live(&[("w", 1)], 200);
     let view = world.worker("w");
     assert_eq!(
         (view.phase, view.slots_used),
@@ -354,18 +343,6 @@ fn a_stop_that_is_never_obeyed_gives_the_slot_up_and_takes_the_worker_out_of_use
     );
     world.fail("w", 1, order.seat, FailureClass::Lost);
     assert_eq!(world.worker("w").slots_used, 0);
-}
-
-/// Lets time pass with everybody heard of.
-fn live(world: &mut World, names: &[(&str, u64)], time: u64) -> Vec<nettailor_scheduler::effect::Effect> {
-    let mut effects = Vec::new();
-    for _ in 0..time {
-        for (name, session) in names {
-            effects.extend(world.heartbeat(name, *session));
-        }
-        effects.extend(world.pass(seconds(1)));
-    }
-    effects
 }
 
 #[test]
@@ -384,13 +361,13 @@ fn a_guarantee_is_reclaimed_after_a_checkpoint_and_no_further_than_that() {
     world.submit(of("bob", "b1"));
     world.submit(of("bob", "b2"));
     assert!(
-        stopped(&live(&mut world, &[("w", 1)], 70)).is_empty(),
+        stopped(&world.live(&[("w", 1)], 70)).is_empty(),
         "nothing has left a checkpoint"
     );
     // The first that has something to go on from makes room, at its next checkpoint.
     assert!(stopped(&world.checkpoint("w", 1, orders[0].seat, 1)).is_empty());
     world.checkpoint("w", 1, orders[1].seat, 1);
-    live(&mut world, &[("w", 1)], 70);
+    world.live(&[("w", 1)], 70);
     let mut stops = stopped(&world.checkpoint("w", 1, orders[0].seat, 2));
     stops.extend(stopped(&world.checkpoint("w", 1, orders[1].seat, 2)));
     assert_eq!(stops, [orders[0].seat], "one slot is guaranteed, one is taken");
@@ -399,7 +376,7 @@ fn a_guarantee_is_reclaimed_after_a_checkpoint_and_no_further_than_that() {
     // Bob has what is guaranteed; for more nobody makes room, and alice does not take it back.
     let mut more = Vec::new();
     for round in 1..4 {
-        more.extend(live(&mut world, &[("w", 1)], 100));
+        more.extend(world.live(&[("w", 1)], 100));
         more.extend(world.checkpoint("w", 1, orders[1].seat, 2 + round));
         more.extend(world.checkpoint("w", 1, given.seat, round));
     }
@@ -421,7 +398,7 @@ fn an_urgent_job_takes_the_slot_of_a_lesser_one_of_the_same_user_only() {
     urgent.priority = Some(100);
     world.submit(urgent);
     world.checkpoint("w", 1, lesser.seat, 1);
-    live(&mut world, &[("w", 1)], 130);
+    world.live(&[("w", 1)], 130);
     assert!(
         stopped(&world.checkpoint("w", 1, lesser.seat, 2)).is_empty(),
         "priority does not reach across users"
@@ -429,7 +406,7 @@ fn an_urgent_job_takes_the_slot_of_a_lesser_one_of_the_same_user_only() {
     let mut own = of("alice", "c");
     own.priority = Some(1);
     world.submit(own);
-    live(&mut world, &[("w", 1)], 70);
+    world.live(&[("w", 1)], 70);
     let effects = world.checkpoint("w", 1, lesser.seat, 3);
     assert_eq!(stopped(&effects), [lesser.seat]);
 }

@@ -18,8 +18,8 @@ fn running_attempts_are_found_again_after_a_restart() {
     world.restart();
     assert_eq!(world.worker("w").phase, WorkerPhase::Disconnected);
     assert_eq!(world.job("a").phase, JobPhase::Running);
-    // Longer than a lease: agents have to find the coordinator again.
-    world.pass(seconds(50));
+    // Longer than the time to reattach: agents have to find the coordinator again.
+    world.pass(seconds(19));
     let effects = world.connect_with("w", 2, 1, &[teacher.seat], &[]);
     assert!(assigned(&effects).is_empty());
     assert_eq!(
@@ -36,8 +36,8 @@ fn attempts_of_workers_that_do_not_come_back_are_placed_again_after_the_grace() 
     only(&world.submit(task("a", "digits")));
     world.restart();
     assert!(assigned(&world.connect("v", 1, 1)).is_empty());
-    for _ in 0..12 {
-        assert!(assigned(&world.pass(seconds(5))).is_empty());
+    for _ in 0..19 {
+        assert!(assigned(&world.pass(seconds(1))).is_empty());
         world.heartbeat("v", 1);
     }
     assert_eq!(only(&world.pass(seconds(1))).seat.attempt.number, 2);
@@ -99,6 +99,7 @@ fn contradicting_records_are_refused() {
     let restore = |records: Vec<Record>| {
         let now = Now {
             elapsed: seconds(0),
+            listened: seconds(0),
             wall_ms: 0,
         };
         Scheduler::restore(Config::default(), records, now).expect_err("refused")

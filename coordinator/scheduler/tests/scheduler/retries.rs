@@ -169,8 +169,8 @@ fn assignments_that_do_not_reach_their_worker_never_use_up_the_losses() {
 /// Keeps a worker alive for some minutes. Returns what was stopped.
 fn minutes(world: &mut World, number: u64) -> Vec<Seat> {
     let mut all = Vec::new();
-    for _ in 0..number * 12 {
-        all.extend(stopped(&world.pass(seconds(5))));
+    for _ in 0..number * 20 {
+        all.extend(stopped(&world.pass(seconds(3))));
         world.heartbeat("w", 1);
     }
     all
@@ -184,7 +184,7 @@ fn a_stage_past_its_deadline_is_stopped_and_counted() {
     short.task.resources.stage_minutes = 1;
     short.task.resources.max_attempts = 1;
     let seat = only(&world.submit(short)).seat;
-    assert!(stopped(&world.pass(seconds(9))).is_empty());
+    assert!(stopped(&world.pass(seconds(3))).is_empty());
     world.heartbeat("w", 1);
     assert_eq!(minutes(&mut world, 1), [seat]);
     assert_eq!(

@@ -17,7 +17,7 @@ use proptest::test_runner::TestRunner;
 
 use crate::history::{Op, op};
 use crate::tasks::{failure, infeasible, result, searching, sourced, task, wide};
-use crate::world::{World, seconds, worker};
+use crate::world::{World, millis, seconds, worker};
 
 /// A worker agent, as far as the scheduler can tell.
 #[derive(Default)]
@@ -197,8 +197,10 @@ impl Simulation {
                     });
                 }
             }
-            Op::Pass { seconds: number } => {
-                let effects = self.world.pass(seconds(number.into()));
+            // Whatever was said meanwhile is heard before any timer is looked at.
+            Op::Stall { seconds: number } => self.world.stall(seconds(number.into())),
+            Op::Pass { millis: number } => {
+                let effects = self.world.pass(millis(number));
                 self.outbox.extend(effects);
             }
             Op::Cancel { .. } | Op::Restart => {}
@@ -322,7 +324,7 @@ impl Simulation {
                 }
                 self.act(Op::Heartbeat { agent: index });
             }
-            self.act(Op::Pass { seconds: 1 });
+            self.act(Op::Pass { millis: 1000 });
             let live = self.world.scheduler.jobs().any(|job| !job.phase.is_final());
             let busy = self.world.scheduler.workers().any(|worker| worker.slots_used > 0);
             if !live && !busy {

@@ -20,6 +20,10 @@ pub(crate) fn seconds(number: u64) -> Duration {
     Duration::from_secs(number)
 }
 
+pub(crate) fn millis(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
 pub(crate) fn worker(name: &str) -> WorkerId {
     name.parse().expect("a name")
 }
@@ -42,6 +46,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let now = Now {
             elapsed: seconds(1),
+            listened: seconds(1),
             wall_ms: 1_700_000_000_000,
         };
         Self {
@@ -161,13 +166,35 @@ impl World {
     }
 
     fn set_time(&mut self, elapsed: Duration) {
-        self.now.wall_ms += (elapsed - self.now.elapsed).as_millis() as u64;
+        let passed = elapsed - self.now.elapsed;
+        self.now.wall_ms += passed.as_millis() as u64;
+        self.now.listened += passed;
         self.now.elapsed = elapsed;
+    }
+
+    /// Lets seconds pass in which these workers, each in its session, are heard of.
+    pub(crate) fn live(&mut self, workers: &[(&str, SessionNumber)], time: u64) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for _ in 0..time {
+            for (name, session) in workers {
+                effects.extend(self.heartbeat(name, *session));
+            }
+            effects.extend(self.pass(seconds(1)));
+        }
+        effects
+    }
+
+    /// The coordinator stands still, and so hears nothing; whatever woke it up is the test's to say.
+    pub(crate) fn stall(&mut self, time: Duration) {
+        self.now.wall_ms += time.as_millis() as u64;
+        self.now.listened += time.min(millis(250));
+        self.now.elapsed += time;
     }
 
     /// The coordinator dies and comes back with what is durable.
     pub(crate) fn restart(&mut self) {
         self.now.elapsed += Duration::from_millis(1);
+        self.now.listened += Duration::from_millis(1);
         self.scheduler = Scheduler::restore(Config::default(), self.kept.values().cloned(), self.now)
             .expect("what was kept can be restored");
         self.check();
