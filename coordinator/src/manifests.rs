@@ -114,7 +114,8 @@ fn name(row: &Row) -> Option<Manifest> {
         Row::Backbone(backbone) => Some(Manifest::Backbone(backbone.arch)),
         Row::Record(Record::Job(_) | Record::Status(_) | Record::Stage(_))
         | Row::Progress(..)
-        | Row::Clock(_) => None,
+        | Row::Clock(_)
+        | Row::Journalled(_) => None,
     }
 }
 
@@ -122,7 +123,7 @@ async fn write(store: &ArtifactStore, manifest: &Manifest, row: &Row) -> Result<
     match row {
         Row::Record(Record::Model(model)) => store.write_manifest(manifest, model).await,
         Row::Backbone(backbone) => store.write_manifest(manifest, backbone).await,
-        Row::Record(_) | Row::Progress(..) | Row::Clock(_) => Ok(()),
+        Row::Record(_) | Row::Progress(..) | Row::Clock(_) | Row::Journalled(_) => Ok(()),
     }
 }
 

@@ -30,6 +30,7 @@ fn submission(sequence: u64) -> Vec<Change> {
     let stage = StageRecord {
         key: stages[0],
         attempts: 1,
+        skipped: 0,
         faults: 1,
         losses: 0,
         returns: 0,

@@ -164,7 +164,7 @@ impl Scheduler {
         let now = self.now;
         self.set_wait(key, Wait::Idle);
         let stage = self.stage_mut(key);
-        stage.attempts += 1;
+        stage.attempts += 1 + std::mem::take(&mut stage.skipped);
         let ranks = gang.iter().cloned().map(Rank::placed).collect();
         stage.state = State::Running(Running::new(ranks, now));
         self.arm_deadline(key);

@@ -82,6 +82,7 @@ impl Scheduler {
         let StageRecord {
             key: _,
             attempts,
+            skipped,
             faults,
             losses,
             returns,
@@ -89,7 +90,8 @@ impl Scheduler {
             state,
         } = record;
         stage.recorded = true;
-        (stage.attempts, stage.faults, stage.losses, stage.returns) = (attempts, faults, losses, returns);
+        (stage.attempts, stage.skipped) = (attempts, skipped);
+        (stage.faults, stage.losses, stage.returns) = (faults, losses, returns);
         stage.checkpoint = checkpoint;
         stage.state = state_of(state, self.now);
         Ok(())
