@@ -191,7 +191,10 @@ impl Writer {
             && let Some((number, more)) = queue.commits.pop_front()
         {
             last = number;
-            lines.extend_from_slice(&more);
+            match lines.is_empty() {
+                true => lines = more,
+                false => lines.extend_from_slice(&more),
+            }
         }
         queue.bytes -= lines.len();
         // What is left may be what somebody waits for.

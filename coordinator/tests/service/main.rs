@@ -5,6 +5,7 @@ mod agent;
 mod errors;
 mod gangs;
 mod jobs;
+mod journal;
 mod restart;
 mod sessions;
 mod site;
