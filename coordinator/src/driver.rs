@@ -206,6 +206,11 @@ fn write(
         }
         for step in merged.after {
             match step {
+                // A state made from the journal must not name what is gone.
+                After::Notice(notice @ Notice::Discard(_)) => {
+                    let outlet = outlet.clone();
+                    journal.once_written(move || outlet.tell(notice));
+                }
                 After::Notice(notice) => outlet.tell(notice),
                 After::Release(release) => release(),
                 After::Acknowledge(release) => journal.acknowledge(release),

@@ -50,3 +50,55 @@ pub fn skip_attempts(rows: &mut Vec<Row>) {
     });
     rows.extend(new);
 }
+
+#[cfg(test)]
+mod tests {
+    use nettailor_domain::ids::Digest;
+    use nettailor_domain::trainer::{Failure, FailureClass};
+    use nettailor_scheduler::record::RankRecord;
+
+    use super::*;
+
+    #[test]
+    fn unfinished_stages_leave_numbers_out_and_keep_their_attempts() {
+        let key = |name: &str| StageKey(Digest::of(name.as_bytes()));
+        let stage = |name, attempts, state| {
+            Row::Record(Record::Stage(Box::new(StageRecord {
+                key: key(name),
+                attempts,
+                skipped: 0,
+                faults: 0,
+                losses: 0,
+                returns: 0,
+                checkpoint: None,
+                state,
+            })))
+        };
+        let worker = "w".parse().expect("a name");
+        let running = StageState::Running {
+            ranks: vec![RankRecord { worker, done: false }],
+            result: None,
+            started_ms: 1,
+        };
+        let failure = Failure {
+            class: FailureClass::Input,
+            message: "no images".into(),
+        };
+        let mut rows = vec![
+            stage("running", 3, running),
+            stage("pending", 2, StageState::Pending),
+            stage("failed", 1, StageState::Failed { failure }),
+        ];
+        for times in [1, 2] {
+            skip_attempts(&mut rows);
+            let found: Vec<(u32, u32)> = rows
+                .iter()
+                .map(|row| match row {
+                    Row::Record(Record::Stage(stage)) => (stage.attempts, stage.skipped),
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(found, [3, 2, 1].map(|attempts| (attempts, times * UNKNOWN)));
+        }
+    }
+}

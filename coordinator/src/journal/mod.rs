@@ -6,7 +6,8 @@
 //! being written the next grows.
 //!
 //! Answers that are promises ([`Request::is_acknowledged`](nettailor_engine::Request::is_acknowledged)) wait for the object that
-//! holds what they speak of, each by itself, [`PATIENCE`] at most. Everything else is released after the flush.
+//! holds what they speak of, each by itself, [`PATIENCE`] at most. Everything else is released after the flush; only files that
+//! the journal may still name are not removed before it has caught up.
 //!
 //! An artifact store that is away costs memory up to [`MOST_WAITING`]; then commits wait. An object that could not be written is
 //! tried again as it is, so that no two of them overlap.
@@ -15,6 +16,8 @@
 
 mod history;
 mod object;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::collections::VecDeque;
@@ -186,6 +189,17 @@ impl Journal {
                 );
             }
             release();
+        });
+    }
+
+    /// Does something once everything that was committed up to now is in the journal; never, if that does not come.
+    pub(crate) fn once_written(&self, work: impl FnOnce() + Send + 'static) {
+        let number = self.lock().newest;
+        let mut written = self.written.clone();
+        self.runtime.spawn(async move {
+            if written.wait_for(|written| *written >= number).await.is_ok() {
+                work();
+            }
         });
     }
 

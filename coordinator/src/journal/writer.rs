@@ -183,7 +183,7 @@ impl Writer {
         queue.urgent || queue.bytes >= OBJECT_BYTES
     }
 
-    fn take(&self) -> Option<(JournalObject, Bytes)> {
+    pub(super) fn take(&self) -> Option<(JournalObject, Bytes)> {
         let mut queue = self.journal.lock();
         let first = queue.commits.front()?.0;
         let (mut last, mut lines) = (first, Vec::new());

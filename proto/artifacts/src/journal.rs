@@ -21,7 +21,7 @@ pub struct Incarnation(u64);
 
 impl Incarnation {
     /// The incarnation of this number.
-    pub fn new(number: u64) -> Self {
+    pub const fn new(number: u64) -> Self {
         Self(number)
     }
 }
