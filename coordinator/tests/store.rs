@@ -224,10 +224,21 @@ fn an_overwritten_database_is_refused() {
         let folder = filled();
         fs::write(folder.path().join("db/db"), damage).unwrap();
         let error = refusal(folder.path());
-        assert!(
-            matches!(error, Error::Damaged { .. } | Error::Database { .. }),
-            "{error:?}"
-        );
+        assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn damaged_settings_of_the_database_are_damage() {
+    let sound = filled();
+    let settings = fs::read(sound.path().join("db/conf")).unwrap();
+    let mut changed = settings.clone();
+    changed[0] ^= 1;
+    for damage in [&[][..], &[0xA5; 100], &settings[..settings.len() / 2], &changed] {
+        let folder = filled();
+        fs::write(folder.path().join("db/conf"), damage).unwrap();
+        let error = refusal(folder.path());
+        assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
     }
 }
 

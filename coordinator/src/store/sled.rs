@@ -39,6 +39,8 @@ const COMMITS_KEY: &[u8] = b"\0commits";
 const FIRST_ROW: &[u8] = b"\x01";
 /// Bytes of the database that sled keeps in memory. Rows are read once, at the start.
 const CACHE_BYTES: u64 = 16 << 20;
+/// What is being done where an error says nothing of what was there before.
+const WRITING: &str = "writing";
 /// How long a database that is being closed is waited for: 5 seconds, far more than sled's threads were seen to need.
 const CLOSING_WAITS: u32 = 500;
 const CLOSING_WAIT: Duration = Duration::from_millis(10);
@@ -248,7 +250,7 @@ impl Store for SledStore {
         // All or nothing: sled puts a batch into its log as one.
         self.db
             .apply_batch(batch)
-            .map_err(|error| self.failed("writing", error))?;
+            .map_err(|error| self.failed(WRITING, error))?;
         self.flush()?;
         self.commits = commits;
         let counted = self.counter.write_all_at(&commits.to_be_bytes(), 0);
@@ -272,6 +274,9 @@ impl Failure {
             source if is_locked(&source) => Error::Locked {
                 path: path.to_owned(),
             },
+            source if self.doing != WRITING && is_nonsense(&source) => {
+                damaged(path, format!("the database cannot be read: {source}"))
+            }
             source => Error::Database {
                 path: path.to_owned(),
                 doing: self.doing,
@@ -297,6 +302,18 @@ fn open_database(path: &Path) -> sled::Result<sled::Db> {
             }
             db => return db,
         }
+    }
+}
+
+/// What sled says of files that it has not written so, in place of that they are corrupt.
+fn is_nonsense(error: &sled::Error) -> bool {
+    match error {
+        sled::Error::Unsupported(_) | sled::Error::ReportableBug(_) => true,
+        sled::Error::Io(error) => matches!(
+            error.kind(),
+            ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof
+        ),
+        _ => false,
     }
 }
 
