@@ -39,8 +39,6 @@ const COMMITS_KEY: &[u8] = b"\0commits";
 const FIRST_ROW: &[u8] = b"\x01";
 /// Bytes of the database that sled keeps in memory. Rows are read once, at the start.
 const CACHE_BYTES: u64 = 16 << 20;
-/// What is being done where an error says nothing of what was there before.
-const WRITING: &str = "writing";
 /// How long a database that is being closed is waited for: 5 seconds, far more than sled's threads were seen to need.
 const CLOSING_WAITS: u32 = 500;
 const CLOSING_WAIT: Duration = Duration::from_millis(10);
@@ -250,7 +248,7 @@ impl Store for SledStore {
         // All or nothing: sled puts a batch into its log as one.
         self.db
             .apply_batch(batch)
-            .map_err(|error| self.failed(WRITING, error))?;
+            .map_err(|error| self.failed("writing", error))?;
         self.flush()?;
         self.commits = commits;
         let counted = self.counter.write_all_at(&commits.to_be_bytes(), 0);
@@ -274,7 +272,7 @@ impl Failure {
             source if is_locked(&source) => Error::Locked {
                 path: path.to_owned(),
             },
-            source if self.doing != WRITING && is_nonsense(&source) => {
+            source if ["opening", "reading"].contains(&self.doing) && is_nonsense(&source) => {
                 damaged(path, format!("the database cannot be read: {source}"))
             }
             source => Error::Database {
