@@ -28,6 +28,10 @@ const BATCH: usize = 4096;
 const ROUND: usize = 64;
 
 /// A change or a question.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a command is made, moved to the driver and consumed"
+)]
 pub(crate) enum Command {
     /// Change the state, and say what came of it.
     Change(Request, Respond),

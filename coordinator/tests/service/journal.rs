@@ -78,6 +78,9 @@ impl Ground {
     }
 }
 
+/// Something that happens to a state directory.
+type Damage = (&'static str, fn(&Path));
+
 /// Everything that clients can ask for.
 #[derive(Debug, PartialEq)]
 struct Shown {
@@ -243,7 +246,7 @@ async fn a_lost_state_directory_is_rebuilt_to_the_byte_and_its_attempts_go_on() 
 async fn damage_is_set_aside_and_the_state_is_made_again() {
     let ground = Ground::new();
     let (before, _) = filled(&ground).await;
-    let damages: [(&str, fn(&Path)); 5] = [
+    let damages: [Damage; 5] = [
         ("overwritten", |state| {
             fs::write(state.join("db/db"), [0xA5; 100_000]).unwrap()
         }),
