@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nettailor_artifacts::Incarnation;
 use nettailor_domain::ids::{JobId, TaskName};
 use nettailor_scheduler::event::Now;
 use rand::rngs::StdRng;
@@ -53,6 +54,11 @@ impl Clock {
             wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
         }
     }
+}
+
+/// An incarnation that no other state directory has.
+pub(crate) fn draw_incarnation() -> Incarnation {
+    Incarnation::new(StdRng::from_os_rng().random())
 }
 
 /// Characters of a job id's end: base32 without what is easily misread (RFC 4648's letters, in lower case).

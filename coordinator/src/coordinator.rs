@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nettailor_artifacts::ArtifactStore;
+use nettailor_artifacts::{ArtifactStore, Incarnation};
 use nettailor_engine::{Engine, History, State};
 use nettailor_proto::exit::Exit;
 use nettailor_scheduler::error::RestoreError;
@@ -22,11 +22,13 @@ use crate::driver::{Driver, QUEUED_COMMANDS};
 use crate::grpc::{self, Context};
 use crate::handle::Handle;
 use crate::http::{self, Ready};
+use crate::journal::{self, Beginning};
 use crate::logs::Logs;
 use crate::manifests::{self, Manifests};
 use crate::outlet::Outlet;
+use crate::recovery::{self, Opened, Rebuilt, Site};
 use crate::sessions::Sessions;
-use crate::store::{self, Row, SledStore, Store};
+use crate::store::{self, Row, Store};
 use crate::watch::Watchers;
 
 /// Calls in hand, and then manifests, are given this long when the coordinator stops.
@@ -80,8 +82,11 @@ pub enum Error {
     /// The state cannot be read or, while running, not be kept. Nothing that was answered is lost.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// There is no state to start from.
+    #[error(transparent)]
+    Recovery(recovery::Error),
     /// The state contradicts itself.
-    #[error("state directory {} is damaged: put back a copy, or move it away to start empty", .path.display())]
+    #[error("state directory {} contradicts itself: put back a copy, or move `db`, `format` and `commits` away and start again, which makes it from the journal", .path.display())]
     Restore {
         /// Which directory.
         path: PathBuf,
@@ -110,6 +115,7 @@ impl Error {
         match self {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Exit::Conflict,
             Self::Store(store::Error::Locked { .. }) => Exit::Conflict,
+            Self::Recovery(error) => error.exit(),
             Self::Listen { .. }
             | Self::Artifacts(_)
             | Self::Store(_)
@@ -117,6 +123,16 @@ impl Error {
             | Self::Logs { .. }
             | Self::Serve(_)
             | Self::Broken(_) => Exit::Failed,
+        }
+    }
+}
+
+impl From<recovery::Error> for Error {
+    fn from(error: recovery::Error) -> Self {
+        match error {
+            recovery::Error::Store(error) => Self::Store(error),
+            recovery::Error::Artifacts(error) => Self::Artifacts(error),
+            error => Self::Recovery(error),
         }
     }
 }
@@ -145,10 +161,11 @@ pub struct Running {
     serving: DropGuard,
     /// Ends the driver.
     driving: DropGuard,
-    /// Ends the manifest writer.
+    /// Ends the writers of journal and manifests.
     writing: DropGuard,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     writer: JoinHandle<()>,
+    journal_writer: JoinHandle<()>,
     driver: oneshot::Receiver<Result<(), store::Error>>,
 }
 
@@ -156,14 +173,36 @@ impl Coordinator {
     /// Starts a coordinator on the state directory. Ports are bound first, so that a second coordinator fails before it
     /// touches anything; probes answer while the state is being restored.
     pub async fn start(config: Config) -> Result<Running, Error> {
-        let path = config.state_dir.clone();
-        Self::start_on(config, move || Ok(Box::new(SledStore::open(&path)?))).await
+        Self::start_with(config, |site| site.open()).await
     }
 
     /// Starts a coordinator on any store.
     pub async fn start_on(
         config: Config,
         open: impl FnOnce() -> Result<Box<dyn Store>, store::Error> + Send + 'static,
+    ) -> Result<Running, Error> {
+        Self::start_with(config, |site| site.adopt(open()?)).await
+    }
+
+    /// Makes the database of a state directory again, from a journal in the artifact store: that of the `incarnation`, or the
+    /// directory's own, or the only one there is. A database that is sound is left alone.
+    pub async fn rebuild(config: Config, incarnation: Option<Incarnation>) -> Result<Rebuilt, Error> {
+        let runtime = tokio::runtime::Handle::current();
+        blocking(move || {
+            let artifacts = ArtifactStore::open(&artifacts_url(&config)?)?;
+            let site = Site {
+                path: &config.state_dir,
+                artifacts: &artifacts,
+                runtime: &runtime,
+            };
+            Ok(site.rebuild(incarnation)?)
+        })
+        .await?
+    }
+
+    async fn start_with(
+        config: Config,
+        open: impl FnOnce(&Site<'_>) -> Result<Opened, recovery::Error> + Send + 'static,
     ) -> Result<Running, Error> {
         let (listener, address) = bind(config.listen).await?;
         let (serving, driving, writing) = (
@@ -178,12 +217,15 @@ impl Coordinator {
             None => None,
         };
         let silence = config.scheduler.silence;
-        let restored = blocking(move || restore(&config, open)).await??;
+        let runtime = tokio::runtime::Handle::current();
+        let restored = blocking(move || restore(&config, &runtime, open)).await??;
         let Restored {
             store,
             state,
             clock,
             rows,
+            journalled,
+            beginning,
             artifacts,
             logs,
         } = restored;
@@ -200,14 +242,20 @@ impl Coordinator {
             artifacts: artifacts.clone(),
             runtime: tokio::runtime::Handle::current(),
         };
+        let runtime = tokio::runtime::Handle::current();
+        let (journal_writer, journal) =
+            journal::Writer::new(artifacts.clone(), beginning, runtime, driving.clone());
         let driver = drive(Driver {
             engine: Engine::new(state),
             store,
+            journalled,
+            journal,
             outlet,
             clock,
             commands: queue,
             stop: driving,
         })?;
+        let journal_writer = tokio::spawn(journal_writer.run(writing.clone()));
         let writer = tokio::spawn(manifests.run(artifacts.clone(), rows, writing));
         let heartbeat = silence / HEARTBEATS;
         let context = Context {
@@ -232,6 +280,7 @@ impl Coordinator {
             writing,
             server,
             writer,
+            journal_writer,
             driver,
         })
     }
@@ -269,6 +318,15 @@ impl Running {
             result = result.and(driver_result(self.driver.await));
         }
         drop(self.writing);
+        if tokio::time::timeout(FAREWELL, &mut self.journal_writer)
+            .await
+            .is_err()
+        {
+            warn!(
+                "the journal is not complete: until the coordinator has started again, the state directory must not be lost"
+            );
+            self.journal_writer.abort();
+        }
         if tokio::time::timeout(FAREWELL, &mut self.writer).await.is_err() {
             warn!("some manifests were not written: the next start writes them");
             self.writer.abort();
@@ -282,18 +340,35 @@ struct Restored {
     store: Box<dyn Store>,
     state: State,
     clock: Clock,
+    /// Those that have manifests.
     rows: Vec<Row>,
+    journalled: u64,
+    beginning: Beginning,
     artifacts: ArtifactStore,
     logs: Logs,
 }
 
 fn restore(
     config: &Config,
-    open: impl FnOnce() -> Result<Box<dyn Store>, store::Error>,
+    runtime: &tokio::runtime::Handle,
+    open: impl FnOnce(&Site<'_>) -> Result<Opened, recovery::Error>,
 ) -> Result<Restored, Error> {
     let path = &config.state_dir;
-    let mut store = open()?;
-    let rows = store.load()?;
+    let artifacts = ArtifactStore::open(&artifacts_url(config)?)?;
+    let site = Site {
+        path,
+        artifacts: &artifacts,
+        runtime,
+    };
+    let Opened {
+        store,
+        rows,
+        incarnation,
+        listed,
+    } = open(&site)?;
+    let journalled = State::journalled(&rows);
+    let beginning = Beginning::find(&artifacts, incarnation, &listed, &rows, journalled);
+    let beginning = runtime.block_on(beginning);
     let count = rows.len();
     let mut clock = Clock::start(State::elapsed(&rows));
     let manifests = rows.iter().filter(|row| manifests::has_manifest(row));
@@ -302,7 +377,6 @@ fn restore(
         path: path.clone(),
         source,
     })?;
-    let artifacts = ArtifactStore::open(&artifacts_url(config)?)?;
     let folder = path.join("logs");
     let logs = Logs::open(folder.clone()).map_err(|source| Error::Logs { path: folder, source })?;
     info!(state = %path.display(), artifacts = %artifacts.url(), rows = count, "state restored");
@@ -311,6 +385,8 @@ fn restore(
         state,
         clock,
         rows: manifests,
+        journalled,
+        beginning,
         artifacts,
         logs,
     })

@@ -4,7 +4,8 @@
 //! after the other; what that gives — changes to keep, effects, answers — makes a batch. The second commits batches, all that
 //! wait as one, in one flush, and only then carries out effects and sends answers, in the order of the commands. So an answer
 //! never speaks of what is not durable, a hundred concurrent submissions cost one flush, and while the disk is at it the next
-//! batch grows. Whatever is told later is made when the command is applied: the second thread never sees the state, which is
+//! batch grows. What was committed goes on to the [`journal`](crate::journal), whose task is behind by about a second; answers
+//! that are promises wait for it on their own, so that nothing else does. Whatever is told later is made when the command is applied: the second thread never sees the state, which is
 //! ahead of it.
 
 use std::sync::mpsc as threads;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::ambient::Clock;
+use crate::journal::Journal;
 use crate::outlet::{Notice, Outlet};
 
 /// Commands that wait for the driver. Each is a message of a worker or a request of a client, which waits for room: a
@@ -30,6 +32,10 @@ const ROUND: usize = 64;
 const LULL: Duration = Duration::from_millis(125);
 
 /// A change or a question.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a command is made, moved to the driver and consumed"
+)]
 pub(crate) enum Command {
     /// Change the state, and say what came of it.
     Change(Request, Respond),
@@ -48,12 +54,17 @@ pub(crate) type Release = Box<dyn FnOnce() + Send>;
 pub(crate) enum After {
     Notice(Notice),
     Release(Release),
+    /// The journal, too.
+    Acknowledge(Release),
 }
 
 /// The driver.
 pub(crate) struct Driver {
     pub(crate) engine: Engine,
     pub(crate) store: Box<dyn Store>,
+    /// Number of the latest commit that went into the journal.
+    pub(crate) journalled: u64,
+    pub(crate) journal: Journal,
     pub(crate) outlet: Outlet,
     pub(crate) clock: Clock,
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -68,6 +79,8 @@ impl Driver {
         let Self {
             engine,
             store,
+            journalled,
+            journal,
             outlet,
             clock,
             commands,
@@ -81,7 +94,7 @@ impl Driver {
         std::thread::scope(|scope| {
             let writing = scope.spawn(move || {
                 let _ended = ended;
-                write(Committer::new(store), &teller, &waiting)
+                write(Committer::after(store, journalled), &journal, &teller, &waiting)
             });
             let applying = Applying {
                 engine,
@@ -150,9 +163,14 @@ impl Applying {
             for command in commands.by_ref().take(ROUND) {
                 match command {
                     Command::Change(request, respond) => {
+                        let promise = request.is_acknowledged();
                         let answer = self.apply(request, now, &mut batch);
+                        let promise = promise && answer.is_ok();
                         let release = respond(answer, self.engine.state(), &self.outlet);
-                        batch.after.push(After::Release(release));
+                        batch.after.push(match promise {
+                            true => After::Acknowledge(release),
+                            false => After::Release(release),
+                        });
                     }
                     Command::Look(look) => {
                         let release = look(self.engine.state(), &self.outlet);
@@ -186,15 +204,31 @@ impl Applying {
 /// Commits batches until there are no more or the store fails.
 fn write(
     mut committer: Committer,
+    journal: &Journal,
     outlet: &Outlet,
     waiting: &threads::Receiver<Batch<After>>,
 ) -> Result<(), Error> {
     while let Ok(first) = waiting.recv() {
         let batches = std::iter::once(first).chain(waiting.try_iter()).collect();
-        for step in committer.commit(batches)? {
+        let merged = committer.merge(batches);
+        committer.keep(&merged.changes)?;
+        if let Some(number) = merged.number {
+            let urgent = merged
+                .after
+                .iter()
+                .any(|step| matches!(step, After::Acknowledge(_)));
+            journal.append(number, &merged.changes, urgent);
+        }
+        for step in merged.after {
             match step {
+                // A state made from the journal must not name what is gone.
+                After::Notice(notice @ Notice::Discard(_)) => {
+                    let outlet = outlet.clone();
+                    journal.once_written(move || outlet.tell(notice));
+                }
                 After::Notice(notice) => outlet.tell(notice),
                 After::Release(release) => release(),
+                After::Acknowledge(release) => journal.acknowledge(release),
             }
         }
     }

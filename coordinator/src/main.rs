@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser};
-use nettailor_coordinator::{Config, Coordinator, Error};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use nettailor_artifacts::Incarnation;
+use nettailor_coordinator::{Config, Coordinator, Error, Rebuilt};
 use nettailor_domain::session::{GRACE, REATTACH, WORKER_SILENCE};
 use nettailor_proto::exit::Exit;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -24,6 +25,8 @@ use url::Url;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Where gRPC is served, to workers and clients.
     #[arg(long, env = "NETTAILOR_LISTEN", default_value = "127.0.0.1:7400")]
     listen: SocketAddr,
@@ -31,10 +34,15 @@ struct Args {
     #[arg(long, env = "NETTAILOR_HTTP", default_value = "127.0.0.1:7401")]
     http: SocketAddr,
     /// Directory of jobs and registry; made if it is not there.
-    #[arg(long, env = "NETTAILOR_STATE", default_value = ".nettailor/coordinator")]
+    #[arg(
+        long,
+        global = true,
+        env = "NETTAILOR_STATE",
+        default_value = ".nettailor/coordinator"
+    )]
     state: PathBuf,
     /// Artifact store, as workers reach it, too: a URL (file:///...) or a folder [default: artifacts in the state directory].
-    #[arg(long, env = "NETTAILOR_ARTIFACTS", value_name = "URL", value_parser = nettailor_artifacts::location)]
+    #[arg(long, global = true, env = "NETTAILOR_ARTIFACTS", value_name = "URL", value_parser = nettailor_artifacts::location)]
     artifacts: Option<Url>,
     /// Seconds of silence after which a worker is disconnected; four heartbeats fit in. More on networks that drop out.
     #[arg(long, env = "NETTAILOR_SILENCE_SECONDS", value_name = "SECONDS", value_parser = seconds,
@@ -49,8 +57,25 @@ struct Args {
           default_value_t = Seconds(GRACE))]
     grace_seconds: Seconds,
     /// What is logged, to stderr: error, warn, info, debug, or per module.
-    #[arg(long, env = "NETTAILOR_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(
+        long,
+        global = true,
+        env = "NETTAILOR_LOG",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
     log: EnvFilter,
+}
+
+/// What is done in place of serving.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes the database of a state directory that was lost or damaged again, from the journal in the artifact store.
+    Rebuild {
+        /// Whose journal, where there are several.
+        #[arg(long, value_name = "ID")]
+        incarnation: Option<Incarnation>,
+    },
 }
 
 /// A duration, written in seconds.
@@ -107,21 +132,37 @@ fn run(args: Args) -> anyhow::Result<()> {
         warn!("the number of open files stays as it is: {error}");
     }
     let runtime = tokio::runtime::Runtime::new().context("the async runtime cannot start")?;
-    runtime.block_on(async {
-        let shutdown = CancellationToken::new();
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let running = Coordinator::start(config).await?;
-        let asked = shutdown.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            asked.cancel();
-        });
-        Ok(running.run(shutdown).await?)
-    })
+    match args.command {
+        None => runtime.block_on(serve(config)),
+        Some(Command::Rebuild { incarnation }) => runtime.block_on(rebuild(config, incarnation)),
+    }
+}
+
+async fn rebuild(config: Config, incarnation: Option<Incarnation>) -> anyhow::Result<()> {
+    let Rebuilt {
+        incarnation,
+        commits,
+        rows,
+        set_aside,
+    } = Coordinator::rebuild(config, incarnation).await?;
+    let aside = set_aside.map(|path| path.display().to_string());
+    info!(%incarnation, commits, rows, set_aside = aside, "rebuilt: the coordinator can be started");
+    Ok(())
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let running = Coordinator::start(config).await?;
+    let asked = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        asked.cancel();
+    });
+    Ok(running.run(shutdown).await?)
 }
 
 /// Allows as many open files as the system does: each worker and client is one, and a thousand are more than the usual limit.

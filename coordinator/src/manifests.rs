@@ -112,7 +112,7 @@ fn name(row: &Row) -> Option<Manifest> {
     match row {
         Row::Record(Record::Model(model)) => Some(Manifest::Model(model.task.clone(), model.version)),
         Row::Backbone(backbone) => Some(Manifest::Backbone(backbone.arch)),
-        Row::Record(_) | Row::Progress(..) | Row::Clock(_) => None,
+        Row::Record(_) | Row::Progress(..) | Row::Clock(_) | Row::Journalled(_) => None,
     }
 }
 
@@ -120,7 +120,7 @@ async fn write(store: &ArtifactStore, manifest: &Manifest, row: &Row) -> Result<
     match row {
         Row::Record(Record::Model(model)) => store.write_manifest(manifest, model).await,
         Row::Backbone(backbone) => store.write_manifest(manifest, backbone).await,
-        Row::Record(_) | Row::Progress(..) | Row::Clock(_) => Ok(()),
+        Row::Record(_) | Row::Progress(..) | Row::Clock(_) | Row::Journalled(_) => Ok(()),
     }
 }
 

@@ -30,6 +30,7 @@ fn submission(sequence: u64) -> Vec<Change> {
     let stage = StageRecord {
         key: stages[0],
         attempts: 1,
+        skipped: 0,
         faults: 1,
         losses: 0,
         returns: 0,
@@ -228,11 +229,16 @@ fn an_overwritten_database_is_refused() {
         let folder = filled();
         fs::write(folder.path().join("db/db"), damage).unwrap();
         let error = refusal(folder.path());
-        assert!(
-            matches!(error, Error::Damaged { .. } | Error::Database { .. }),
-            "{error:?}"
-        );
+        assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
     }
+}
+
+#[test]
+fn settings_of_the_database_that_make_no_sense_are_damage() {
+    let folder = filled();
+    fs::write(folder.path().join("db/conf"), [0xA5; 100]).unwrap();
+    let error = refusal(folder.path());
+    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::row::Change;
+use crate::row::{Change, Row};
 use crate::store::{Error, Store};
 
 /// What some requests have changed, and what is to happen once that is durable: `T` is an effect or an answer.
@@ -23,23 +23,47 @@ impl<T> Default for Batch<T> {
     }
 }
 
+/// Batches that are kept as one.
+#[derive(Debug)]
+pub struct Merged<T> {
+    /// What changes: of several changes to a row the last.
+    pub changes: Vec<Change>,
+    /// What waits for that, in order.
+    pub after: Vec<T>,
+    /// The number of this commit, if it goes into the journal.
+    pub number: Option<u64>,
+}
+
 /// Writes batches to a store, in the order in which they were made.
 pub struct Committer {
     store: Box<dyn Store>,
+    /// Number of the latest commit that went into the journal.
+    journalled: u64,
 }
 
 impl Committer {
-    /// One that writes to this store.
+    /// One that writes to this new store.
     pub fn new(store: Box<dyn Store>) -> Self {
-        Self { store }
+        Self::after(store, 0)
     }
 
-    /// Commits batches as one, and hands out what waited for them, in order. Of several changes to a row the last is written.
+    /// One that writes to this store and numbers what goes into the journal from there on.
+    pub fn after(store: Box<dyn Store>, journalled: u64) -> Self {
+        Self { store, journalled }
+    }
+
+    /// Commits batches as one, and hands out what waited for them, in order.
     ///
     /// # Errors
-    /// The store failed. What was made of the batches must not be said, and neither must anything later: the state is ahead of
-    /// what is kept.
+    /// Those of [`Self::keep`].
     pub fn commit<T>(&mut self, batches: Vec<Batch<T>>) -> Result<Vec<T>, Error> {
+        let merged = self.merge(batches);
+        self.keep(&merged.changes)?;
+        Ok(merged.after)
+    }
+
+    /// Makes one of batches: the next to keep. If it goes into the journal it gets a number, which is kept with it.
+    pub fn merge<T>(&mut self, batches: Vec<Batch<T>>) -> Merged<T> {
         let mut changes = Vec::new();
         let mut after = Vec::new();
         for batch in batches {
@@ -50,9 +74,27 @@ impl Committer {
         changes.reverse();
         changes.retain(|change| written.insert(change.key()));
         changes.reverse();
-        if !changes.is_empty() {
-            self.store.commit(&changes)?;
+        let number = changes.iter().any(Change::is_journalled).then(|| {
+            self.journalled += 1;
+            changes.push(Change::Put(Row::Journalled(self.journalled)));
+            self.journalled
+        });
+        Merged {
+            changes,
+            after,
+            number,
         }
-        Ok(after)
+    }
+
+    /// Writes what has changed.
+    ///
+    /// # Errors
+    /// The store failed. What was made of the batches must not be said, and neither must anything later: the state is ahead of
+    /// what is kept.
+    pub fn keep(&mut self, changes: &[Change]) -> Result<(), Error> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.store.commit(changes)
     }
 }

@@ -9,13 +9,15 @@
 
 mod commit;
 mod engine;
+mod rebuilt;
 mod request;
 mod row;
 mod state;
 mod store;
 
-pub use commit::{Batch, Committer};
+pub use commit::{Batch, Committer, Merged};
 pub use engine::{Applied, Engine};
+pub use rebuilt::skip_attempts;
 pub use request::{Answer, Refused, Request, Speaker};
 pub use row::{Change, Row, RowKey, Unreadable, event_prefix, is_event};
 pub use state::{Job, State};

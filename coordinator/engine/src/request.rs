@@ -106,6 +106,26 @@ pub enum Request {
     Tick,
 }
 
+impl Request {
+    /// Whether its answer is a promise to somebody who has nothing else to go by: then it must be in the journal, too, before it
+    /// is answered. Workers say again what was lost.
+    pub fn is_acknowledged(&self) -> bool {
+        match self {
+            Self::Submit(_)
+            | Self::Cancel { .. }
+            | Self::Update { .. }
+            | Self::Pause { .. }
+            | Self::Resume { .. }
+            | Self::Retry { .. }
+            | Self::Cordon { .. }
+            | Self::Uncordon { .. }
+            | Self::SetUser { .. }
+            | Self::Register(_) => true,
+            Self::Agent(_) | Self::Progress { .. } | Self::Log { .. } | Self::Tick => false,
+        }
+    }
+}
+
 /// Who speaks: a worker in one of its sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Speaker {

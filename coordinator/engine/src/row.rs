@@ -24,6 +24,8 @@ pub enum Row {
     Progress(Attempt, Progress),
     /// For how long the coordinator has run, all its processes together.
     Clock(Duration),
+    /// How many commits there were that go into the journal: the number of the latest.
+    Journalled(u64),
 }
 
 /// Name of a row.
@@ -37,6 +39,8 @@ pub enum RowKey {
     Progress(StageKey),
     /// Of the time.
     Clock,
+    /// Of the number of commits.
+    Journalled,
 }
 
 /// A change to what is kept.
@@ -67,6 +71,15 @@ impl Change {
             Self::Remove(key) => key.clone(),
         }
     }
+
+    /// Whether a commit goes into the journal because of it. How far attempts are is of use only while they run, and the time
+    /// goes along with what happens.
+    pub fn is_journalled(&self) -> bool {
+        match self.key() {
+            RowKey::Record(_) | RowKey::Backbone(_) => true,
+            RowKey::Progress(_) | RowKey::Clock | RowKey::Journalled => false,
+        }
+    }
 }
 
 // First bytes of keys: one for each kind of row.
@@ -80,6 +93,7 @@ const CLOCK: u8 = b'c';
 const USER: u8 = b'u';
 const WORKER: u8 = b'w';
 const EVENT: u8 = b'e';
+const JOURNALLED: u8 = b'n';
 
 impl RowKey {
     /// The key as bytes. Numbers are big-endian, so that keys sort as numbers do.
@@ -103,6 +117,7 @@ impl RowKey {
             Self::Backbone(arch) => key(BACKBONE, arch.as_str().as_bytes()),
             Self::Progress(stage) => key(PROGRESS, stage.0.as_bytes()),
             Self::Clock => key(CLOCK, &[]),
+            Self::Journalled => key(JOURNALLED, &[]),
         }
     }
 }
@@ -130,6 +145,7 @@ impl Row {
             Self::Backbone(backbone) => RowKey::Backbone(backbone.arch),
             Self::Progress(attempt, _) => RowKey::Progress(attempt.stage),
             Self::Clock(_) => RowKey::Clock,
+            Self::Journalled(_) => RowKey::Journalled,
         }
     }
 
@@ -148,6 +164,7 @@ impl Row {
             Self::Backbone(backbone) => serde_json::to_writer(&mut value, backbone),
             Self::Progress(attempt, progress) => serde_json::to_writer(&mut value, &(attempt, progress)),
             Self::Clock(elapsed) => serde_json::to_writer(&mut value, elapsed),
+            Self::Journalled(number) => serde_json::to_writer(&mut value, number),
         }
         .expect("records have text keys and no failing serialisers, and memory takes every write");
         value
@@ -178,6 +195,7 @@ impl Row {
                 Self::Progress(attempt, progress)
             }
             Some(&CLOCK) => Self::Clock(read(json)?),
+            Some(&JOURNALLED) => Self::Journalled(read(json)?),
             _ => return Err(Unreadable::Damaged("no kind of row".into())),
         };
         if row.key().encode() != key {

@@ -45,6 +45,15 @@ impl State {
         clock.unwrap_or_default()
     }
 
+    /// The number of the latest commit that went into the journal.
+    pub fn journalled(rows: &[Row]) -> u64 {
+        let number = rows.iter().find_map(|row| match row {
+            Row::Journalled(number) => Some(*number),
+            _ => None,
+        });
+        number.unwrap_or_default()
+    }
+
     /// The state that rows were kept of.
     ///
     /// # Errors
@@ -61,7 +70,7 @@ impl State {
                 Row::Progress(attempt, report) => {
                     progress.insert(attempt.stage, (attempt.number, report));
                 }
-                Row::Clock(_) => {}
+                Row::Clock(_) | Row::Journalled(_) => {}
             }
         }
         let scheduler = Scheduler::restore(config, records, now)?;
@@ -126,6 +135,7 @@ mod tests {
             [Record::Stage(Box::new(StageRecord {
                 key: attempt.stage,
                 attempts: 1,
+                skipped: 0,
                 faults: 0,
                 losses: 0,
                 returns: 0,

@@ -202,7 +202,7 @@ impl Scheduler {
         self.disband(key, "another attempt takes its place");
         self.set_wait(key, Wait::Idle);
         let stage = self.stage_mut(key);
-        stage.attempts += 1;
+        stage.attempts += 1 + std::mem::take(&mut stage.skipped);
         let number = stage.attempts;
         let ranks = gang.iter().cloned().map(Rank::placed).collect();
         stage.state = State::Running(Running::new(ranks, payer.clone(), now));

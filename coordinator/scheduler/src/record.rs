@@ -241,6 +241,9 @@ pub struct StageRecord {
     pub key: StageKey,
     /// Number of the latest attempt; 0 before the first. Only grows.
     pub attempts: u32,
+    /// Numbers that the next attempt leaves out: a state that was rebuilt may not know of the attempts that had them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skipped: u32,
     /// Attempts that failed by their own fault since the stage was last asked for.
     pub faults: u32,
     /// Attempts lost with their worker while they ran since the stage was last asked for.
@@ -300,4 +303,8 @@ pub enum StageState {
         /// The last failure.
         failure: Failure,
     },
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

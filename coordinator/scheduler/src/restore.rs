@@ -96,6 +96,7 @@ impl Scheduler {
         let StageRecord {
             key: _,
             attempts,
+            skipped,
             faults,
             losses,
             returns,
@@ -108,7 +109,8 @@ impl Scheduler {
             .map_or(stage.planned_by, |turn| turn.place.sequence);
         let payer = self.jobs[&payer].record.user.clone();
         stage.recorded = true;
-        (stage.attempts, stage.faults, stage.losses, stage.returns) = (attempts, faults, losses, returns);
+        (stage.attempts, stage.skipped) = (attempts, skipped);
+        (stage.faults, stage.losses, stage.returns) = (faults, losses, returns);
         stage.checkpoint = checkpoint;
         stage.state = state_of(state, payer, self.now);
         if let State::Done(done) = &stage.state {

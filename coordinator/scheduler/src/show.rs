@@ -81,7 +81,7 @@ impl Scheduler {
 
     /// A job as it is kept.
     pub fn job_record(&self, id: &JobId) -> Option<&JobRecord> {
-        Some(&self.job_numbered(*self.sequences.get(id)?)?.0)
+        Some(self.job_numbered(*self.sequences.get(id)?)?.0)
     }
 
     /// The job at this place in the order of submission: as it was submitted, and where it stands.

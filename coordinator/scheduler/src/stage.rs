@@ -33,6 +33,8 @@ pub(crate) struct Stage {
     pub(crate) planned_by: u64,
     /// Number of the latest attempt.
     pub(crate) attempts: u32,
+    /// Numbers that the next attempt leaves out.
+    pub(crate) skipped: u32,
     /// Attempts that failed by their own fault since the stage was last asked for.
     pub(crate) faults: u32,
     /// Attempts lost with their worker while they ran since the stage was last asked for.
@@ -287,6 +289,7 @@ impl Stage {
             parents,
             planned_by,
             attempts: 0,
+            skipped: 0,
             faults: 0,
             losses: 0,
             returns: 0,
@@ -453,6 +456,7 @@ impl Stage {
         StageRecord {
             key: self.key,
             attempts: self.attempts,
+            skipped: self.skipped,
             faults: self.faults,
             losses: self.losses,
             returns: self.returns,

@@ -8,6 +8,8 @@
 //! <state>/db       sled: rows by their keys, and the format and the number of commits
 //! ```
 //!
+//! The file `incarnation` beside these is the journal's (`recovery`).
+//!
 //! sled drops what follows a damaged place in its log without a word. The number of commits outside of it tells: it is
 //! written once a commit is on disk, so it is never ahead of a sound database.
 //!
@@ -21,6 +23,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nettailor_engine::{History, Unreadable, event, event_prefix};
@@ -59,7 +62,13 @@ pub struct SledStore {
     blobs: PathBuf,
     synced: HashSet<OsString>,
     /// Released after the database is closed: fields are dropped in this order.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// Who holds it, or one of its clones, has the state directory to himself.
+#[derive(Debug, Clone)]
+pub(crate) struct Lock {
+    _file: Arc<File>,
 }
 
 impl SledStore {
@@ -70,12 +79,15 @@ impl SledStore {
 
     /// Opens the store in `path`; a new or empty directory becomes one.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_locked(path, Lock::take(path)?)
+    }
+
+    /// Opens the store in the directory that was locked.
+    pub(crate) fn open_locked(path: &Path, lock: Lock) -> Result<Self, Error> {
         let failed = |source| Error::Open {
             path: path.to_owned(),
             source,
         };
-        std::fs::create_dir_all(path).map_err(failed)?;
-        let lock = lock(path)?;
         let formatted = read_format(path)?.is_some();
         let database = path.join("db");
         // sled makes a new database wherever it finds none: an old one must not be lost that way.
@@ -299,6 +311,9 @@ impl Failure {
             source if is_locked(&source) => Error::Locked {
                 path: path.to_owned(),
             },
+            source if ["opening", "reading"].contains(&self.doing) && is_nonsense(&source) => {
+                damaged(path, format!("the database cannot be read: {source}"))
+            }
             source => Error::Database {
                 path: path.to_owned(),
                 doing: self.doing,
@@ -327,28 +342,67 @@ fn open_database(path: &Path) -> sled::Result<sled::Db> {
     }
 }
 
+/// What sled says of files that it has not written so, in place of that they are corrupt.
+fn is_nonsense(error: &sled::Error) -> bool {
+    match error {
+        sled::Error::Unsupported(_) | sled::Error::ReportableBug(_) => true,
+        sled::Error::Io(error) => matches!(
+            error.kind(),
+            ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof
+        ),
+        _ => false,
+    }
+}
+
 /// sled has no kind of error for this.
 fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock"))
 }
 
-fn lock(path: &Path) -> Result<File, Error> {
-    let failed = |source| Error::Open {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path.join("lock"))
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked {
+impl Lock {
+    /// Locks a directory, which is made if it is not there.
+    pub(crate) fn take(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Open {
             path: path.to_owned(),
-        }),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
+            source,
+        };
+        std::fs::create_dir_all(path).map_err(failed)?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"))
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self {
+                _file: Arc::new(file),
+            }),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked {
+                path: path.to_owned(),
+            }),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+}
+
+/// The files of a store: moved together, it is moved.
+pub(crate) const FILES: [&str; 3] = ["db", "format", "commits"];
+
+/// Waits until sled's own threads have let go of a database that was closed a moment ago: what they still write must not get
+/// into another of the same name. Gives up after a while, as with a database that cannot be opened.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "sled tells nobody when it has closed; this thread is the store's own"
+)]
+pub(crate) fn wait_until_closed(path: &Path) {
+    let Ok(file) = File::open(path.join("db/db")) else {
+        return;
+    };
+    for _ in 0..CLOSING_WAITS {
+        if !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            return;
+        }
+        std::thread::sleep(CLOSING_WAIT);
     }
 }
 

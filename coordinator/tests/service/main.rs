@@ -5,6 +5,7 @@ mod agent;
 mod errors;
 mod gangs;
 mod jobs;
+mod journal;
 mod policy;
 mod restart;
 mod sessions;

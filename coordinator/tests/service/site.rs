@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::Channel;
+use url::Url;
 
 /// Only a hang takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,19 +33,20 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn start(folder: &Path) -> Self {
-        Self::serve(
-            folder,
-            Coordinator::start(Config::local(folder.to_owned()))
-                .await
-                .unwrap(),
-        )
-        .await
+        Self::start_with(Config::local(folder.to_owned())).await.unwrap()
+    }
+
+    pub(crate) async fn start_with(config: Config) -> Result<Self, Error> {
+        let inside = config.state_dir.join("artifacts");
+        let artifacts = config.artifacts.clone();
+        let artifacts = artifacts.unwrap_or_else(|| nettailor_artifacts::folder(&inside).unwrap());
+        Ok(Self::serve(artifacts, Coordinator::start(config).await?).await)
     }
 
     pub(crate) async fn start_on(folder: &Path, store: impl Store + 'static) -> Self {
         let open = move || -> Result<Box<dyn Store>, StoreError> { Ok(Box::new(store)) };
         Self::serve(
-            folder,
+            nettailor_artifacts::folder(&folder.join("artifacts")).unwrap(),
             Coordinator::start_on(Config::local(folder.to_owned()), open)
                 .await
                 .unwrap(),
@@ -52,17 +54,16 @@ impl Site {
         .await
     }
 
-    async fn serve(folder: &Path, running: Running) -> Self {
+    async fn serve(artifacts: Url, running: Running) -> Self {
         let url = format!("http://{}", running.address());
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(running.run(shutdown.clone()));
         let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
-        let url = nettailor_artifacts::folder(&folder.join("artifacts")).unwrap();
         Self {
             shutdown,
             running,
             channel,
-            artifacts: ArtifactStore::open(&url).unwrap(),
+            artifacts: ArtifactStore::open(&artifacts).unwrap(),
         }
     }
 

@@ -51,6 +51,9 @@ pub enum Error {
     /// A manifest is not in the store.
     #[error("{0} is not in the artifact store")]
     ManifestMissing(String),
+    /// An object of a journal is not in the store.
+    #[error("{0} is not in the artifact store")]
+    JournalMissing(String),
     /// Bytes are not what their name says. Nothing was kept.
     #[error("blob {}: {} bytes were announced, but {} bytes with digest {} came", .announced.digest, .announced.bytes, .found.bytes, .found.digest)]
     Mismatch {

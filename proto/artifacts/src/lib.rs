@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! blobs/<digest>                 immutable, named by the blake3 of its bytes
-//! stages/<key>.json              manifests: what the blobs mean
-//! models/<task>/<version>.json
-//! jobs/<id>.json
+//! models/<task>/<version>.json   manifests: what the blobs mean
 //! backbones/<arch>.json
+//! journal/<incarnation>/<first>-<last>.jsonl   what the coordinator's commits changed, in order
 //! probe                          written by those who try whether they can write
 //! ```
 //!
 //! - [`ArtifactStore`] (here): opening one. [`blobs`]: bytes in and out. [`manifest`]: JSON in and out.
+//!   [`journal`]: objects of a coordinator's journal.
 //!
 //! What a write promises: once a call has returned, the object is there in full and stays, also after a power failure;
 //! before, or after an error, there is nothing under its name. Object stores promise that themselves; for `file://` the
@@ -18,6 +18,7 @@
 
 pub mod blobs;
 mod error;
+pub mod journal;
 pub mod manifest;
 
 use std::path::Path as FilePath;
@@ -30,6 +31,7 @@ use url::Url;
 
 pub use blobs::digest_of_file;
 pub use error::Error;
+pub use journal::{Incarnation, JournalObject};
 pub use manifest::{Kind, Manifest};
 
 /// A handle to an artifact store; clones share it.

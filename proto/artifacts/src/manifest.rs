@@ -2,7 +2,7 @@
 
 use futures::TryStreamExt as _;
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{JobId, StageKey, TaskName};
+use nettailor_domain::ids::TaskName;
 use object_store::ObjectStoreExt as _;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -15,12 +15,8 @@ const FORMAT: u32 = 1;
 /// What manifests are about; each kind has its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// A finished stage.
-    Stage,
     /// A published model.
     Model,
-    /// A job.
-    Job,
     /// An imported backbone.
     Backbone,
 }
@@ -28,9 +24,7 @@ pub enum Kind {
 impl Kind {
     fn folder(self) -> &'static str {
         match self {
-            Self::Stage => "stages",
             Self::Model => "models",
-            Self::Job => "jobs",
             Self::Backbone => "backbones",
         }
     }
@@ -39,12 +33,8 @@ impl Kind {
 /// Name of one manifest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Manifest {
-    /// `stages/<key>.json`
-    Stage(StageKey),
     /// `models/<task>/<version>.json`
     Model(TaskName, u32),
-    /// `jobs/<id>.json`
-    Job(JobId),
     /// `backbones/<arch>.json`
     Backbone(BackboneName),
 }
@@ -53,9 +43,7 @@ impl Manifest {
     /// What it is about.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Stage(_) => Kind::Stage,
             Self::Model(..) => Kind::Model,
-            Self::Job(_) => Kind::Job,
             Self::Backbone(_) => Kind::Backbone,
         }
     }
@@ -63,9 +51,7 @@ impl Manifest {
     /// Its path in the store.
     pub fn path(&self) -> String {
         let name = match self {
-            Self::Stage(key) => key.to_string(),
             Self::Model(task, version) => format!("{task}/{version}"),
-            Self::Job(id) => id.to_string(),
             Self::Backbone(arch) => arch.to_string(),
         };
         format!("{}/{name}.json", self.kind().folder())
@@ -75,8 +61,6 @@ impl Manifest {
     fn read_path(kind: Kind, name: &str) -> Option<Self> {
         let name = name.strip_suffix(".json")?;
         match kind {
-            Kind::Stage => name.parse().ok().map(Self::Stage),
-            Kind::Job => name.parse().ok().map(Self::Job),
             Kind::Backbone => name.parse().ok().map(Self::Backbone),
             Kind::Model => {
                 let (task, version) = name.split_once('/')?;

@@ -7,7 +7,10 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures::stream;
-use nettailor_artifacts::{ArtifactStore, Error, Kind, Manifest, digest_of_file, location};
+use nettailor_artifacts::{
+    ArtifactStore, Error, Incarnation, JournalObject, Kind, Manifest, digest_of_file, location,
+};
+use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::Digest;
 use nettailor_domain::stage::Artifact;
 use url::Url;
@@ -180,13 +183,13 @@ async fn a_damaged_or_missing_blob_is_named_and_no_file_appears() {
 async fn manifests_are_listed_by_kind_and_read_back() {
     let at = folder();
     let model = |version| Manifest::Model("digits".parse().unwrap(), version);
-    let job = Manifest::Job("digits-abc234".parse().unwrap());
+    let backbone = Manifest::Backbone(BackboneName::Lite0);
     assert_eq!(at.store.list_manifests(Kind::Model).await.unwrap(), []);
     for (manifest, content) in [
         (model(2), "two"),
         (model(1), "old"),
         (model(1), "one"),
-        (job.clone(), "job"),
+        (backbone.clone(), "backbone"),
     ] {
         at.store.write_manifest(&manifest, &content).await.unwrap();
     }
@@ -195,7 +198,7 @@ async fn manifests_are_listed_by_kind_and_read_back() {
         at.store.list_manifests(Kind::Model).await.unwrap(),
         [model(1), model(2)]
     );
-    assert_eq!(at.store.list_manifests(Kind::Job).await.unwrap(), [job]);
+    assert_eq!(at.store.list_manifests(Kind::Backbone).await.unwrap(), [backbone]);
     assert_eq!(at.store.read_manifest::<String>(&model(1)).await.unwrap(), "one");
     let error = at.store.read_manifest::<String>(&model(3)).await.unwrap_err();
     assert_eq!(
@@ -241,4 +244,43 @@ async fn a_blob_that_is_removed_is_gone_and_can_be_stored_again() {
     at.store.remove(blob.digest).await.unwrap();
     assert_eq!(at.store.put_bytes("checkpoint").await.unwrap(), blob);
     assert!(at.store.contains(blob.digest).await.unwrap());
+}
+
+#[tokio::test]
+async fn objects_of_journals_are_listed_in_order_and_read_back() {
+    let at = folder();
+    assert_eq!(at.store.list_journals().await.unwrap(), []);
+    let object = |incarnation, first, last| JournalObject {
+        incarnation: Incarnation::new(incarnation),
+        first,
+        last,
+    };
+    let (snapshot, small, large) = (object(1, 0, 8), object(1, 9, 9), object(1, 10, 1_000));
+    let other = object(0xF0, 1, 2);
+    for object in [large, other, small, snapshot] {
+        let content = Bytes::from(object.path());
+        at.store.write_journal(object, content).await.unwrap();
+    }
+    let folder = at.local("a/b/journal/0000000000000001");
+    // A write that was cut off, and what is not ours.
+    for name in [
+        "00000000000000000011-00000000000000000012.jsonl#1",
+        "README",
+        "1-2.jsonl",
+    ] {
+        fs::write(folder.join(name), "x").unwrap();
+    }
+    let listed = at.store.list_journals().await.unwrap();
+    assert_eq!(listed, [snapshot, small, large, other]);
+    for object in listed {
+        assert_eq!(at.store.read_journal(object).await.unwrap(), object.path());
+    }
+    at.store.remove_journal(small).await.unwrap();
+    at.store.remove_journal(small).await.unwrap();
+    let error = at.store.read_journal(small).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::JournalMissing(path) if *path == small.path()),
+        "{error:?}"
+    );
+    assert_eq!(at.store.list_journals().await.unwrap(), [snapshot, large, other]);
 }

@@ -1,0 +1,166 @@
+//! The text of a journal's objects: JSON, a line each.
+//!
+//! ```text
+//! {"format":1,"incarnation":"…","first":8,"last":9}             what it is
+//! {"commit":8,"key":"6a00…","value":"\u0004{…}"}                a row that was put: key in hexadecimal digits, value as kept
+//! {"commit":9,"key":"7300…"}                                    a row that was removed
+//! {"lines":2,"digest":"…"}                                      blake3 of all before
+//! ```
+//!
+//! An artifact store shows an object only once it is there in full. So one without its last line, or with another digest, was
+//! complete when it was acknowledged, and has been damaged since: that is never passed over.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use nettailor_artifacts::JournalObject;
+use nettailor_domain::ids::Digest;
+use nettailor_engine::{Change, Row, RowKey};
+use serde::{Deserialize, Serialize};
+
+/// Version of the objects. The rows have their own.
+const FORMAT: u32 = 1;
+
+/// Rows as they are kept, by their keys.
+pub(crate) type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+#[derive(Serialize, Deserialize, PartialEq)]
+struct Header {
+    format: u32,
+    incarnation: String,
+    first: u64,
+    last: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    commit: u64,
+    key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct End {
+    lines: usize,
+    digest: Digest,
+}
+
+/// What a commit has changed, as lines. How far attempts are is left out: it is of use only while they run.
+pub(crate) fn lines(commit: u64, changes: &[Change]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for change in changes {
+        let key = change.key();
+        if matches!(key, RowKey::Progress(_)) {
+            continue;
+        }
+        let value = match change {
+            Change::Put(row) => Some(row.encode()),
+            Change::Remove(_) => None,
+        };
+        write(&mut text, commit, &key.encode(), value);
+    }
+    text
+}
+
+/// An object of these lines.
+pub(crate) fn seal(object: JournalObject, lines: &[u8]) -> Bytes {
+    let mut text = Vec::with_capacity(lines.len() + 256);
+    append(&mut text, &header(object));
+    text.extend_from_slice(lines);
+    let end = End {
+        lines: lines.iter().filter(|byte| **byte == b'\n').count(),
+        digest: Digest::of(&text),
+    };
+    append(&mut text, &end);
+    text.into()
+}
+
+/// A snapshot of these rows.
+pub(crate) fn snapshot<'a>(object: JournalObject, rows: impl IntoIterator<Item = &'a Row>) -> Bytes {
+    let mut text = Vec::new();
+    for row in rows {
+        let key = row.key();
+        if !matches!(key, RowKey::Progress(_)) {
+            write(&mut text, object.last, &key.encode(), Some(row.encode()));
+        }
+    }
+    seal(object, &text)
+}
+
+/// A snapshot of rows as they are kept.
+pub(crate) fn snapshot_of(object: JournalObject, rows: Rows) -> Bytes {
+    let mut text = Vec::new();
+    for (key, value) in rows {
+        write(&mut text, object.last, &key, Some(value));
+    }
+    seal(object, &text)
+}
+
+/// The lines of an object that is whole, or what is wrong with it.
+pub(crate) fn open(object: JournalObject, text: &[u8]) -> Result<&[u8], String> {
+    let body = text.strip_suffix(b"\n").ok_or("it is cut off")?;
+    let end = body.iter().rposition(|byte| *byte == b'\n');
+    let (before, end) = text.split_at(end.ok_or("it is cut off")? + 1);
+    let end: End = serde_json::from_slice(end).map_err(|_| "it is cut off")?;
+    if end.digest != Digest::of(before) {
+        return Err("its digest is another".into());
+    }
+    let start = before.iter().position(|byte| *byte == b'\n').unwrap_or(0) + 1;
+    let found: Header = serde_json::from_slice(&before[..start]).map_err(|error| error.to_string())?;
+    if found.format != FORMAT {
+        return Err(format!("format {}, expected {FORMAT}", found.format));
+    }
+    if found != header(object) {
+        return Err("its content belongs to another name".into());
+    }
+    Ok(&before[start..])
+}
+
+/// Changes rows as an object says.
+pub(crate) fn apply(object: JournalObject, text: &[u8], rows: &mut Rows) -> Result<(), String> {
+    let mut latest = object.first;
+    for line in open(object, text)?.split_inclusive(|byte| *byte == b'\n') {
+        let Line { commit, key, value } = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+        if !(latest..=object.last).contains(&commit) {
+            return Err(format!("commit {commit} is out of order"));
+        }
+        latest = commit;
+        let key = bytes_of(&key).ok_or_else(|| format!("`{key}` is no key"))?;
+        match value {
+            Some(value) => rows.insert(key, value.into_bytes()),
+            None => rows.remove(&key),
+        };
+    }
+    Ok(())
+}
+
+fn header(object: JournalObject) -> Header {
+    Header {
+        format: FORMAT,
+        incarnation: object.incarnation.to_string(),
+        first: object.first,
+        last: object.last,
+    }
+}
+
+fn write(text: &mut Vec<u8>, commit: u64, key: &[u8], value: Option<Vec<u8>>) {
+    let value = value.map(|value| String::from_utf8(value).expect("a value is a small byte and JSON"));
+    let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    append(text, &Line { commit, key, value });
+}
+
+fn append(text: &mut Vec<u8>, line: &impl Serialize) {
+    serde_json::to_writer(&mut *text, line).expect("lines have text keys, and memory takes every write");
+    text.push(b'\n');
+}
+
+fn bytes_of(digits: &str) -> Option<Vec<u8>> {
+    let digits = digits.as_bytes().chunks(2);
+    digits
+        .map(|pair| match pair {
+            [_, _] => u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok(),
+            _ => None,
+        })
+        .collect()
+}
