@@ -12,7 +12,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line, a tasks file or an input is wrong. clap uses the same number.
     Usage = 2,
-    /// There is no such job, model or backbone.
+    /// There is no such job, worker, model or backbone.
     NotFound = 3,
     /// The job, or this command, was cancelled.
     Cancelled = 4,
@@ -32,7 +32,9 @@ impl From<Code> for Exit {
             Code::InvalidArgument | Code::InvalidTasksFile | Code::TooLarge | Code::AmbiguousJob => {
                 Self::Usage
             }
-            Code::JobNotFound | Code::ModelNotFound | Code::BackboneUnknown => Self::NotFound,
+            Code::JobNotFound | Code::WorkerNotFound | Code::ModelNotFound | Code::BackboneUnknown => {
+                Self::NotFound
+            }
             Code::Unavailable | Code::StorageFull | Code::Incompatible => Self::Unavailable,
             Code::BlobMissing | Code::DigestMismatch | Code::SessionReplaced => Self::Conflict,
             Code::Internal => Self::Failed,

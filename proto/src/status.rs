@@ -55,6 +55,8 @@ codes! {
     JobNotFound = "job_not_found", NotFound;
     /// Several jobs begin with this text; the message names some.
     AmbiguousJob = "ambiguous_job", InvalidArgument;
+    /// No worker of this name is known.
+    WorkerNotFound = "worker_not_found", NotFound;
     /// The task has no such model.
     ModelNotFound = "model_not_found", NotFound;
     /// No backbone of this name is known, or none was imported under it.

@@ -4,4 +4,5 @@
 mod bench;
 mod errors;
 mod one_process;
+mod policy;
 mod remote;
