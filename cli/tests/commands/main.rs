@@ -6,3 +6,4 @@ mod errors;
 mod one_process;
 mod policy;
 mod remote;
+mod scripted;
