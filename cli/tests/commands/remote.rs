@@ -108,6 +108,8 @@ async fn followers_outlive_a_restart_of_the_coordinator() {
     let mut follower = bench.start(&["--coordinator", &url, "submit", "tasks.yaml", "--follow"]);
     let told = tokio::task::block_in_place(|| follower.wait_for("shapes: job "));
     let id = told.rsplit(' ').next().expect("an id").to_owned();
+    // Nobody trains: that is why it waits.
+    tokio::task::block_in_place(|| follower.wait_for("shapes: queued: "));
 
     serving.stop().await;
     tokio::task::block_in_place(|| follower.wait_for("trying again"));
