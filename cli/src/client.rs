@@ -6,6 +6,7 @@ mod jobs;
 mod registry;
 mod workers;
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
@@ -96,19 +97,38 @@ impl Client {
     }
 }
 
-/// Whether what listens at `url` begins a connection as every gRPC server does. `None` where that cannot be told: nothing
-/// listens there, or nothing is said.
+/// Whether what listens at `url` speaks gRPC, as every coordinator does. `None` where that cannot be told: nothing listens
+/// there, or nothing is said.
 pub(crate) async fn speaks_grpc(url: &str) -> Option<bool> {
-    let url = Url::parse(url).ok()?;
-    let address = (url.host_str()?.to_owned(), url.port_or_known_default()?);
     let asked = async {
-        let mut stream = TcpStream::connect(address).await.ok()?;
-        stream.write_all(PREFACE).await.ok()?;
-        // Length, type, flags and stream of the first frame. A server of something else answers otherwise, or hangs up.
-        let mut frame = [0; 9];
-        Some(stream.read_exact(&mut frame).await.is_ok() && frame[3] == SETTINGS)
+        if !begins_http2(url).await? {
+            return Some(false);
+        }
+        let mut client = Client::connect(url).await.ok()?.artifacts();
+        match client.missing(v1::MissingRequest::default()).await {
+            Ok(_) => Some(true),
+            // The connection broke.
+            Err(status) if status.source().is_some() => None,
+            // An error of gRPC comes as an answer of gRPC.
+            Err(status) => {
+                let kind = status.metadata().get("content-type");
+                Some(kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")))
+            }
+        }
     };
     tokio::time::timeout(CONNECT, asked).await.ok().flatten()
+}
+
+/// Whether what listens at `url` begins a connection as servers of HTTP/2 do. Servers of something else say something else
+/// first, or hang up. `None` as above.
+async fn begins_http2(url: &str) -> Option<bool> {
+    let url = Url::parse(url).ok()?;
+    let address = (url.host_str()?.to_owned(), url.port_or_known_default()?);
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    stream.write_all(PREFACE).await.ok()?;
+    // Length, type, flags and stream of the first frame.
+    let mut frame = [0; 9];
+    Some(stream.read_exact(&mut frame).await.is_ok() && frame[3] == SETTINGS)
 }
 
 fn answer<T>(action: impl Into<String>, response: Result<Response<T>, Status>) -> Result<T, Error> {

@@ -202,9 +202,9 @@ impl Error {
         }
     }
 
-    /// Whether a call broke off, so that it is worth asking who answers there.
-    pub(crate) fn is_broken_call(&self) -> bool {
-        matches!(self, Self::Refused { source, .. } if source.code == Code::Unavailable)
+    /// Whether a call broke off, or was not understood, so that it is worth asking who answers there.
+    pub(crate) fn is_strange(&self) -> bool {
+        matches!(self, Self::Refused { source, .. } if matches!(source.code, Code::Unavailable | Code::Incompatible))
     }
 
     /// What to do about it, where that can be said; `again` begins a command that asks the same coordinator.

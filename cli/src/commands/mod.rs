@@ -27,7 +27,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     match execute(command, &global, &console).await {
         // Who answers there is asked only where something went wrong: everything else need not wait for it.
         Err(error)
-            if remote && error.is_broken_call() && speaks_grpc(&global.coordinator).await == Some(false) =>
+            if remote && error.is_strange() && speaks_grpc(&global.coordinator).await == Some(false) =>
         {
             Err(Error::NoCoordinator {
                 url: global.coordinator,

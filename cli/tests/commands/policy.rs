@@ -177,10 +177,19 @@ async fn workers_and_users_are_set() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_without_grpc_is_told_from_a_coordinator_in_trouble() {
+async fn a_port_without_grpc_is_told_from_a_coordinator_of_another_version() {
+    let bench = Bench::new();
+    let (_, url) = Scripted::serve().await;
+    tokio::task::block_in_place(|| {
+        bench
+            .cli(&["--coordinator", &url, "jobs", "get", "digits-one"])
+            .refused(
+                6,
+                &["cannot get job digits-one", "not here", "of the same version"],
+            );
+    });
     // What an HTTP/1 server does with the beginning of HTTP/2: it hangs up, or says that it does not understand.
     for words in ["", "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"] {
-        let bench = Bench::new();
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))
             .await
             .expect("a port");
