@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::RangedI64ValueParser;
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueHint};
 
-use crate::commands::{backbone, completions, dataset, jobs, registry, run, submit, validate, workers};
+use crate::commands::{
+    backbone, completions, dataset, explain, jobs, registry, run, submit, users, validate, workers,
+};
 use crate::output::Format;
 
 const EXIT_CODES: &str = "\
@@ -101,6 +104,11 @@ pub(crate) enum Command {
     /// Machines that train
     #[command(subcommand)]
     Workers(workers::Command),
+    /// Who shares the machines
+    #[command(subcommand)]
+    Users(users::Command),
+    /// Say why a job or a worker stands where it stands, and what would help
+    Explain(explain::Args),
     /// Tailored networks
     #[command(subcommand)]
     Registry(registry::Command),
@@ -114,6 +122,33 @@ pub(crate) enum Command {
 /// Reads `90s`, `30m`, `1h 30m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; expected a span like 90s, 30m or 2h"))
+}
+
+/// Reads a span as whole minutes, of which at least one: `90m`, `2h`, or a number of minutes alone.
+pub(crate) fn minutes(text: &str) -> Result<u32, String> {
+    // As many as a tasks file may name: 694 days.
+    const MOST: u64 = 1_000_000;
+    let minutes = match text.parse::<u64>() {
+        Ok(minutes) => minutes,
+        Err(_) => duration(text)?.as_secs().div_ceil(60),
+    };
+    let minutes = u32::try_from(minutes)
+        .ok()
+        .filter(|_| (1..=MOST).contains(&minutes));
+    minutes.ok_or_else(|| format!("expected from 1 to {MOST} minutes"))
+}
+
+/// Like [`minutes`]; 0 for `none`.
+pub(crate) fn minutes_or_none(text: &str) -> Result<u32, String> {
+    match text {
+        "none" => Ok(0),
+        _ => minutes(text).map_err(|error| format!("{error}, or `none`")),
+    }
+}
+
+/// Reads a priority.
+pub(crate) fn priority() -> RangedI64ValueParser<i32> {
+    clap::value_parser!(i32).range(-100..=100)
 }
 
 /// NO_COLOR counts whatever its value, unless that is empty.

@@ -1,50 +1,45 @@
 //! The coordinator as seen from here: one method per call, domain types and views in and out.
+//!
+//! [`jobs`], [`workers`] (and who pays for what runs on them) and [`registry`] have the calls of their services.
 
+mod jobs;
+mod registry;
+mod workers;
+
+use std::error::Error as _;
 use std::time::Duration;
 
-use futures::future::ready;
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{Digest, TaskName};
-use nettailor_domain::model::{BackboneRecord, ModelQuery, ModelRecord};
+use futures::{Stream, StreamExt as _};
+use nettailor_domain::explain::Explanation;
+use nettailor_domain::ids::Digest;
 use nettailor_domain::stage::Artifact;
-use nettailor_domain::task::TaskInputs;
-use nettailor_domain::trainer::Progress;
 use nettailor_proto::limits::MAX_MESSAGE_BYTES;
 use nettailor_proto::v1::artifacts_client::ArtifactsClient;
-use nettailor_proto::v1::jobs_client::JobsClient;
-use nettailor_proto::v1::registry_client::RegistryClient;
-use nettailor_proto::v1::workers_client::WorkersClient;
 use nettailor_proto::{convert, status, v1};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
+use url::Url;
 
 use crate::error::Error;
-use crate::views::{JobState, JobView, LogView, WorkerView};
+
+pub(crate) use jobs::{JobEvent, Terms};
+pub(crate) use workers::Share;
 
 /// Longest wait for a connection; on a sound network it takes milliseconds.
 const CONNECT: Duration = Duration::from_secs(5);
 /// A silent connection is asked for a sign of life this often, so that a dead peer is noticed while nothing is sent.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How a client of HTTP/2 begins (RFC 9113, 3.4): the preface and empty settings.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+/// Type of the frame that a server must begin with: settings.
+const SETTINGS: u8 = 4;
 
 /// A connection to a coordinator. Cheap to clone; comes back by itself after the coordinator was away.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     channel: Channel,
-}
-
-/// What a watched job tells.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum JobEvent {
-    /// The whole job after a change.
-    Job(Box<JobView>),
-    /// A report of a running stage.
-    Progress {
-        /// The stage's kind.
-        stage: String,
-        /// How far it is.
-        progress: Progress,
-    },
 }
 
 impl Client {
@@ -73,185 +68,8 @@ impl Client {
         Ok(Self { channel })
     }
 
-    fn jobs(&self) -> JobsClient<Channel> {
-        JobsClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
-    }
-
-    fn registry(&self) -> RegistryClient<Channel> {
-        RegistryClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
-    }
-
     fn artifacts(&self) -> ArtifactsClient<Channel> {
         ArtifactsClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
-    }
-
-    /// Submits the text of a tasks file; the new jobs in the file's order.
-    pub(crate) async fn submit(
-        &self,
-        text: &str,
-        inputs: impl IntoIterator<Item = (TaskName, TaskInputs)>,
-    ) -> Result<Vec<JobView>, Error> {
-        let inputs = inputs
-            .into_iter()
-            .map(|(task, inputs)| (task.into(), inputs.into()))
-            .collect();
-        let request = v1::SubmitRequest {
-            tasks_yaml: text.to_owned(),
-            inputs,
-            ..Default::default()
-        };
-        let response = answer("submit the tasks file", self.jobs().submit(request).await)?;
-        Ok(response.jobs.into_iter().map(JobView::from).collect())
-    }
-
-    /// One job with its stages, by its id or a prefix of it.
-    pub(crate) async fn job(&self, id: &str) -> Result<JobView, Error> {
-        let request = v1::GetJobRequest { id: id.to_owned() };
-        answer(format!("get job {id}"), self.jobs().get(request).await).map(JobView::from)
-    }
-
-    /// Jobs, newest first: at most `limit`, of this task and in these states if any are given.
-    pub(crate) async fn list_jobs(
-        &self,
-        task: Option<&str>,
-        states: &[JobState],
-        limit: usize,
-    ) -> Result<Vec<JobView>, Error> {
-        let mut found = Vec::new();
-        let mut token = String::new();
-        while found.len() < limit {
-            let request = v1::ListJobsRequest {
-                task: task.unwrap_or_default().to_owned(),
-                states: states
-                    .iter()
-                    .map(|&state| v1::JobState::from(state).into())
-                    .collect(),
-                page_size: u32::try_from(limit - found.len()).unwrap_or(0),
-                page_token: token,
-            };
-            let page = answer("list jobs", self.jobs().list(request).await)?;
-            found.extend(page.jobs.into_iter().map(JobView::from));
-            token = page.next_page_token;
-            if token.is_empty() {
-                break;
-            }
-        }
-        found.truncate(limit);
-        Ok(found)
-    }
-
-    /// The job now, then every change until it is final. Errors are the coordinator's own, for the caller to class.
-    pub(crate) async fn watch(
-        &self,
-        id: &str,
-    ) -> Result<impl Stream<Item = Result<JobEvent, status::Error>> + Send + use<>, status::Error> {
-        let stream = self
-            .jobs()
-            .watch(v1::WatchJobRequest { id: id.to_owned() })
-            .await?
-            .into_inner();
-        Ok(stream
-            .map_err(status::Error::from)
-            .try_filter_map(|event| ready(Ok(job_event(event)))))
-    }
-
-    /// Ends a job; the job as it is then.
-    pub(crate) async fn cancel(&self, id: &str, reason: &str) -> Result<JobView, Error> {
-        let request = v1::CancelJobRequest {
-            id: id.to_owned(),
-            reason: reason.to_owned(),
-        };
-        answer(format!("cancel job {id}"), self.jobs().cancel(request).await).map(JobView::from)
-    }
-
-    /// Log lines of a job, oldest first; with `follow`, until it is final.
-    pub(crate) async fn logs(
-        &self,
-        id: &str,
-        stage: Option<&str>,
-        follow: bool,
-    ) -> Result<impl Stream<Item = Result<LogView, Error>> + Send + use<>, Error> {
-        let request = v1::LogsRequest {
-            id: id.to_owned(),
-            stage: stage.unwrap_or_default().to_owned(),
-            follow,
-        };
-        let action = format!("read the log of job {id}");
-        let stream = answer(action.clone(), self.jobs().logs(request).await)?;
-        let refused = move |status: Status| Error::Refused {
-            action: action.clone(),
-            source: status.into(),
-        };
-        Ok(stream.map(move |line| line.map(LogView::from).map_err(&refused)))
-    }
-
-    /// Every worker that is known.
-    pub(crate) async fn workers(&self) -> Result<Vec<WorkerView>, Error> {
-        let mut client =
-            WorkersClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let response = answer("list workers", client.list(v1::ListWorkersRequest {}).await)?;
-        Ok(response.workers.into_iter().map(WorkerView::from).collect())
-    }
-
-    /// The models that answer a question.
-    pub(crate) async fn search(&self, query: ModelQuery) -> Result<Vec<ModelRecord>, Error> {
-        const ACTION: &str = "search the registry";
-        let response = answer(
-            ACTION,
-            self.registry().search(v1::SearchRequest::from(query)).await,
-        )?;
-        understood(
-            ACTION,
-            response.models.into_iter().map(ModelRecord::try_from).collect(),
-        )
-    }
-
-    /// A model of a task: this version, or the newest.
-    pub(crate) async fn model(&self, task: &TaskName, version: Option<u32>) -> Result<ModelRecord, Error> {
-        let action = version.map_or_else(
-            || format!("get {task}"),
-            |version| format!("get {task}@{version}"),
-        );
-        let request = v1::GetModelRequest {
-            task: task.to_string(),
-            version: version.unwrap_or(0),
-        };
-        let model = answer(action.clone(), self.registry().get(request).await)?;
-        understood(action, model.try_into())
-    }
-
-    /// Makes uploaded weights the backbone that tasks files without weights of their own use.
-    pub(crate) async fn register_backbone(
-        &self,
-        arch: BackboneName,
-        weights: Artifact,
-        source: &str,
-    ) -> Result<BackboneRecord, Error> {
-        let request = v1::RegisterBackboneRequest {
-            arch: arch.as_str().to_owned(),
-            weights: Some(weights.into()),
-            source: source.to_owned(),
-        };
-        let action = format!("register the backbone {arch}");
-        let backbone = answer(action.clone(), self.registry().register_backbone(request).await)?;
-        understood(action, backbone.try_into())
-    }
-
-    /// Every imported backbone.
-    pub(crate) async fn backbones(&self) -> Result<Vec<BackboneRecord>, Error> {
-        const ACTION: &str = "list backbones";
-        let response = answer(
-            ACTION,
-            self.registry().list_backbones(v1::ListBackbonesRequest {}).await,
-        )?;
-        understood(
-            ACTION,
-            response
-                .backbones
-                .into_iter()
-                .map(BackboneRecord::try_from)
-                .collect(),
-        )
     }
 
     /// Which of these blobs the artifact store lacks.
@@ -279,6 +97,40 @@ impl Client {
     }
 }
 
+/// Whether what listens at `url` speaks gRPC, as every coordinator does. `None` where that cannot be told: nothing listens
+/// there, or nothing is said.
+pub(crate) async fn speaks_grpc(url: &str) -> Option<bool> {
+    let asked = async {
+        if !begins_http2(url).await? {
+            return Some(false);
+        }
+        let mut client = Client::connect(url).await.ok()?.artifacts();
+        match client.missing(v1::MissingRequest::default()).await {
+            Ok(_) => Some(true),
+            // The connection broke.
+            Err(status) if status.source().is_some() => None,
+            // An error of gRPC comes as an answer of gRPC.
+            Err(status) => {
+                let kind = status.metadata().get("content-type");
+                Some(kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")))
+            }
+        }
+    };
+    tokio::time::timeout(CONNECT, asked).await.ok().flatten()
+}
+
+/// Whether what listens at `url` begins a connection as servers of HTTP/2 do. Servers of something else say something else
+/// first, or hang up. `None` as above.
+async fn begins_http2(url: &str) -> Option<bool> {
+    let url = Url::parse(url).ok()?;
+    let address = (url.host_str()?.to_owned(), url.port_or_known_default()?);
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    stream.write_all(PREFACE).await.ok()?;
+    // Length, type, flags and stream of the first frame.
+    let mut frame = [0; 9];
+    Some(stream.read_exact(&mut frame).await.is_ok() && frame[3] == SETTINGS)
+}
+
 fn answer<T>(action: impl Into<String>, response: Result<Response<T>, Status>) -> Result<T, Error> {
     let refused = |status: Status| Error::Refused {
         action: action.into(),
@@ -294,14 +146,15 @@ fn understood<T>(action: impl Into<String>, read: Result<T, convert::Error>) -> 
     })
 }
 
-/// An event of a kind that this CLI is too old to know is passed over.
-fn job_event(event: v1::JobEvent) -> Option<JobEvent> {
-    use v1::job_event::Event;
-    Some(match event.event? {
-        Event::Job(job) => JobEvent::Job(Box::new(job.into())),
-        Event::Progress(report) => JobEvent::Progress {
-            stage: report.kind,
-            progress: report.progress?.into(),
-        },
-    })
+/// Why something stands where it stands.
+fn explanation(
+    action: String,
+    response: Result<Response<v1::Explanation>, Status>,
+) -> Result<Explanation, Error> {
+    let message = answer(action.clone(), response)?;
+    let read = serde_json::from_slice(&message.json);
+    understood(
+        action,
+        read.map_err(|error| convert::Error::invalid("json", error)),
+    )
 }

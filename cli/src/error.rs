@@ -32,6 +32,12 @@ pub(crate) enum Error {
         #[source]
         source: tonic::transport::Error,
     },
+    /// Something else answers there.
+    #[error("what answers at {url} is no coordinator: it does not speak gRPC")]
+    NoCoordinator {
+        /// As given.
+        url: String,
+    },
     /// The coordinator did not do what it was asked.
     #[error("cannot {action}")]
     Refused {
@@ -109,6 +115,12 @@ pub(crate) enum Error {
         /// Whether there was anybody to ask.
         asked: bool,
     },
+    /// There is neither a job nor a worker of this name.
+    #[error("`{name}` is neither a job nor a worker")]
+    Nobody {
+        /// As given.
+        name: String,
+    },
     /// The command line contradicts itself in a way that clap cannot see.
     #[error("{0}")]
     Usage(String),
@@ -169,7 +181,11 @@ impl Error {
             | Self::Import { .. }
             | Self::Data(_)
             | Self::Broken { .. } => Exit::Usage,
-            Self::Unreachable { .. } | Self::Lost { .. } | Self::Answer { .. } => Exit::Unavailable,
+            Self::Unreachable { .. }
+            | Self::NoCoordinator { .. }
+            | Self::Lost { .. }
+            | Self::Answer { .. } => Exit::Unavailable,
+            Self::Nobody { .. } => Exit::NotFound,
             Self::Refused { source, .. } => source.code.into(),
             Self::Submission(error) => error.exit(),
             Self::Embedded(error) => error.exit(),
@@ -186,6 +202,11 @@ impl Error {
         }
     }
 
+    /// Whether a call broke off, or was not understood, so that it is worth asking who answers there.
+    pub(crate) fn is_strange(&self) -> bool {
+        matches!(self, Self::Refused { source, .. } if matches!(source.code, Code::Unavailable | Code::Incompatible))
+    }
+
     /// What to do about it, where that can be said; `again` begins a command that asks the same coordinator.
     pub(crate) fn hint(&self, again: &str) -> Option<String> {
         Some(match self {
@@ -194,6 +215,10 @@ impl Error {
                  without one: `run FILE`, `--local`"
                     .into()
             }
+            Self::NoCoordinator { .. } => {
+                "7400 is the usual port of a coordinator; its HTTP port, 7401, has nothing but probes".into()
+            }
+            Self::Nobody { .. } => format!("`{again} jobs list` and `{again} workers list` show what there is"),
             Self::Refused { source, .. } => return code_hint(source.code, again),
             Self::Submission(error) => return error.hint(again),
             Self::Embedded(error) => return error.hint(),
@@ -220,6 +245,7 @@ fn code_hint(code: Code, again: &str) -> Option<String> {
     Some(match code {
         Code::JobNotFound => format!("`{again} jobs list` shows the jobs there are"),
         Code::AmbiguousJob => "give more of the id".into(),
+        Code::WorkerNotFound => format!("`{again} workers list` shows the workers there are"),
         Code::ModelNotFound => format!("`{again} registry list --all-versions` shows the models there are"),
         Code::BackboneUnknown => format!(
             "import it with `{again} backbone import FILE --arch ARCH`, or name its file in the tasks file: \

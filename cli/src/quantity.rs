@@ -73,6 +73,18 @@ pub(crate) fn plural(count: impl TryInto<u64>, thing: &str) -> String {
     }
 }
 
+/// A place in line: `1st`, `2nd`, `11th`.
+pub(crate) fn ordinal(number: u32) -> String {
+    let ending = match (number % 100, number % 10) {
+        (11..=13, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
+}
+
 /// A span below a second: `2.50 ms`.
 pub(crate) fn milliseconds(span: f64) -> String {
     format!("{span:.2} ms")
@@ -155,6 +167,12 @@ mod tests {
         assert_eq!(
             [plural(1_u32, "job"), plural(0_usize, "job")],
             ["1 job", "0 jobs"]
+        );
+        assert_eq!(
+            [1, 2, 3, 4, 11, 12, 13, 22, 101, 111].map(ordinal),
+            [
+                "1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "22nd", "101st", "111th"
+            ]
         );
         assert_eq!(share(71, 100), "71 %");
         assert_eq!(share(1, 0), "-");

@@ -12,7 +12,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line, a tasks file or an input is wrong. clap uses the same number.
     Usage = 2,
-    /// There is no such job, model or backbone.
+    /// There is no such job, worker, model or backbone.
     NotFound = 3,
     /// The job, or this command, was cancelled.
     Cancelled = 4,

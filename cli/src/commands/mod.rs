@@ -3,16 +3,18 @@
 pub(crate) mod backbone;
 pub(crate) mod completions;
 pub(crate) mod dataset;
+pub(crate) mod explain;
 pub(crate) mod jobs;
 pub(crate) mod registry;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod submit;
+pub(crate) mod users;
 pub(crate) mod validate;
 pub(crate) mod workers;
 
 use crate::args::{Args, Command, Global};
-use crate::client::Client;
+use crate::client::{Client, speaks_grpc};
 use crate::embedded::Embedded;
 use crate::error::Error;
 use crate::output::Console;
@@ -21,17 +23,34 @@ use crate::output::Console;
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let Args { global, command } = args;
     let console = Console::new(global.output, global.no_color, global.quiet);
+    let remote = global.local.is_none() && !matches!(command, Command::Run(_));
+    match execute(command, &global, &console).await {
+        // Who answers there is asked only where something went wrong: everything else need not wait for it.
+        Err(error)
+            if remote && error.is_strange() && speaks_grpc(&global.coordinator).await == Some(false) =>
+        {
+            Err(Error::NoCoordinator {
+                url: global.coordinator,
+            })
+        }
+        result => result,
+    }
+}
+
+async fn execute(command: Command, global: &Global, console: &Console) -> Result<(), Error> {
     match command {
-        Command::Run(args) => run::run(args, &global, &console).await,
-        Command::Validate(args) => validate::run(args, &console).await,
-        Command::Dataset(command) => dataset::run(command, &console).await,
-        Command::Schema => schema::run(&console),
-        Command::Completions(args) => completions::run(&args, &console),
-        Command::Submit(args) => submit::run(args, &global, &console).await,
-        Command::Jobs(command) => jobs::run(command, &global, &console).await,
-        Command::Workers(command) => workers::run(command, &global, &console).await,
-        Command::Registry(command) => registry::run(command, &global, &console).await,
-        Command::Backbone(command) => backbone::run(command, &global, &console).await,
+        Command::Run(args) => run::run(args, global, console).await,
+        Command::Validate(args) => validate::run(args, console).await,
+        Command::Dataset(command) => dataset::run(command, console).await,
+        Command::Schema => schema::run(console),
+        Command::Completions(args) => completions::run(&args, console),
+        Command::Submit(args) => submit::run(args, global, console).await,
+        Command::Jobs(command) => jobs::run(command, global, console).await,
+        Command::Workers(command) => workers::run(command, global, console).await,
+        Command::Users(command) => users::run(command, global, console).await,
+        Command::Explain(args) => explain::run(args, global, console).await,
+        Command::Registry(command) => registry::run(command, global, console).await,
+        Command::Backbone(command) => backbone::run(command, global, console).await,
     }
 }
 

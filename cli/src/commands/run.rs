@@ -7,7 +7,7 @@ use std::pin::pin;
 use clap::ValueHint;
 
 use crate::args::Global;
-use crate::client::Client;
+use crate::client::{Client, Terms};
 use crate::embedded::{Crew, Embedded, STATE_DIR};
 use crate::error::Error;
 use crate::follow::{self, Ended, Show};
@@ -111,8 +111,10 @@ async fn work(
     // Before anything is submitted, so that a missing trainer leaves nothing behind.
     embedded.hire(&crew)?;
     let backbone = checked.weights().map(|weights| weights.artifact);
+    // Nobody else is here to share with.
+    let terms = Terms::default();
     let jobs = tokio::select! {
-        jobs = submission::submit(&client, checked, console) => jobs?,
+        jobs = submission::submit(&client, checked, &terms, console) => jobs?,
         () = &mut interrupted => return Err(Error::Interrupted),
     };
     console.note(format_args!(
@@ -150,9 +152,8 @@ async fn work(
 
 /// Ends what a run that was killed left behind: nobody waits for it, and what it finished is kept.
 async fn clear(client: &Client, console: &Console) -> Result<(), Error> {
-    let open = client
-        .list_jobs(None, &[JobState::Queued, JobState::Running], LEFT_BEHIND)
-        .await?;
+    let open = [JobState::Queued, JobState::Running, JobState::Paused];
+    let open = client.list_jobs(None, &open, LEFT_BEHIND).await?;
     if !open.is_empty() {
         console.note(format_args!(
             "ending {} that an earlier run left; finished stages are kept",

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueHint;
+use nettailor_domain::ids::{InvalidId, UserName};
 
 use super::Connection;
 use crate::args::Global;
-use crate::client::Client;
+use crate::client::{Client, Terms};
 use crate::error::Error;
 use crate::follow::{self, Ended, Show};
 use crate::output::Console;
@@ -28,6 +29,23 @@ pub(crate) struct Args {
     /// Wait no longer than this (90s, 30m, 2h); the jobs go on
     #[arg(long, value_name = "DURATION", value_parser = crate::args::duration)]
     timeout: Option<Duration>,
+    /// Who pays: slots are shared out among users
+    #[arg(long, value_name = "NAME", env = "NETTAILOR_USER", default_value_t, value_parser = user)]
+    user: UserName,
+    /// Instead of each task's own; among the jobs of one user those of higher priority go first (-100 to 100)
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = crate::args::priority())]
+    priority: Option<i32>,
+    /// Let a job fail unless it is over in this time (90m, 2h), instead of each task's own [default: 30 days]
+    #[arg(long, value_name = "DURATION", value_parser = crate::args::minutes)]
+    deadline: Option<u32>,
+}
+
+/// A variable that is set to nothing is not set.
+fn user(text: &str) -> Result<UserName, InvalidId> {
+    match text {
+        "" => Ok(UserName::default()),
+        name => name.parse(),
+    }
 }
 
 pub(crate) async fn run(args: Args, global: &Global, console: &Console) -> Result<(), Error> {
@@ -42,7 +60,12 @@ pub(crate) async fn run(args: Args, global: &Global, console: &Console) -> Resul
     let checked = submission::check(&args.file, console).await?;
     let backbone = checked.weights().map(|weights| weights.artifact);
     let client = Connection::open(global).await?.client;
-    let jobs = submission::submit(&client, checked, console).await?;
+    let terms = Terms {
+        user: args.user,
+        priority: args.priority,
+        deadline: args.deadline,
+    };
+    let jobs = submission::submit(&client, checked, &terms, console).await?;
     if !args.wait && !args.follow {
         return console.list(&jobs, "no jobs");
     }

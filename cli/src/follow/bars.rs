@@ -6,6 +6,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nettailor_domain::trainer::Progress;
 
 use super::text;
+use crate::output::first_line;
 use crate::views::{JobView, StageState};
 
 /// The bars of all jobs.
@@ -51,10 +52,6 @@ impl Bars {
             .iter()
             .filter(|stage| stage.state == StageState::Done)
             .count();
-        let waiting = job
-            .stages
-            .iter()
-            .find(|stage| stage.state == StageState::Queued && !stage.reason.is_empty());
         let running = |kind: &str| {
             job.stages
                 .iter()
@@ -68,10 +65,10 @@ impl Bars {
                 job.stages.len()
             ),
         };
-        if let Some(stage) =
-            waiting.filter(|_| !job.stages.iter().any(|stage| stage.state == StageState::Running))
-        {
-            message = format!("{message}; {}: {}", stage.kind, stage.reason);
+        let waits =
+            !job.state.is_final() && !job.stages.iter().any(|stage| stage.state == StageState::Running);
+        if waits && !job.reason.is_empty() {
+            message = format!("{message}; {}", first_line(&job.reason));
         }
         bars.head.set_message(message);
         bars.stages.retain(|kind, bar| {

@@ -39,8 +39,14 @@ impl<'a> Display<'a> {
         for line in self.lines.job(index, job) {
             self.say(&line);
         }
-        if let Some(bars) = &mut self.bars {
-            bars.job(index, job);
+        match &mut self.bars {
+            // Its bar says why it waits.
+            Some(bars) => bars.job(index, job),
+            None => {
+                if let Some(line) = self.lines.waiting(index, job) {
+                    self.say(&line);
+                }
+            }
         }
     }
 

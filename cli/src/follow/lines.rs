@@ -20,6 +20,8 @@ const QUIET_IN_EPOCH: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     jobs: HashMap<usize, JobView>,
+    /// Why a job waits, as it was told last.
+    waits: HashMap<usize, String>,
     /// What was told about a stage's progress.
     told: HashMap<(usize, String), Told>,
 }
@@ -58,11 +60,32 @@ impl Lines {
             .filter_map(|stage| stage_line(stage, stage_before(stage)))
             .map(|line| format!("{}: {}", job.task, first_line(&line)))
             .collect();
-        let changed = before.is_none_or(|before| before.state != job.state);
+        let waits_again = |stage: &StageView| {
+            stage.state == StageState::Queued
+                && stage_before(stage).is_some_and(|before| before.state == StageState::Running)
+        };
+        if job.stages.iter().any(waits_again) {
+            // That has just been told of the stage.
+            self.waits.insert(index, job.reason.clone());
+        }
+        let changed = before.as_ref().is_none_or(|before| before.state != job.state);
         if changed && job.state.is_final() {
             lines.push(format!("{}: {}", job.task, first_line(&job.ending())));
         }
         lines
+    }
+
+    /// Why job `index` waits, where none of its stages runs and that was not just said.
+    pub(super) fn waiting(&mut self, index: usize, job: &JobView) -> Option<String> {
+        let runs = job.stages.iter().any(|stage| stage.state == StageState::Running);
+        if runs || job.state.is_final() || job.reason.is_empty() {
+            // It may have to wait for the same once more, which is news then.
+            self.waits.remove(&index);
+            return None;
+        }
+        let before = self.waits.insert(index, job.reason.clone());
+        let news = before.is_none_or(|before| before != job.reason);
+        news.then(|| format!("{}: {}", job.task, first_line(&job.ending())))
     }
 
     /// Whether, and how, this report is told.
@@ -155,11 +178,15 @@ mod tests {
             reason: "worker one was lost".into(),
             ..running.clone()
         };
-        let waiting = with(JobState::Running, vec![teacher.clone(), lost]);
+        let waiting = JobView {
+            reason: "student waits: worker one was lost".into(),
+            ..with(JobState::Running, vec![teacher.clone(), lost])
+        };
         assert_eq!(
             lines.job(0, &waiting),
             ["digits: student waits again: worker one was lost"]
         );
+        assert_eq!(lines.waiting(0, &waiting), None, "once is enough");
 
         let again = StageView {
             workers: ["two", "three", "two"].map(str::to_owned).to_vec(),
@@ -178,6 +205,45 @@ mod tests {
             ..again
         };
         assert_eq!(lines.job(0, &failed), ["digits: failed: student: no space"]);
+    }
+
+    #[test]
+    fn a_job_that_waits_says_why_until_something_runs() {
+        let mut lines = Lines::default();
+        let with = |state, reason: &str, stages: &[StageState]| JobView {
+            state,
+            reason: reason.into(),
+            stages: stages.iter().map(|&state| stage("teacher", state)).collect(),
+            ..job()
+        };
+        let queued = with(
+            JobState::Queued,
+            "teacher waits for a slot: no worker",
+            &[StageState::Queued],
+        );
+        assert_eq!(
+            lines.waiting(0, &queued).as_deref(),
+            Some("digits: queued: teacher waits for a slot: no worker")
+        );
+        assert_eq!(lines.waiting(0, &queued), None, "that was said");
+        assert!(
+            lines.waiting(1, &queued).is_some(),
+            "another job has its own reason"
+        );
+        let paused = with(JobState::Paused, "paused: later", &[StageState::Idle]);
+        assert_eq!(
+            lines.waiting(0, &paused).as_deref(),
+            Some("digits: paused: later")
+        );
+
+        let running = with(JobState::Running, "teacher runs", &[StageState::Running]);
+        assert_eq!(lines.waiting(0, &running), None);
+        assert!(
+            lines.waiting(0, &paused).is_some(),
+            "it waits for the same once more"
+        );
+        let failed = with(JobState::Failed, "teacher: no space", &[StageState::Failed]);
+        assert_eq!(lines.waiting(0, &failed), None, "its end is told elsewhere");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use nettailor_proto::status;
 pub(crate) use check::{Checked, Weights};
 use upload::Blob;
 
-use crate::client::Client;
+use crate::client::{Client, Terms};
 use crate::output::Console;
 use crate::views::JobView;
 
@@ -114,10 +114,11 @@ pub(crate) async fn check(path: &Path, console: &Console) -> Result<Checked, Err
         .map_err(Error::Broken)?
 }
 
-/// Submits what was checked. Jobs in the file's order.
+/// Submits what was checked on these terms. Jobs in the file's order.
 pub(crate) async fn submit(
     client: &Client,
     checked: Checked,
+    terms: &Terms,
     console: &Console,
 ) -> Result<Vec<JobView>, crate::error::Error> {
     let origin = origin(client, &checked).await?;
@@ -144,7 +145,7 @@ pub(crate) async fn submit(
         let backbone = backbone.clone();
         (task, TaskInputs { backbone, data })
     });
-    client.submit(&named.text, inputs).await
+    client.submit(&named.text, inputs, terms).await
 }
 
 /// Where the backbone's weights come from.

@@ -22,6 +22,10 @@ pub(crate) fn job() -> JobView {
         seconds: Some(363.5),
         model_version: Some(1),
         stages_run: 7,
+        user: "alice".into(),
+        priority: 5,
+        failure_class: None,
+        retry_of: None,
         stages: Vec::new(),
     }
 }

@@ -1,4 +1,4 @@
-//! Jobs, their stages and their log lines.
+//! Jobs and their stages.
 
 use chrono::{DateTime, Utc};
 use comfy_table::Color;
@@ -24,6 +24,8 @@ pub(crate) enum JobState {
     Failed,
     /// Somebody ended it.
     Cancelled,
+    /// It asks for nothing until it is resumed.
+    Paused,
     /// A state that this CLI is too old to know.
     #[value(skip)]
     Unknown,
@@ -43,6 +45,7 @@ impl JobState {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Paused => "paused",
             Self::Unknown => "unknown",
         }
     }
@@ -53,7 +56,7 @@ impl JobState {
             Self::Running => Some(Color::Blue),
             Self::Succeeded => Some(Color::Green),
             Self::Failed => Some(Color::Red),
-            Self::Cancelled => Some(Color::Yellow),
+            Self::Cancelled | Self::Paused => Some(Color::Yellow),
         }
     }
 }
@@ -67,6 +70,7 @@ impl From<v1::JobState> for JobState {
             v1::JobState::Succeeded => Self::Succeeded,
             v1::JobState::Failed => Self::Failed,
             v1::JobState::Cancelled => Self::Cancelled,
+            v1::JobState::Paused => Self::Paused,
         }
     }
 }
@@ -80,6 +84,7 @@ impl From<JobState> for v1::JobState {
             JobState::Succeeded => Self::Succeeded,
             JobState::Failed => Self::Failed,
             JobState::Cancelled => Self::Cancelled,
+            JobState::Paused => Self::Paused,
         }
     }
 }
@@ -158,6 +163,14 @@ pub(crate) struct JobView {
     pub(crate) model_version: Option<u32>,
     /// Stages executed for this job, not found finished.
     pub(crate) stages_run: u32,
+    /// Who pays for it.
+    pub(crate) user: String,
+    /// Among the jobs of its user those of higher priority go first.
+    pub(crate) priority: i32,
+    /// What kind of failure ended it; null unless it failed.
+    pub(crate) failure_class: Option<String>,
+    /// The job that this one does once more; null for none.
+    pub(crate) retry_of: Option<String>,
     /// Parents before children. Absent in listings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) stages: Vec<StageView>,
@@ -176,6 +189,10 @@ impl From<v1::Job> for JobView {
             seconds: finished.map(|_| job.finished_ms.saturating_sub(job.submitted_ms) as f64 / 1e3),
             model_version: Some(job.model_version).filter(|&version| version > 0),
             stages_run: job.stages_run,
+            user: job.user,
+            priority: job.priority,
+            failure_class: Some(job.failure_class).filter(|class| !class.is_empty()),
+            retry_of: Some(job.retry_of).filter(|id| !id.is_empty()),
             stages: job.stages.into_iter().map(StageView::from).collect(),
         }
     }
@@ -214,6 +231,7 @@ impl Row for JobView {
     const COLUMNS: &'static [Column<Self>] = &[
         Column::new("ID", |job| job.id.clone()),
         Column::new("TASK", |job| job.task.clone()),
+        Column::new("USER", |job| job.user.clone()),
         Column::new("STATE", |job: &Self| job.state.as_str().to_owned()).colour(|job| job.state.colour()),
         Column::new("MODEL", |job| job.model().unwrap_or_else(|| "-".to_owned())),
         Column::number("STAGES RUN", |job| job.stages_run.to_string()),
@@ -236,8 +254,12 @@ impl Detail for JobView {
         let head = fields(&[
             ("job", self.id.clone()),
             ("task", self.task.clone()),
+            ("user", self.user.clone()),
+            ("priority", self.priority.to_string()),
+            ("retry of", self.retry_of.clone().unwrap_or_default()),
             ("state", self.state.as_str().to_owned()),
             ("reason", self.reason.clone()),
+            ("failure", self.failure_class.clone().unwrap_or_default()),
             ("model", self.model().unwrap_or_else(|| "-".to_owned())),
             ("submitted", show_moment(self.submitted)),
             ("finished", show_moment(self.finished)),
@@ -344,42 +366,6 @@ impl Row for StageView {
 
     fn name(&self) -> String {
         self.key.clone()
-    }
-}
-
-/// One line of a stage's log.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct LogView {
-    pub(crate) stage: String,
-    pub(crate) attempt: u32,
-    pub(crate) rank: u32,
-    pub(crate) worker: String,
-    /// As the worker's clock said.
-    pub(crate) time: Option<DateTime<Utc>>,
-    pub(crate) line: String,
-}
-
-impl From<v1::LogLine> for LogView {
-    fn from(line: v1::LogLine) -> Self {
-        Self {
-            stage: line.stage,
-            attempt: line.attempt,
-            rank: line.rank,
-            worker: line.worker,
-            time: moment(line.time_ms),
-            line: line.line,
-        }
-    }
-}
-
-impl std::fmt::Display for LogView {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let time = show_moment(self.time);
-        write!(
-            f,
-            "{time} {}#{}/{} {} | {}",
-            self.stage, self.attempt, self.rank, self.worker, self.line
-        )
     }
 }
 

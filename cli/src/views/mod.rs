@@ -1,22 +1,28 @@
 //! What the CLI shows, with stable keys: the documented JSON and YAML, and the columns of the tables.
 //!
-//! Nothing else prints models, jobs, workers or backbones, and no generated type is printed. Keys are only ever added.
+//! Nothing else prints models, jobs, workers, users or backbones, and no generated type is printed. Keys are only ever added.
 //! Times are RFC 3339 in UTC, spans are seconds, accuracies hold their counts and the fraction.
 
 mod backbone;
+mod explanation;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod frontier;
+mod history;
 mod inspection;
 mod job;
 mod model;
+mod user;
 mod worker;
 
 pub(crate) use backbone::BackboneView;
+pub(crate) use explanation::ExplanationView;
 pub(crate) use frontier::{FrontierView, PointView};
+pub(crate) use history::{HistoryView, LogView};
 pub(crate) use inspection::InspectionView;
-pub(crate) use job::{JobState, JobView, LogView, StageState, StageView};
+pub(crate) use job::{JobState, JobView, StageState, StageView};
 pub(crate) use model::ModelView;
+pub(crate) use user::UserView;
 pub(crate) use worker::WorkerView;
 
 use nettailor_domain::stage::{Artifact, Latency};

@@ -139,6 +139,7 @@ impl Bench {
         command
             .env_remove("NETTAILOR_COORDINATOR")
             .env_remove("NETTAILOR_TRAINER")
+            .env_remove("NETTAILOR_USER")
             .env_remove("NETTAILOR_LOG");
         command
     }

@@ -4,4 +4,6 @@
 mod bench;
 mod errors;
 mod one_process;
+mod policy;
 mod remote;
+mod scripted;

@@ -11,6 +11,8 @@ use crate::bench::Bench;
 
 struct Serving {
     address: SocketAddr,
+    /// Of the probes.
+    http: SocketAddr,
     stop: CancellationToken,
     ended: JoinHandle<()>,
 }
@@ -20,13 +22,20 @@ impl Serving {
         let usual = Config::local(state.to_owned());
         let config = Config {
             listen: listen.unwrap_or(usual.listen),
+            http: Some(usual.listen),
             ..usual
         };
         let running = Coordinator::start(config).await.expect("it starts");
         let (address, stop) = (running.address(), CancellationToken::new());
+        let http = running.http_address().expect("asked for");
         let stopped = stop.clone();
         let ended = tokio::spawn(async move { running.run(stopped).await.expect("it ends in good order") });
-        Self { address, stop, ended }
+        Self {
+            address,
+            http,
+            stop,
+            ended,
+        }
     }
 
     fn url(&self) -> String {
@@ -108,6 +117,8 @@ async fn followers_outlive_a_restart_of_the_coordinator() {
     let mut follower = bench.start(&["--coordinator", &url, "submit", "tasks.yaml", "--follow"]);
     let told = tokio::task::block_in_place(|| follower.wait_for("shapes: job "));
     let id = told.rsplit(' ').next().expect("an id").to_owned();
+    // Nobody trains: that is why it waits.
+    tokio::task::block_in_place(|| follower.wait_for("shapes: queued: "));
 
     serving.stop().await;
     tokio::task::block_in_place(|| follower.wait_for("trying again"));
@@ -136,6 +147,21 @@ async fn who_stops_following_is_told_how_to_come_back() {
         assert_eq!(follower.end().code(), Some(4));
         let job = bench.json(&["--coordinator", &url, "jobs", "get", &id]);
         assert_eq!(job["state"], "queued", "it goes on");
+    });
+    serving.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_port_of_the_probes_is_told_from_that_of_grpc() {
+    let bench = Bench::new();
+    let serving = Serving::start(&bench.path("state"), None).await;
+    let probes = format!("http://{}", serving.http);
+    tokio::task::block_in_place(|| {
+        for words in [&["jobs", "list"][..], &["submit", "tasks.yaml"]] {
+            bench
+                .cli(&[&["--coordinator", &probes], words].concat())
+                .refused(6, &[&probes, "does not speak gRPC", "7400"]);
+        }
     });
     serving.stop().await;
 }

@@ -1,10 +1,7 @@
 //! `jobs logs ID`.
 
-use futures::TryStreamExt as _;
-
 use crate::client::Client;
 use crate::error::Error;
-use crate::follow;
 use crate::output::Console;
 
 #[derive(Debug, clap::Args)]
@@ -21,15 +18,5 @@ pub(crate) struct Args {
 
 pub(super) async fn run(args: Args, client: &Client, console: &Console) -> Result<(), Error> {
     let lines = client.logs(&args.id, args.stage.as_deref(), args.follow).await?;
-    tokio::pin!(lines);
-    let printed = async {
-        while let Some(line) = lines.try_next().await? {
-            console.line(&line, &line)?;
-        }
-        Ok(())
-    };
-    tokio::select! {
-        printed = printed => printed,
-        () = follow::interrupted() => Err(Error::Detached { jobs: Vec::new() }),
-    }
+    super::print(lines, console).await
 }

@@ -1,3 +1,5 @@
+use clap::ValueEnum as _;
+
 use super::*;
 use crate::output::Sheet;
 use crate::views::fixtures::{job, stage};
@@ -25,9 +27,9 @@ fn jobs_as_a_table() {
     assert_eq!(
         text,
         "\
-ID             TASK     STATE      MODEL     STAGES RUN  SUBMITTED              TOOK  REASON
-01jdc0example  digits   succeeded  digits@1           7  2025-11-23 06:14:42Z  6m 4s
-01jdc1example  mnist5k  failed     -                  1  2025-11-23 06:14:42Z      -  teacher: 3 images cannot be read
+ID             TASK     USER   STATE      MODEL     STAGES RUN  SUBMITTED              TOOK  REASON
+01jdc0example  digits   alice  succeeded  digits@1           7  2025-11-23 06:14:42Z  6m 4s
+01jdc1example  mnist5k  alice  failed     -                  1  2025-11-23 06:14:42Z      -  teacher: 3 images cannot be read
 "
     );
 }
@@ -66,7 +68,14 @@ fn a_job_in_full() {
     .describe(&Sheet::default());
     assert!(
         text.starts_with(
-            "job:         01jdc0example\ntask:        digits\nstate:       succeeded\nmodel:       digits@1\n"
+            "\
+job:         01jdc0example
+task:        digits
+user:        alice
+priority:    5
+state:       succeeded
+model:       digits@1
+"
         ),
         "{text}"
     );
@@ -96,6 +105,7 @@ fn the_keys_of_json_are_those_documented() {
             "id": "01jdc0example", "task": "digits", "state": "succeeded", "reason": "",
             "submitted": "2025-11-23T06:14:42Z", "finished": "2025-11-23T06:20:45.500Z", "seconds": 363.5,
             "model_version": 1, "stages_run": 7,
+            "user": "alice", "priority": 5, "failure_class": null, "retry_of": null,
             "stages": [{
                 "key": stage("teacher", StageState::Queued).key, "kind": "teacher", "state": "queued", "reason": "",
                 "attempt": 0, "workers": [], "world_size": 0, "checkpoint_epoch": null,
@@ -107,6 +117,28 @@ fn the_keys_of_json_are_those_documented() {
         serde_json::to_value(job()).expect("JSON").get("stages").is_none(),
         "listings have no stages"
     );
+}
+
+#[test]
+fn a_failure_has_its_class_and_a_retry_names_its_job() {
+    let text = JobView {
+        state: JobState::Failed,
+        reason: "teacher: 3 images cannot be read".into(),
+        failure_class: Some("input".into()),
+        retry_of: Some("digits-abc".into()),
+        model_version: None,
+        ..job()
+    }
+    .describe(&Sheet::default());
+    let part = "\
+priority:    5
+retry of:    digits-abc
+state:       failed
+reason:      teacher: 3 images cannot be read
+failure:     input
+model:       -
+";
+    assert!(text.contains(part), "{text}");
 }
 
 #[test]
@@ -137,24 +169,20 @@ fn a_message_becomes_a_view() {
         submitted_ms: 1_000,
         finished_ms: 3_500,
         model_version: 2,
+        user: "alice".into(),
+        priority: -3,
+        retry_of: "b".into(),
         ..v1::Job::default()
     };
     let view = JobView::from(finished);
     assert_eq!((view.seconds, view.model_version), (Some(2.5), Some(2)));
-}
-
-#[test]
-fn a_log_line_names_its_attempt_and_rank() {
-    let line = v1::LogLine {
-        stage: "teacher".into(),
-        attempt: 2,
-        worker: "one".into(),
-        time_ms: 1_000,
-        line: "epoch 1".into(),
-        rank: 1,
-    };
-    assert_eq!(
-        LogView::from(line).to_string(),
-        "1970-01-01 00:00:01Z teacher#2/1 one | epoch 1"
-    );
+    assert_eq!((view.user.as_str(), view.priority), ("alice", -3));
+    assert_eq!((view.failure_class, view.retry_of), (None, Some("b".into())));
+    for state in JobState::value_variants() {
+        assert_eq!(
+            JobState::from(v1::JobState::from(*state)),
+            *state,
+            "there and back"
+        );
+    }
 }

@@ -1,0 +1,17 @@
+//! `workers uncordon NAME`.
+
+use nettailor_domain::ids::WorkerId;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::output::Console;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Name of the worker
+    name: WorkerId,
+}
+
+pub(super) async fn run(args: Args, client: &Client, console: &Console) -> Result<(), Error> {
+    console.detail(&client.uncordon(&args.name).await?)
+}
