@@ -9,6 +9,9 @@ use nettailor_load::measures;
 use nettailor_load::site::Site;
 use serde_json::{Value, json};
 
+/// What stands for backbone, data and weights where nobody reads them.
+const BLOB_BYTES: usize = 64;
+
 /// Simulates workers and clients, and prints as JSON how long the coordinator kept them waiting. It should be a fresh one.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -41,6 +44,8 @@ enum Measure {
     Lost(measures::Lost),
     /// From a coordinator's death to its successor with all workers. Prints `kill` when the time has come
     Restart(measures::Restart),
+    /// Two jobs with the same inputs on a real agent. Prints `warm` between them
+    Warm(measures::Warm),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -57,7 +62,11 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn measure(args: &Args) -> anyhow::Result<Value> {
-    let site = Site::connect(&args.coordinator).await?;
+    let blob_bytes = match args.measure {
+        Measure::Warm(asked) => asked.mib << 20,
+        _ => BLOB_BYTES,
+    };
+    let site = Site::connect(&args.coordinator, blob_bytes).await?;
     Ok(match args.measure {
         Measure::Throughput(asked) | Measure::Drain(asked) => json!(measures::drain(&site, asked).await?),
         Measure::Submit(asked) => json!(measures::submit(&site, asked).await?),
@@ -65,6 +74,7 @@ async fn measure(args: &Args) -> anyhow::Result<Value> {
         Measure::List(asked) => json!(measures::list(&site, asked).await?),
         Measure::Memory(asked) => json!(measures::memory(&site, asked).await?),
         Measure::Lost(asked) => json!(measures::lost(&site, asked).await?),
+        Measure::Warm(_) => json!(measures::warm(&site, || say("warm")).await?),
         Measure::Restart(asked) => json!(measures::restart(&site, asked, || say("kill")).await?),
     })
 }

@@ -7,6 +7,7 @@ mod memory;
 mod progress;
 mod restart;
 mod submit;
+mod warm;
 
 pub use drain::{Drain, Drained, drain};
 pub use list::{List, Listed, list};
@@ -15,3 +16,4 @@ pub use memory::{Memory, Resident, memory};
 pub use progress::{Followed, Pace, Progress, progress};
 pub use restart::{Restart, Restarted, restart};
 pub use submit::{Attempt, Submit, Submitted, submit};
+pub use warm::{Warm, Warmed, warm};

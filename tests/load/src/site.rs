@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use nettailor_domain::ids::Digest;
 use nettailor_domain::stage::Artifact;
-use nettailor_proto::limits::MAX_MESSAGE_BYTES;
+use nettailor_proto::limits::{CHUNK_BYTES, MAX_MESSAGE_BYTES};
 use nettailor_proto::v1;
 use nettailor_proto::v1::artifacts_client::ArtifactsClient;
 use nettailor_proto::v1::jobs_client::JobsClient;
+use nettailor_proto::v1::upload_request::Part;
 use nettailor_proto::v1::workers_client::WorkersClient;
 use tonic::transport::{Channel, Endpoint};
 
@@ -19,7 +20,6 @@ use crate::ambient;
 const TASKS_PER_FILE: usize = 1000;
 /// Stages of a job that is submitted here: teacher, student, one candidate, select.
 pub const STAGES_PER_JOB: usize = 4;
-const BLOB: &[u8] = b"stands for every backbone, data set and weights file";
 /// As the real agent's.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ pub fn endpoint(url: &str) -> anyhow::Result<Endpoint> {
         .keep_alive_while_idle(true))
 }
 
-/// A coordinator with what tasks need in its artifact store.
+/// A coordinator with what tasks need in its artifact store: one blob.
 #[derive(Debug)]
 pub struct Site {
     url: String,
@@ -58,21 +58,20 @@ pub struct Accepted {
 }
 
 impl Site {
-    /// Connects and uploads the blob.
+    /// Connects and uploads one blob of this size, which stands for every backbone, data set and weights file.
     ///
     /// # Errors
     /// Where that fails.
-    pub async fn connect(url: &str) -> anyhow::Result<Self> {
+    pub async fn connect(url: &str, blob_bytes: usize) -> anyhow::Result<Self> {
         let channel = endpoint(url)?.connect().await;
         let channel = channel.with_context(|| format!("no coordinator at {url}"))?;
+        let content = vec![1; blob_bytes];
         let blob = Artifact {
-            digest: Digest::of(BLOB),
-            bytes: BLOB.len() as u64,
+            digest: Digest::of(&content),
+            bytes: blob_bytes as u64,
         };
-        let parts = [
-            v1::upload_request::Part::Artifact(blob.into()),
-            v1::upload_request::Part::Chunk(BLOB.to_vec()),
-        ];
+        let chunks: Vec<Vec<u8>> = content.chunks(CHUNK_BYTES).map(<[u8]>::to_vec).collect();
+        let parts = std::iter::once(Part::Artifact(blob.into())).chain(chunks.into_iter().map(Part::Chunk));
         let parts = parts.map(|part| v1::UploadRequest { part: Some(part) });
         ArtifactsClient::new(channel.clone())
             .upload(futures::stream::iter(parts))
