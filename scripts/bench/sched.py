@@ -36,7 +36,7 @@ MEASURES = {
     "submit": ["submit", "--tasks", 50_000, "--singles", 300],
     "queues30": ["drain", "--jobs", 15_000, "--queues", 30],
     "queues1000": ["drain", "--jobs", 50_000, "--queues", 1_000],
-    "progress": ["progress"],
+    "progress": ["progress", "--workers", 100],
     "list": ["list", "--jobs", 12_500],
     "memory": ["memory", "--jobs", 2_000, "--workers", 1_000],
     "lost": ["lost", "--repetitions", 100],
@@ -49,7 +49,7 @@ QUICK = {
     "submit": ["submit", "--tasks", 100, "--singles", 5, "--workers", 10],
     "queues30": ["drain", "--jobs", 60, "--queues", 30],
     "queues1000": ["drain", "--jobs", 100, "--queues", 50],
-    "progress": ["progress", "--seconds", 1, "--workers", 4, "--slots", 5, "--rate", 500],
+    "progress": ["progress", "--seconds", 1, "--jobs", 20, "--workers", 4, "--rate", 500],
     "list": ["list", "--jobs", 1_500, "--repetitions", 3],
     "memory": ["memory", "--jobs", 20, "--workers", 10],
     "lost": ["lost", "--repetitions", 2, "--workers", 4],
@@ -126,7 +126,7 @@ class Coordinator:
         self.process.wait()
 
     def spent(self):
-        """Seconds of CPU by thread, and MB handed to the disk."""
+        """Seconds of CPU by thread, MB handed to the disk, and memory."""
         seconds = collections.Counter()
         for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
             name, fields = (task / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
@@ -134,9 +134,12 @@ class Coordinator:
         for line in pathlib.Path(f"/proc/{self.process.pid}/io").read_text().splitlines():
             if line.startswith("write_bytes:"):
                 written = int(line.split()[1]) / 1e6
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        peak = next(int(line.split()[1]) * 1024 / 1e6 for line in status.splitlines() if line.startswith("VmHWM:"))
         threads = ", ".join(f"{name} {spent:.1f}" for name, spent in seconds.most_common() if spent >= 0.1)
         disk = sum(path.stat().st_size for path in (self.state / "db").rglob("*") if path.is_file()) / 1e6
-        return f"coordinator {sum(seconds.values()):.1f} s of CPU ({threads}), {written:.0f} MB written, db {disk:.0f} MB"
+        return f"coordinator {sum(seconds.values()):.1f} s of CPU ({threads}), {written:.0f} MB written, db {disk:.0f} MB,"\
+               f" at most {peak:.0f} MB resident"
 
 
 def free_port():

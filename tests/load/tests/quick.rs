@@ -134,8 +134,8 @@ async fn every_measure_measures_something() {
 
     let served = Served::start().await;
     let asked = Progress {
+        jobs: 4,
         workers: 2,
-        slots: 2,
         seconds: 0.2,
         window: 2,
         rate: 200,

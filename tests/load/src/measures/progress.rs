@@ -31,12 +31,12 @@ const BEAT: Duration = Duration::from_millis(2);
 /// Settings.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Progress {
-    /// Workers
-    #[arg(long, default_value_t = 20)]
+    /// Running stages, each of a job of its own that is followed
+    #[arg(long, default_value_t = 200)]
+    pub jobs: usize,
+    /// Workers, with enough slots for twice as many: a coordinator has something to look for at every event
+    #[arg(long, default_value_t = 100)]
     pub workers: usize,
-    /// Slots of each, each with a running stage of a job of its own that is followed
-    #[arg(long, default_value_t = 10)]
-    pub slots: u32,
     /// Seconds of each of the two parts
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
@@ -101,17 +101,16 @@ struct Running {
 /// # Errors
 /// Where the coordinator does not do its part.
 pub async fn progress(site: &Site, asked: Progress) -> anyhow::Result<Followed> {
-    let count = asked.workers * asked.slots as usize;
-    let jobs = site.fill(count, 1).await?;
+    let jobs = site.fill(asked.jobs, 1).await?;
     let mut fleet = Fleet::start(
         site,
         Settings {
             workers: asked.workers,
-            slots: asked.slots,
+            slots: u32::try_from((2 * asked.jobs).div_ceil(asked.workers))?,
             conduct: Conduct::Hold,
         },
     )?;
-    let taken = fleet.assigned(count).await?;
+    let taken = fleet.assigned(asked.jobs).await?;
     let running: Vec<Running> = taken
         .into_iter()
         .map(|(worker, seat, _)| Running {
@@ -144,7 +143,7 @@ pub async fn progress(site: &Site, asked: Progress) -> anyhow::Result<Followed> 
     let most = stages.closed(duration, asked.window, &mut received).await?;
     let paced = stages.open(duration, asked.rate, &mut received).await?;
     Ok(Followed {
-        stages: count,
+        stages: asked.jobs,
         most,
         paced,
     })
