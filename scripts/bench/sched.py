@@ -189,7 +189,7 @@ class Agent:
         lines = (self.coordinator.state / "log").read_text().splitlines()
         assigned = [1e3 * datetime.datetime.fromisoformat(line.split()[0]).timestamp() for line in lines if " assigned " in line]
         cold, warm = (start - at for start, at in zip(starts, assigned, strict=True))
-        return {"fetched_bytes": fetched, "cold_ms": round(cold, 1), "warm_ms": round(warm, 1)}
+        return {"cold_bytes": self.before, "fetched_bytes": fetched, "cold_ms": round(cold, 1), "warm_ms": round(warm, 1)}
 
 
 def measure(arguments):
@@ -215,12 +215,14 @@ def measure(arguments):
                 agent.before = agent.cached()
             else:
                 found = json.loads(line)
-                if agent:
-                    found |= agent.found()
-                print(f"        {json.dumps(found)}\n        {before}{coordinator.spent()};"
-                      f" load {os.getloadavg()[0]:.1f}", flush=True)
-        if load.wait() != 0 or found is None:
+        _, status, used = os.wait4(load.pid, 0)
+        load.returncode = os.waitstatus_to_exitcode(status)
+        if load.returncode != 0 or found is None:
             sys.exit(f"nettailor-load failed; what the coordinator said is in {state}")
+        if agent:
+            found |= agent.found()
+        print(f"        {json.dumps(found)}\n        {before}{coordinator.spent()};"
+              f" load simulator {used.ru_utime + used.ru_stime:.1f} s; the machine's load {os.getloadavg()[0]:.1f}", flush=True)
     finally:
         coordinator.kill()
     shutil.rmtree(state)
