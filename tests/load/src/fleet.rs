@@ -2,6 +2,7 @@
 
 mod agent;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -168,13 +169,14 @@ impl Fleet {
     /// # Errors
     /// Where that does not come about, or something else happens.
     pub async fn attached(&mut self) -> anyhow::Result<()> {
-        let mut missing = self.members.len();
-        while missing > 0 {
-            match self.next().await?.what {
-                What::Attached => missing -= 1,
-                What::Parted(_) => {}
+        let mut attached = HashSet::new();
+        while attached.len() < self.members.len() {
+            let Seen { worker, what, .. } = self.next().await?;
+            match what {
+                What::Attached => attached.insert(worker),
+                What::Parted(_) => attached.remove(&worker),
                 other => bail!("while workers were connecting: {other:?}"),
-            }
+            };
         }
         Ok(())
     }

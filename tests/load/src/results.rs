@@ -30,25 +30,22 @@ struct Glance {
     work: Work,
 }
 
+/// The kinds of stages that the jobs of a [`crate::site::Site`] have.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Work {
-    Source(IgnoredAny),
     Teacher(IgnoredAny),
     Student(IgnoredAny),
     Candidate { k: usize },
-    Search { ladder: Vec<usize> },
     Select(IgnoredAny),
 }
 
 impl Work {
     fn kind(&self) -> StageKind {
         match self {
-            Self::Source(_) => StageKind::Source,
             Self::Teacher(_) => StageKind::Teacher,
             Self::Student(_) => StageKind::Student,
             Self::Candidate { k } => StageKind::Candidate(*k),
-            Self::Search { .. } => StageKind::Search,
             Self::Select(_) => StageKind::Select,
         }
     }
@@ -72,7 +69,6 @@ impl Results {
             return Ok((kind, made.clone()));
         }
         let outcome = match work {
-            Work::Source(_) => StageOutcome::Source { held_out: right(900) },
             Work::Teacher(_) => StageOutcome::Teacher { held_out: right(980) },
             Work::Student(_) => StageOutcome::Student {
                 architecture: Architecture::new(&arch.describe(), MAX_SKIP),
@@ -80,8 +76,7 @@ impl Results {
                 expected_complexity: 0.4,
             },
             Work::Candidate { k } => StageOutcome::Candidate(tailored(arch, k)),
-            // These two depend on more than their kind.
-            Work::Search { ladder } => return Ok((kind, self.json(search(arch, &ladder)?)?)),
+            // This one depends on more than its kind.
             Work::Select(_) => {
                 let selection = serde_json::from_slice(&assign.selection_json)?;
                 return Ok((kind, self.json(select(selection))?));
@@ -117,25 +112,6 @@ fn tailored(arch: BackboneName, k: usize) -> Tailored {
         epochs: 3.0,
     };
     Tailored { point, architecture }
-}
-
-/// The leanest candidate is good enough.
-fn search(arch: BackboneName, ladder: &[usize]) -> anyhow::Result<StageOutcome> {
-    let found: Vec<Tailored> = ladder.iter().map(|k| tailored(arch, *k)).collect();
-    let frontier = found.iter().map(|tailored| tailored.point).collect();
-    let Some(tailored) = found.into_iter().last() else {
-        anyhow::bail!("a search comes without a ladder");
-    };
-    Ok(StageOutcome::Search {
-        frontier,
-        infeasible: vec![],
-        selection: Selection {
-            k: tailored.point.k,
-            threshold: 0.975,
-            qualified: true,
-        },
-        tailored,
-    })
 }
 
 fn select(selection: Selection) -> StageOutcome {

@@ -21,16 +21,16 @@ struct Served {
 
 impl Served {
     async fn start() -> Self {
-        let folder = TempDir::new().unwrap();
+        let folder = TempDir::new().expect("a folder");
         let mut config = Config::local(folder.path().to_owned());
         // A lost worker is waited for this long.
         config.scheduler.lease = Duration::from_secs(1);
-        let running = Coordinator::start(config).await.unwrap();
+        let running = Coordinator::start(config).await.expect("a coordinator");
         let url = format!("http://{}", running.address());
         let shutdown = CancellationToken::new();
         Self {
             running: tokio::spawn(running.run(shutdown.clone())),
-            site: Site::connect(&url, 64).await.unwrap(),
+            site: Site::connect(&url, 64).await.expect("a client"),
             shutdown,
             _folder: folder,
         }
@@ -38,7 +38,7 @@ impl Served {
 
     async fn stop(self) {
         self.shutdown.cancel();
-        self.running.await.unwrap().unwrap();
+        self.running.await.expect("no panic").expect("a good end");
     }
 
     async fn states(&self) -> Vec<v1::JobState> {
@@ -47,7 +47,7 @@ impl Served {
             .jobs()
             .list(v1::ListJobsRequest::default())
             .await
-            .unwrap();
+            .expect("a page");
         listed.into_inner().jobs.iter().map(v1::Job::state).collect()
     }
 }
