@@ -35,7 +35,7 @@ pub struct Progress {
     #[arg(long, default_value_t = 200)]
     pub jobs: usize,
     /// Workers, with enough slots for twice as many: a coordinator has something to look for at every event
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 1000)]
     pub workers: usize,
     /// Seconds of each of the two parts
     #[arg(long, default_value_t = 5.0)]
