@@ -181,7 +181,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits until every slot is taken, or `count` of them are; says by what and where. Nothing else may happen meanwhile.
+    /// Waits until so many slots are taken; says where, by what, and that in words. Nothing may end meanwhile.
     ///
     /// # Errors
     /// Where that does not come about, or something else happens.
