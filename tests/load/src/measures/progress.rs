@@ -37,7 +37,7 @@ pub struct Progress {
     /// Workers, with enough slots for twice as many: a coordinator has something to look for at every event
     #[arg(long, default_value_t = 1000)]
     pub workers: usize,
-    /// Seconds of each of the two parts
+    /// Seconds of each of the two parts, and until a report has arrived in it
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
     /// First part, as fast as the coordinator takes them: reports of a stage on their way to its follower
@@ -204,7 +204,7 @@ impl Stages {
         {
             self.report(index, begun);
         }
-        while begun.elapsed() < duration {
+        while begun.elapsed() < duration || latency.count() == 0 {
             let arrived = receive(received).await?;
             let Some((index, took)) = self.arrive(&arrived) else {
                 continue;
@@ -233,7 +233,7 @@ impl Stages {
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut due = 0;
-        while begun.elapsed() < duration {
+        while begun.elapsed() < duration || latency.count() == 0 {
             tokio::select! {
                 _ = beat.tick() => {
                     let by_now = (begun.elapsed().as_secs_f64() * rate as f64) as u64;
