@@ -1,6 +1,6 @@
 # One command for each thing a person does here. `make help` lists them; all can be repeated at no cost.
 .DEFAULT_GOAL := help
-.PHONY: help setup toolchain data build test lint demo bench-train bench-dp gpu-bundle study study-data clean
+.PHONY: help setup toolchain data build test lint demo bench-train bench-dp bench-sched gpu-bundle study study-data clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -64,6 +64,10 @@ bench-train: toolchain .bench/torch-2.11.0 ## speed of training and of tailored 
 bench-dp: toolchain ## what two ranks cost beside one process with two threads
 	cargo build --release --locked --example bench_train
 	scripts/bench/data_parallel.py
+
+bench-sched: toolchain ## the coordinator under load: stages, submissions, listings, deaths (most of an hour)
+	cargo build --release --locked --bin nettailor-coordinator --bin nettailor-worker --bin nettailor-load
+	scripts/bench/sched.py
 
 gpu-bundle: data build ## a folder to take to a machine with a GPU: binaries, check.sh, small data
 	cargo build --release --locked --example bench_train

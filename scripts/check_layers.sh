@@ -38,6 +38,8 @@ without nettailor-scheduler tokio tonic prost object_store sled rand chrono
 without nettailor-engine tokio tonic prost object_store sled rand chrono
 # Pictures in, pixels out.
 without nettailor-images tokio object_store tar
+# The load simulator speaks the protocol from outside: what it measures is in another process.
+without nettailor-load nettailor-coordinator nettailor-worker sled object_store
 # Only the coordinator opens the state directory.
 only sled nettailor-coordinator nettailor-cli nettailor-tests
 
