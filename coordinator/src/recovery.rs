@@ -307,7 +307,7 @@ impl Site<'_> {
         rows.retain(|row| !matches!(row, Row::Journalled(_)));
         // What was skipped is a commit of its own: were the directory lost again, it would be known.
         rows.push(Row::Journalled(commits + 1));
-        let now = Clock::start(State::elapsed(&rows)).now();
+        let now = Clock::start(State::elapsed(&rows)).round();
         State::restore(nettailor_scheduler::Config::default(), rows.clone(), now)
             .map_err(|source| Error::Contradiction { incarnation, source })?;
         let name = JournalObject {

@@ -133,10 +133,12 @@ impl Site {
         v1::SubmitRequest {
             tasks_yaml,
             inputs: names.into_iter().map(|name| (name, inputs.clone())).collect(),
+            user: queue.to_owned(),
+            ..Default::default()
         }
     }
 
-    /// Submits so many jobs, as evenly over queues as can be. A queue is the first part of a task's name.
+    /// Submits so many jobs, as evenly over queues as can be. A queue is a user.
     ///
     /// # Errors
     /// Where one is refused.

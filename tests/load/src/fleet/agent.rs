@@ -23,8 +23,8 @@ use crate::ambient;
 use crate::results::Results;
 
 /// As in the real agent (`worker/src/agent.rs`, `worker/src/session.rs`).
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const MAX_PAUSE: Duration = Duration::from_secs(3);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const OUTBOUND: usize = 8;
 
@@ -123,6 +123,7 @@ impl Agent {
                 .collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             draining: false,
+            labels: Default::default(),
         };
         send.send(message(Said::Hello(hello))).await?;
         let mut incoming = client.session(ReceiverStream::new(outgoing)).await?.into_inner();
