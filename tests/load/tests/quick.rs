@@ -1,7 +1,6 @@
 //! The simulator against a coordinator in this process: small, so that nothing here is a measurement.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use nettailor_coordinator::{Config, Coordinator};
 use nettailor_load::fleet::{Conduct, Fleet, Settings, What};
@@ -22,9 +21,7 @@ struct Served {
 impl Served {
     async fn start() -> Self {
         let folder = TempDir::new().expect("a folder");
-        let mut config = Config::local(folder.path().to_owned());
-        // A lost worker is waited for this long.
-        config.scheduler.lease = Duration::from_secs(1);
+        let config = Config::local(folder.path().to_owned());
         let running = Coordinator::start(config).await.expect("a coordinator");
         let url = format!("http://{}", running.address());
         let shutdown = CancellationToken::new();

@@ -8,6 +8,7 @@ use nettailor_domain::ids::Seat;
 use nettailor_domain::session::Order;
 use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello};
 use nettailor_proto::status::{Code, Error};
+use nettailor_proto::v1;
 use nettailor_proto::v1::workers_server::{Workers, WorkersServer};
 use nettailor_proto::v1::{AgentMessage, CoordinatorMessage, ListWorkersRequest, ListWorkersResponse};
 use tokio::net::TcpListener;
@@ -166,6 +167,25 @@ impl Workers for Edge {
             .await
             .map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+    }
+
+    async fn cordon(&self, _: Request<v1::CordonRequest>) -> Result<Response<v1::Worker>, Status> {
+        Err(Status::unimplemented("no agent asks for it"))
+    }
+
+    async fn drain(&self, _: Request<v1::CordonRequest>) -> Result<Response<v1::Worker>, Status> {
+        Err(Status::unimplemented("no agent asks for it"))
+    }
+
+    async fn uncordon(&self, _: Request<v1::UncordonRequest>) -> Result<Response<v1::Worker>, Status> {
+        Err(Status::unimplemented("no agent asks for it"))
+    }
+
+    async fn explain(
+        &self,
+        _: Request<v1::ExplainWorkerRequest>,
+    ) -> Result<Response<v1::Explanation>, Status> {
+        Err(Status::unimplemented("no agent asks for it"))
     }
 
     async fn list(&self, _: Request<ListWorkersRequest>) -> Result<Response<ListWorkersResponse>, Status> {
