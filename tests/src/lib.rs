@@ -11,6 +11,7 @@ pub mod harm;
 pub mod ledger;
 pub mod network;
 pub mod process;
+pub mod script;
 pub mod volume;
 pub mod watch;
 
