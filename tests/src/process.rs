@@ -198,6 +198,9 @@ impl Drop for Process {
     }
 }
 
+/// How the names of trainers begin, of which the system keeps 15 characters.
+const TRAINERS: [&str; 2] = ["nettailor-train", "nettailor-scrip"];
+
 /// The trainer processes that run under `agent`.
 pub fn trainers_of(agent: u32) -> anyhow::Result<Vec<Pid>> {
     let mut found = Vec::new();
@@ -213,9 +216,25 @@ pub fn trainers_of(agent: u32) -> anyhow::Result<Vec<Pid>> {
             continue;
         };
         let parent = rest.split_whitespace().nth(1).and_then(|p| p.parse::<u32>().ok());
-        if name.starts_with("nettailor-train") && parent == Some(agent) {
+        if TRAINERS.iter().any(|trainer| name.starts_with(trainer)) && parent == Some(agent) {
             found.push(Pid::from_raw(pid));
         }
     }
     Ok(found)
+}
+
+/// What a process does: `S`, `R`, `T` and so on; none once it is gone.
+pub fn process_state(pid: Pid) -> anyhow::Result<Option<char>> {
+    let stat = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        // It went while it was being read.
+        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let state = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.trim_start().chars().next());
+    // A zombie does nothing any more.
+    Ok(state.filter(|state| !matches!(state, 'Z' | 'X')))
 }

@@ -156,7 +156,9 @@ impl Control {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             text => text?,
         };
-        let notes = text.lines().map(|line| serde_json::from_str(line).context(line.to_owned()));
+        let notes = text
+            .lines()
+            .map(|line| serde_json::from_str(line).context(line.to_owned()));
         notes.collect()
     }
 

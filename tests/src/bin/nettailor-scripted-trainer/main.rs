@@ -76,13 +76,21 @@ fn identity(assignment: &Assignment) -> anyhow::Result<Digest> {
     let digest = |path: &Path| fs::read(path).map(|bytes| Digest::of(&bytes));
     let backbone = assignment.backbone.as_ref().map(|file| {
         let found = digest(&file.path)?;
-        anyhow::ensure!(found == file.digest, "{} is another backbone", file.path.display());
+        anyhow::ensure!(
+            found == file.digest,
+            "{} is another backbone",
+            file.path.display()
+        );
         Ok(found)
     });
     let parents = assignment.parents.iter().map(|parent| {
         let weights = digest(&parent.weights)?;
         let named = parent.result.weights.map(|artifact| artifact.digest);
-        anyhow::ensure!(named == Some(weights), "{} is another parent", parent.weights.display());
+        anyhow::ensure!(
+            named == Some(weights),
+            "{} is another parent",
+            parent.weights.display()
+        );
         Ok(serde_json::json!([parent.result.outcome, weights]))
     });
     let identity = serde_json::json!({
@@ -263,7 +271,9 @@ impl Stage {
             pid: std::process::id(),
             agent: std::os::unix::process::parent_id(),
         };
-        self.control.note(&note).map_err(|error| internal(format!("{error:#}")))
+        self.control
+            .note(&note)
+            .map_err(|error| internal(format!("{error:#}")))
     }
 }
 

@@ -2,9 +2,7 @@
 
 use nettailor_domain::architecture::{Architecture, select};
 use nettailor_domain::ids::Digest;
-use nettailor_domain::stage::{
-    FrontierPoint, Infeasible, Latency, StageOutcome, StageWork, Tailored,
-};
+use nettailor_domain::stage::{FrontierPoint, Infeasible, Latency, StageOutcome, StageWork, Tailored};
 use nettailor_domain::task::{CandidateSettings, StudentSettings};
 use nettailor_domain::trainer::{Assignment, Failure, FailureClass, Finished};
 use nettailor_domain::units::Accuracy;
@@ -24,10 +22,12 @@ pub(crate) fn finished(assignment: &Assignment, state: Digest) -> Result<Finishe
             held_out: chance.accuracy("student"),
             expected_complexity: chance.share("complexity"),
         },
-        StageWork::Candidate { k, settings, student } => match tailored(assignment, *k, settings, student, &chance)? {
-            Ok(tailored) => StageOutcome::Candidate(tailored),
-            Err(infeasible) => StageOutcome::Infeasible(infeasible),
-        },
+        StageWork::Candidate { k, settings, student } => {
+            match tailored(assignment, *k, settings, student, &chance)? {
+                Ok(tailored) => StageOutcome::Candidate(tailored),
+                Err(infeasible) => StageOutcome::Infeasible(infeasible),
+            }
+        }
         StageWork::Search {
             ladder,
             tolerance,
@@ -35,7 +35,9 @@ pub(crate) fn finished(assignment: &Assignment, state: Digest) -> Result<Finishe
             student,
         } => search(assignment, ladder, *tolerance, settings, student, &chance)?,
         StageWork::Select { .. } => StageOutcome::Select {
-            selection: assignment.selection.ok_or_else(|| wrong("no selection was given"))?,
+            selection: assignment
+                .selection
+                .ok_or_else(|| wrong("no selection was given"))?,
             teacher_test: chance.accuracy("teacher's test"),
             test: chance.accuracy("test"),
             teacher_latency: chance.latency("teacher's latency"),
@@ -113,7 +115,11 @@ fn search(
     let frontier: Vec<FrontierPoint> = found.iter().map(|tailored| tailored.point).collect();
     let scores: Vec<_> = frontier.iter().map(FrontierPoint::score).collect();
     let selection = select(&scores, *held_out, tolerance);
-    let chosen = |k| found.into_iter().find(|tailored: &Tailored| tailored.point.k == k);
+    let chosen = |k| {
+        found
+            .into_iter()
+            .find(|tailored: &Tailored| tailored.point.k == k)
+    };
     let (selection, tailored) = selection
         .and_then(|selection| Some((selection, chosen(selection.k)?)))
         .ok_or_else(|| wrong("no rung of the ladder leaves a network"))?;
