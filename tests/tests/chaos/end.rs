@@ -153,6 +153,27 @@ impl Finished {
     }
 }
 
+/// Fails where an attempt whose ranks all began was given up. One that a rank never heard of is no loss.
+pub(crate) fn all_survived(notes: &[Note]) -> anyhow::Result<()> {
+    let attempts: BTreeSet<(&str, u32)> = notes
+        .iter()
+        .map(|note| (note.attempt.as_str(), note.world_size))
+        .collect();
+    for (attempt, ranks) in attempts {
+        let noted = |what: What| {
+            let of_attempt = notes.iter().filter(|note| note.attempt == attempt);
+            of_attempt.filter(move |note| note.what == what).count()
+        };
+        let (begun, ended) = (noted(What::Begun), noted(What::Ended));
+        let whole = begun == ranks as usize;
+        ensure!(
+            !whole || ended == begun,
+            "{attempt}: of {begun} ranks {ended} came to their end"
+        );
+    }
+    Ok(())
+}
+
 /// The notes about a stage of a task, by kind.
 pub(crate) fn notes_of<'a>(notes: &'a [Note], seed: u64, stage: &str) -> Vec<&'a Note> {
     let of_stage = |note: &&Note| note.seed == seed && note.stage == stage;

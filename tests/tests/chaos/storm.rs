@@ -16,12 +16,16 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::end::{self, EndState, Finished};
 use crate::scene::{self, Scene};
 
-const AGENTS: [&str; 4] = ["a", "b", "c", "d"];
-const SLOTS: u32 = 2;
-/// Tasks that the short storms submit at most.
-const TASKS: u64 = 40;
-/// Jobs that the long storm keeps at work at most: it submits as they end.
-const AT_WORK: usize = 24;
+/// Names and slots.
+const AGENTS: [(&str, u32); 4] = [("a", 2), ("b", 1), ("c", 1), ("d", 1)];
+/// A storm submits as long as fewer jobs are open: enough for all slots.
+const OPEN: usize = 6;
+/// Rounds of a short storm: one kill in each at least.
+const ROUNDS: u32 = 40;
+/// Tasks that a short storm submits at most.
+const TASKS: u64 = 64;
+/// Jobs whose stages are looked at in each round: the latest, for others have ended long before.
+const LATEST: usize = 24;
 /// A submission without an answer is repeated after this long.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -77,9 +81,7 @@ async fn undisturbed() -> anyhow::Result<&'static EndState> {
     END.get_or_try_init(async || {
         let mut scene = Scene::start()?;
         scene.direct(1, vec![])?;
-        for name in &AGENTS[..2] {
-            scene.hire(name, SLOTS)?;
-        }
+        scene.hire("a", 4)?;
         let tasks: Vec<String> = (0..TASKS).map(|number| task(number).1).collect();
         scene.submit(&tasks.iter().map(String::as_str).collect::<Vec<_>>())?;
         let jobs = end::at_rest(&scene).await?;
@@ -116,10 +118,10 @@ impl Storm {
         eprintln!("seed {}", self.seed);
         let mut chance = Chance::new(self.seed);
         let mut scene = Scene::start()?;
-        scene.direct(15, vec![])?;
+        scene.direct(40, vec![])?;
         let (first, inputs) = scene.upload(&task(0).1)?;
-        for name in AGENTS {
-            scene.hire(name, SLOTS)?;
+        for (name, slots) in AGENTS {
+            scene.hire(name, slots)?;
         }
         let mut toll = Toll {
             acknowledged: vec![first],
@@ -142,20 +144,23 @@ impl Storm {
             if let Some(pending) = pending.take() {
                 toll.acknowledged.push(pending.await??);
             }
-            let open = match self.until {
-                Until::Rounds(_) => 0,
-                Until::Time(_) => open_jobs(&scene).await?,
+            let most = match self.until {
+                Until::Rounds(_) => TASKS - 2,
+                Until::Time(_) => u64::MAX,
             };
-            if open < AT_WORK {
-                toll.acknowledged.push(submit(next).await?);
-                next += 1;
+            for _ in open_jobs(&scene).await?..OPEN {
+                if next < most {
+                    toll.acknowledged.push(submit(next).await?);
+                    next += 1;
+                }
             }
             sleep(chance.pause(50..700)).await;
             let kill_coordinator = self.coordinator && (!self.agents || chance.within(0..2) == 0);
             let kill_agent = self.agents && (!kill_coordinator || chance.within(0..3) == 0);
             if kill_agent {
-                let name = AGENTS[toll.agents as usize % AGENTS.len()];
+                let (name, slots) = AGENTS[toll.agents as usize % AGENTS.len()];
                 kill_an_agent(&mut scene, name, &mut toll).await?;
+                scene.send_in(&[], name, slots)?;
             }
             if kill_coordinator {
                 match chance.within(0..3) {
@@ -195,7 +200,11 @@ impl Storm {
             ensure!(job.state() == JobState::Succeeded, "{job:?}");
         }
         finished.look_at(&jobs)?;
-        finished.agree_with(&scene.control.notes()?, &toll.dead)?;
+        let notes = scene.control.notes()?;
+        finished.agree_with(&notes, &toll.dead)?;
+        if !self.agents {
+            end::all_survived(&notes)?;
+        }
         eprintln!(
             "{} kills of the coordinator ({} upon an answer, {} amid a submission, {} over trainers), {} of agents ({:?} at work); \
              {} submissions answered, {} jobs, {} stages finished, all in {:.0?}",
@@ -214,7 +223,7 @@ impl Storm {
     }
 }
 
-/// Kills an agent, at work if it finds work soon, and starts it again.
+/// Kills an agent, at work if it finds work soon.
 async fn kill_an_agent(scene: &mut Scene, name: &str, toll: &mut Toll) -> anyhow::Result<()> {
     let agent = scene.cluster.worker(name)?.pid();
     let at_work = async {
@@ -224,24 +233,25 @@ async fn kill_an_agent(scene: &mut Scene, name: &str, toll: &mut Toll) -> anyhow
         anyhow::Ok(())
     };
     // It may have none: others do the work, or the coordinator has not found it again.
-    if let Ok(found) = timeout(Duration::from_secs(2), at_work).await {
+    if let Ok(found) = timeout(Duration::from_secs(1), at_work).await {
         found?;
     }
+    let trainers = trainers_of(agent)?;
     scene.cluster.worker_mut(name)?.kill()?;
     toll.agents += 1;
     toll.dead.insert(agent);
     let notes = scene.control.notes()?;
-    let of_agent = |what: What| {
-        let noted = notes
+    let interrupted = trainers.iter().filter(|trainer| {
+        let of_trainer = notes
             .iter()
-            .filter(move |note| note.agent == agent && note.what == what);
-        noted.map(|note| note.pid).collect::<BTreeSet<u32>>()
-    };
-    let interrupted = of_agent(What::Begun).difference(&of_agent(What::Ended)).count();
-    if interrupted > 0 {
+            .filter(|note| i64::from(note.pid) == i64::from(trainer.as_raw()));
+        let noted: Vec<&What> = of_trainer.map(|note| &note.what).collect();
+        noted.contains(&&What::Begun) && !noted.contains(&&What::Ended)
+    });
+    if interrupted.count() > 0 {
         *toll.at_work.entry(name.to_owned()).or_default() += 1;
     }
-    scene.send_in(&[], name, SLOTS)
+    Ok(())
 }
 
 async fn open_jobs(scene: &Scene) -> anyhow::Result<usize> {
@@ -262,7 +272,7 @@ async fn check_listed(scene: &Scene, toll: &Toll) -> anyhow::Result<()> {
 /// Takes down which stages of the latest jobs are finished.
 async fn look(scene: &Scene, toll: &Toll, finished: &mut Finished) -> anyhow::Result<()> {
     let mut jobs = Vec::new();
-    for id in toll.acknowledged.iter().rev().take(AT_WORK) {
+    for id in toll.acknowledged.iter().rev().take(LATEST) {
         jobs.push(watch::get(&scene.cluster.address(), id).await?);
     }
     finished.look_at(&jobs)
@@ -284,10 +294,10 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_repeated_when_the_coordinat
         seed: 1,
         coordinator: true,
         agents: false,
-        until: Until::Rounds(20),
+        until: Until::Rounds(ROUNDS),
     };
     let (toll, end) = storm.rage().await?;
-    assert_eq!((toll.coordinator, toll.agents), (20, 0), "{toll:?}");
+    assert_eq!((toll.coordinator, toll.agents), (ROUNDS, 0), "{toll:?}");
     let kinds = [toll.upon_an_answer, toll.amid_a_submission, toll.over_trainers];
     assert!(kinds.iter().all(|kills| *kills > 0), "{toll:?}");
     check_end(&end).await
@@ -299,12 +309,12 @@ async fn all_jobs_succeed_although_every_agent_is_killed_again_and_again() -> an
         seed: 2,
         coordinator: false,
         agents: true,
-        until: Until::Rounds(20),
+        until: Until::Rounds(ROUNDS),
     };
     let (toll, end) = storm.rage().await?;
-    assert_eq!((toll.coordinator, toll.agents), (0, 20), "{toll:?}");
+    assert_eq!((toll.coordinator, toll.agents), (0, ROUNDS), "{toll:?}");
     assert!(
-        AGENTS.iter().all(|name| toll.at_work.contains_key(*name)),
+        AGENTS.iter().all(|(name, _)| toll.at_work.contains_key(*name)),
         "{toll:?}"
     );
     check_end(&end).await
@@ -316,7 +326,7 @@ async fn the_end_is_the_same_although_both_are_killed() -> anyhow::Result<()> {
         seed: 3,
         coordinator: true,
         agents: true,
-        until: Until::Rounds(20),
+        until: Until::Rounds(ROUNDS),
     };
     let (toll, end) = storm.rage().await?;
     assert!(toll.coordinator >= 5 && toll.agents >= 5, "{toll:?}");

@@ -153,15 +153,26 @@ fn check(case: &Case, job: &Job, notes: &[&Note]) -> anyhow::Result<()> {
         let pid = Pid::from_raw(i32::try_from(note.pid)?);
         ensure!(process_state(pid)?.is_none(), "trainer {pid} lives on");
     }
-    // Each goes on from what the one before left, on another worker.
-    for pair in notes
+    // Each goes on from the newest checkpoint, on another worker; but one whose trainer broke before it left a checkpoint of
+    // its own takes the one it began with along.
+    let breaks = matches!(case.act, Act::Exit | Act::Fail(FailureClass::Internal));
+    let begun: Vec<&Note> = notes
         .iter()
+        .copied()
         .filter(|note| note.what == What::Begun)
-        .collect::<Vec<_>>()
-        .windows(2)
-    {
-        ensure!(pair[1].step == 4, "it should go on from the checkpoint");
-        ensure!(pair[0].agent != pair[1].agent, "it should be tried elsewhere");
+        .collect();
+    for pair in begun.windows(2) {
+        let expected = if breaks && pair[0].step > 0 { 0 } else { 4 };
+        ensure!(
+            pair[1].step == expected,
+            "attempt {} should begin at step {expected}",
+            pair[1].attempt
+        );
+        ensure!(
+            pair[0].agent != pair[1].agent,
+            "{} should be tried elsewhere",
+            pair[1].attempt
+        );
     }
     Ok(())
 }
