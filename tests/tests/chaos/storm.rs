@@ -278,10 +278,15 @@ async fn look(scene: &Scene, toll: &Toll, finished: &mut Finished) -> anyhow::Re
     finished.look_at(&jobs)
 }
 
-/// What was left is what an undisturbed run leaves.
+/// What was left is what an undisturbed run leaves, of all tasks that it knows.
 async fn check_end(end: &EndState) -> anyhow::Result<()> {
     let expected = undisturbed().await?;
-    for (task, ending) in end {
+    let known: Vec<_> = end
+        .iter()
+        .filter(|(task, _)| expected.contains_key(*task))
+        .collect();
+    assert_eq!(known.len(), end.len().min(expected.len()));
+    for (task, ending) in known {
         assert_eq!(Some(ending), expected.get(task), "{task}");
     }
     Ok(())
@@ -344,8 +349,8 @@ async fn a_long_storm() -> anyhow::Result<()> {
         agents: true,
         until: Until::Time(Duration::from_secs(60 * number("NETTAILOR_CHAOS_MINUTES", 5)?)),
     };
-    let (toll, _) = storm.rage().await?;
+    let (toll, end) = storm.rage().await?;
     assert!(toll.coordinator > 0 && toll.agents > 0, "{toll:?}");
     assert!(toll.over_trainers > 0 && !toll.at_work.is_empty(), "{toll:?}");
-    Ok(())
+    check_end(&end).await
 }
