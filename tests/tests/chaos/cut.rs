@@ -67,3 +67,30 @@ async fn a_stage_beyond_a_cut_cable_goes_on_at_home() -> anyhow::Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gang_goes_on_when_all_workers_are_cut_off_at_once() -> anyhow::Result<()> {
+    if !network::inside("cut::a_gang_goes_on_when_all_workers_are_cut_off_at_once")? {
+        return Ok(());
+    }
+    let network = Network::new()?;
+    let mut scene = Scene::of(Cluster::at(HOME)?)?;
+    scene.direct(100, vec![])?;
+    for name in ["one", "two"] {
+        scene.hire_through(&network.launcher(), name, 1)?;
+    }
+    let task = "name: a, seed: 1, workers: 2, teacher: {epochs: 30}";
+    let id = scene.submit(&[task])?.remove(0);
+    watch::until_training(&scene.cluster.address(), &id, "teacher").await?;
+    scene.direct(10, vec![])?;
+
+    // More than half of the workers fall silent: that is not their doing, and nobody is there who could take over.
+    network.cut()?;
+    sleep(Duration::from_secs(8)).await;
+    network.mend()?;
+    let job = end::at_rest(&scene).await?.remove(0);
+    let teacher = watch::stage(&job, "teacher");
+    assert_eq!((job.state(), teacher.attempt), (JobState::Succeeded, 1), "{job:?}");
+    assert_eq!(teacher.world_size, 2, "{teacher:?}");
+    end::all_survived(&scene.control.notes()?)
+}

@@ -8,4 +8,3 @@ mod race;
 mod scene;
 mod stopped;
 mod storm;
-
