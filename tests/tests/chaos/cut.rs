@@ -90,7 +90,11 @@ async fn a_gang_goes_on_when_all_workers_are_cut_off_at_once() -> anyhow::Result
     network.mend()?;
     let job = end::at_rest(&scene).await?.remove(0);
     let teacher = watch::stage(&job, "teacher");
-    assert_eq!((job.state(), teacher.attempt), (JobState::Succeeded, 1), "{job:?}");
+    assert_eq!(
+        (job.state(), teacher.attempt),
+        (JobState::Succeeded, 1),
+        "{job:?}"
+    );
     assert_eq!(teacher.world_size, 2, "{teacher:?}");
     end::all_survived(&scene.control.notes()?)
 }

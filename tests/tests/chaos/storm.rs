@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use nettailor_proto::v1::{JobState, TaskInputs};
+use nettailor_proto::v1::{Job, JobState, TaskInputs};
 use nettailor_tests::chance::Chance;
-use nettailor_tests::process::trainers_of;
-use nettailor_tests::script::What;
+use nettailor_tests::process::{PATIENCE, trainers_of};
+use nettailor_tests::script::{Note, What};
 use nettailor_tests::{ambient, watch};
+use nix::unistd::Pid;
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,7 +23,7 @@ const AGENTS: [(&str, u32); 4] = [("a", 2), ("b", 1), ("c", 1), ("d", 1)];
 const OPEN: usize = 6;
 /// Rounds of a short storm: one kill in each at least.
 const ROUNDS: u32 = 40;
-/// Tasks that a short storm submits at most.
+/// Tasks of the undisturbed run: more than a short storm submits.
 const TASKS: u64 = 64;
 /// Jobs whose stages are looked at in each round: the latest, for others have ended long before.
 const LATEST: usize = 24;
@@ -30,13 +31,14 @@ const LATEST: usize = 24;
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// What is killed, and for how long.
-struct Storm {
+struct Plan {
     seed: u64,
     coordinator: bool,
     agents: bool,
     until: Until,
 }
 
+#[derive(Clone, Copy)]
 enum Until {
     Rounds(u32),
     Time(Duration),
@@ -57,9 +59,9 @@ struct Toll {
     agents: u32,
     /// By name: kills of agents whose trainers had begun and never came to an end.
     at_work: BTreeMap<String, u32>,
-    /// Submissions that were answered.
+    /// Submissions that were answered: the jobs' ids.
     acknowledged: Vec<String>,
-    /// Agents that are dead.
+    /// Agents that were killed: their process ids.
     dead: BTreeSet<u32>,
 }
 
@@ -107,175 +109,218 @@ async fn submit_stubbornly(address: String, number: u64, inputs: TaskInputs) -> 
             }
         }
     };
-    timeout(nettailor_tests::process::PATIENCE, answered)
+    timeout(PATIENCE, answered)
         .await
         .context("no submission is answered")
 }
 
+/// A scene in a storm.
+struct Storm {
+    scene: Scene,
+    inputs: TaskInputs,
+    chance: Chance,
+    toll: Toll,
+    finished: Finished,
+    /// Number of the next task.
+    next: u64,
+    /// A submission whose answer is waited for.
+    pending: Option<JoinHandle<anyhow::Result<String>>>,
+}
+
+/// Carries out a plan on a scene of its own, waits until all jobs have come to their end, and checks the promises.
+async fn rage(plan: Plan) -> anyhow::Result<(Toll, EndState)> {
+    let mut storm = Storm::begin(plan.seed)?;
+    let begun = Instant::now();
+    let goes_on = |round| match plan.until {
+        Until::Rounds(rounds) => round < rounds,
+        Until::Time(time) => begun.elapsed() < time,
+    };
+    for _ in (0..).take_while(|round| goes_on(*round)) {
+        storm.keep_busy().await?;
+        let pause = storm.chance.pause(50..700);
+        sleep(pause).await;
+        let coordinator = plan.coordinator && (!plan.agents || storm.chance.within(0..2) == 0);
+        if plan.agents && (!coordinator || storm.chance.within(0..3) == 0) {
+            storm.kill_an_agent().await?;
+        }
+        if coordinator {
+            storm.kill_the_coordinator().await?;
+        }
+        storm.look().await?;
+    }
+    let (jobs, notes) = storm.calm_down().await?;
+    if !plan.agents {
+        end::all_survived(&notes)?;
+    }
+    let end = end::end_state(&storm.scene.cluster, &jobs)?;
+    let toll = storm.toll;
+    eprintln!(
+        "seed {}: {} kills of the coordinator ({} upon an answer, {} amid a submission, {} over trainers), {} of agents \
+         (at work: {:?}); {} submissions answered, {} jobs, {} stages finished, {} attempts begun, in {:.0?}",
+        plan.seed,
+        toll.coordinator,
+        toll.upon_an_answer,
+        toll.amid_a_submission,
+        toll.over_trainers,
+        toll.agents,
+        toll.at_work,
+        toll.acknowledged.len(),
+        jobs.len(),
+        storm.finished.count(),
+        notes
+            .iter()
+            .filter(|note| note.what == What::Begun && note.rank == 0)
+            .count(),
+        begun.elapsed(),
+    );
+    Ok((toll, end))
+}
+
 impl Storm {
-    /// Rages over a scene of its own, until all jobs have come to their end, and checks the promises.
-    async fn rage(self) -> anyhow::Result<(Toll, EndState)> {
-        eprintln!("seed {}", self.seed);
-        let mut chance = Chance::new(self.seed);
+    fn begin(seed: u64) -> anyhow::Result<Self> {
         let mut scene = Scene::start()?;
         scene.direct(40, vec![])?;
         let (first, inputs) = scene.upload(&task(0).1)?;
         for (name, slots) in AGENTS {
             scene.hire(name, slots)?;
         }
-        let mut toll = Toll {
-            acknowledged: vec![first],
-            ..Toll::default()
+        Ok(Self {
+            scene,
+            inputs,
+            chance: Chance::new(seed),
+            toll: Toll {
+                acknowledged: vec![first],
+                ..Toll::default()
+            },
+            finished: Finished::default(),
+            next: 1,
+            pending: None,
+        })
+    }
+
+    /// Submits the next task.
+    fn submit(&mut self) -> impl Future<Output = anyhow::Result<String>> + Send + use<> {
+        self.next += 1;
+        submit_stubbornly(self.scene.cluster.address(), self.next - 1, self.inputs.clone())
+    }
+
+    async fn jobs(&self) -> anyhow::Result<Vec<Job>> {
+        watch::list(&self.scene.cluster.address()).await
+    }
+
+    /// Hears the answer to a submission that is on its way.
+    async fn hear(&mut self) -> anyhow::Result<()> {
+        if let Some(pending) = self.pending.take() {
+            self.toll.acknowledged.push(pending.await??);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that there is work for everybody.
+    async fn keep_busy(&mut self) -> anyhow::Result<()> {
+        self.hear().await?;
+        let jobs = self.jobs().await?;
+        let open = jobs.iter().filter(|job| !watch::is_final(job.state())).count();
+        for _ in open..OPEN {
+            let id = self.submit().await?;
+            self.toll.acknowledged.push(id);
+        }
+        Ok(())
+    }
+
+    /// Kills the next agent, at work if it finds work soon, and starts it again.
+    async fn kill_an_agent(&mut self) -> anyhow::Result<()> {
+        let (name, slots) = AGENTS[self.toll.agents as usize % AGENTS.len()];
+        let agent = self.scene.cluster.worker(name)?.pid();
+        let at_work = async {
+            while trainers_of(agent)?.is_empty() {
+                sleep(Duration::from_millis(5)).await;
+            }
+            anyhow::Ok(())
         };
-        let mut finished = Finished::default();
-        let address = scene.cluster.address();
-        let submit = move |number| submit_stubbornly(address.clone(), number, inputs.clone());
-        let begun = Instant::now();
-        let (mut round, mut next) = (0, 1);
-        let mut pending: Option<JoinHandle<anyhow::Result<String>>> = None;
-        loop {
-            let goes_on = match self.until {
-                Until::Rounds(rounds) => round < rounds,
-                Until::Time(time) => begun.elapsed() < time,
-            };
-            if !goes_on {
-                break;
-            }
-            if let Some(pending) = pending.take() {
-                toll.acknowledged.push(pending.await??);
-            }
-            let most = match self.until {
-                Until::Rounds(_) => TASKS - 2,
-                Until::Time(_) => u64::MAX,
-            };
-            for _ in open_jobs(&scene).await?..OPEN {
-                if next < most {
-                    toll.acknowledged.push(submit(next).await?);
-                    next += 1;
-                }
-            }
-            sleep(chance.pause(50..700)).await;
-            let kill_coordinator = self.coordinator && (!self.agents || chance.within(0..2) == 0);
-            let kill_agent = self.agents && (!kill_coordinator || chance.within(0..3) == 0);
-            if kill_agent {
-                let (name, slots) = AGENTS[toll.agents as usize % AGENTS.len()];
-                kill_an_agent(&mut scene, name, &mut toll).await?;
-                scene.send_in(&[], name, slots)?;
-            }
-            if kill_coordinator {
-                match chance.within(0..3) {
-                    0 => {
-                        toll.acknowledged.push(submit(next).await?);
-                        next += 1;
-                        toll.upon_an_answer += 1;
-                    }
-                    1 => {
-                        pending = Some(tokio::spawn(submit(next)));
-                        next += 1;
-                        sleep(chance.pause(0..8)).await;
-                        toll.amid_a_submission += 1;
-                    }
-                    _ => {}
-                }
-                let mut trainers = 0;
-                for agent in &scene.cluster.workers {
-                    trainers += trainers_of(agent.pid())?.len();
-                }
-                scene.cluster.kill_coordinator()?;
-                toll.coordinator += 1;
-                toll.over_trainers += u32::from(trainers > 0);
-                sleep(chance.pause(0..100)).await;
-                scene.cluster.start_coordinator()?;
-                check_listed(&scene, &toll).await?;
-            }
-            look(&scene, &toll, &mut finished).await?;
-            round += 1;
+        // It may have none: others do the work, or the coordinator has not found it again.
+        if let Ok(found) = timeout(Duration::from_secs(1), at_work).await {
+            found?;
         }
-        if let Some(pending) = pending {
-            toll.acknowledged.push(pending.await??);
+        let trainers: Vec<i32> = trainers_of(agent)?.into_iter().map(Pid::as_raw).collect();
+        self.scene.cluster.worker_mut(name)?.kill()?;
+        self.toll.agents += 1;
+        self.toll.dead.insert(agent);
+        let notes = self.scene.control.notes()?;
+        let noted = |trainer: i32, what: What| {
+            let mut notes = notes.iter();
+            notes.any(|note| {
+                note.agent == agent && i64::from(note.pid) == i64::from(trainer) && note.what == what
+            })
+        };
+        let mut trainers = trainers.into_iter();
+        if trainers.any(|trainer| noted(trainer, What::Begun) && !noted(trainer, What::Ended)) {
+            *self.toll.at_work.entry(name.to_owned()).or_default() += 1;
         }
-        let jobs = end::at_rest(&scene).await?;
-        check_listed(&scene, &toll).await?;
+        self.scene.send_in(&[], name, slots)
+    }
+
+    /// Kills the coordinator, starts it again, and finds every acknowledged job.
+    async fn kill_the_coordinator(&mut self) -> anyhow::Result<()> {
+        let mut trainers = 0;
+        for agent in &self.scene.cluster.workers {
+            trainers += trainers_of(agent.pid())?.len();
+        }
+        self.toll.over_trainers += u32::from(trainers > 0);
+        match self.chance.within(0..3) {
+            0 => {
+                let id = self.submit().await?;
+                self.toll.acknowledged.push(id);
+                self.toll.upon_an_answer += 1;
+            }
+            1 => {
+                self.pending = Some(tokio::spawn(self.submit()));
+                let pause = self.chance.pause(0..8);
+                sleep(pause).await;
+                self.toll.amid_a_submission += 1;
+            }
+            _ => {}
+        }
+        self.scene.cluster.kill_coordinator()?;
+        self.toll.coordinator += 1;
+        let pause = self.chance.pause(0..100);
+        sleep(pause).await;
+        self.scene.cluster.start_coordinator()?;
+        self.check_listed().await
+    }
+
+    /// Every acknowledged job is there.
+    async fn check_listed(&self) -> anyhow::Result<()> {
+        let jobs = self.jobs().await?;
+        let listed: BTreeSet<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
+        for id in &self.toll.acknowledged {
+            ensure!(listed.contains(id.as_str()), "{id} was acknowledged and is lost");
+        }
+        Ok(())
+    }
+
+    /// Takes down which stages of the latest jobs are finished.
+    async fn look(&mut self) -> anyhow::Result<()> {
+        let mut jobs = Vec::new();
+        for id in self.toll.acknowledged.iter().rev().take(LATEST) {
+            jobs.push(watch::get(&self.scene.cluster.address(), id).await?);
+        }
+        self.finished.look_at(&jobs)
+    }
+
+    /// Waits for the end of everything; fails unless all that was acknowledged succeeded and nothing finished was repeated.
+    async fn calm_down(&mut self) -> anyhow::Result<(Vec<Job>, Vec<Note>)> {
+        self.hear().await?;
+        let jobs = end::at_rest(&self.scene).await?;
+        self.check_listed().await?;
         for job in &jobs {
             ensure!(job.state() == JobState::Succeeded, "{job:?}");
         }
-        finished.look_at(&jobs)?;
-        let notes = scene.control.notes()?;
-        finished.agree_with(&notes, &toll.dead)?;
-        if !self.agents {
-            end::all_survived(&notes)?;
-        }
-        eprintln!(
-            "{} kills of the coordinator ({} upon an answer, {} amid a submission, {} over trainers), {} of agents ({:?} at work); \
-             {} submissions answered, {} jobs, {} stages finished, all in {:.0?}",
-            toll.coordinator,
-            toll.upon_an_answer,
-            toll.amid_a_submission,
-            toll.over_trainers,
-            toll.agents,
-            toll.at_work,
-            toll.acknowledged.len(),
-            jobs.len(),
-            finished.count(),
-            begun.elapsed(),
-        );
-        Ok((toll, end::end_state(&scene.cluster, &jobs)?))
+        self.finished.look_at(&jobs)?;
+        let notes = self.scene.control.notes()?;
+        self.finished.agree_with(&notes, &self.toll.dead)?;
+        Ok((jobs, notes))
     }
-}
-
-/// Kills an agent, at work if it finds work soon.
-async fn kill_an_agent(scene: &mut Scene, name: &str, toll: &mut Toll) -> anyhow::Result<()> {
-    let agent = scene.cluster.worker(name)?.pid();
-    let at_work = async {
-        while trainers_of(agent)?.is_empty() {
-            sleep(Duration::from_millis(5)).await;
-        }
-        anyhow::Ok(())
-    };
-    // It may have none: others do the work, or the coordinator has not found it again.
-    if let Ok(found) = timeout(Duration::from_secs(1), at_work).await {
-        found?;
-    }
-    let trainers = trainers_of(agent)?;
-    scene.cluster.worker_mut(name)?.kill()?;
-    toll.agents += 1;
-    toll.dead.insert(agent);
-    let notes = scene.control.notes()?;
-    let interrupted = trainers.iter().filter(|trainer| {
-        let of_trainer = notes
-            .iter()
-            .filter(|note| i64::from(note.pid) == i64::from(trainer.as_raw()));
-        let noted: Vec<&What> = of_trainer.map(|note| &note.what).collect();
-        noted.contains(&&What::Begun) && !noted.contains(&&What::Ended)
-    });
-    if interrupted.count() > 0 {
-        *toll.at_work.entry(name.to_owned()).or_default() += 1;
-    }
-    Ok(())
-}
-
-async fn open_jobs(scene: &Scene) -> anyhow::Result<usize> {
-    let jobs = watch::list(&scene.cluster.address()).await?;
-    Ok(jobs.iter().filter(|job| !watch::is_final(job.state())).count())
-}
-
-/// Every acknowledged job is there.
-async fn check_listed(scene: &Scene, toll: &Toll) -> anyhow::Result<()> {
-    let jobs = watch::list(&scene.cluster.address()).await?;
-    let listed: BTreeSet<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
-    for id in &toll.acknowledged {
-        ensure!(listed.contains(id.as_str()), "{id} was acknowledged and is lost");
-    }
-    Ok(())
-}
-
-/// Takes down which stages of the latest jobs are finished.
-async fn look(scene: &Scene, toll: &Toll, finished: &mut Finished) -> anyhow::Result<()> {
-    let mut jobs = Vec::new();
-    for id in toll.acknowledged.iter().rev().take(LATEST) {
-        jobs.push(watch::get(&scene.cluster.address(), id).await?);
-    }
-    finished.look_at(&jobs)
 }
 
 /// What was left is what an undisturbed run leaves, of all tasks that it knows.
@@ -295,13 +340,13 @@ async fn check_end(end: &EndState) -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_acknowledged_is_lost_and_nothing_is_repeated_when_the_coordinator_is_killed()
 -> anyhow::Result<()> {
-    let storm = Storm {
+    let plan = Plan {
         seed: 1,
         coordinator: true,
         agents: false,
         until: Until::Rounds(ROUNDS),
     };
-    let (toll, end) = storm.rage().await?;
+    let (toll, end) = rage(plan).await?;
     assert_eq!((toll.coordinator, toll.agents), (ROUNDS, 0), "{toll:?}");
     let kinds = [toll.upon_an_answer, toll.amid_a_submission, toll.over_trainers];
     assert!(kinds.iter().all(|kills| *kills > 0), "{toll:?}");
@@ -310,13 +355,13 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_repeated_when_the_coordinat
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn all_jobs_succeed_although_every_agent_is_killed_again_and_again() -> anyhow::Result<()> {
-    let storm = Storm {
+    let plan = Plan {
         seed: 2,
         coordinator: false,
         agents: true,
         until: Until::Rounds(ROUNDS),
     };
-    let (toll, end) = storm.rage().await?;
+    let (toll, end) = rage(plan).await?;
     assert_eq!((toll.coordinator, toll.agents), (0, ROUNDS), "{toll:?}");
     assert!(
         AGENTS.iter().all(|(name, _)| toll.at_work.contains_key(*name)),
@@ -327,13 +372,13 @@ async fn all_jobs_succeed_although_every_agent_is_killed_again_and_again() -> an
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_end_is_the_same_although_both_are_killed() -> anyhow::Result<()> {
-    let storm = Storm {
+    let plan = Plan {
         seed: 3,
         coordinator: true,
         agents: true,
         until: Until::Rounds(ROUNDS),
     };
-    let (toll, end) = storm.rage().await?;
+    let (toll, end) = rage(plan).await?;
     assert!(toll.coordinator >= 5 && toll.agents >= 5, "{toll:?}");
     assert!(toll.over_trainers > 0 && !toll.at_work.is_empty(), "{toll:?}");
     check_end(&end).await
@@ -343,13 +388,13 @@ async fn the_end_is_the_same_although_both_are_killed() -> anyhow::Result<()> {
 #[ignore = "takes minutes: `make chaos MINUTES=5`"]
 async fn a_long_storm() -> anyhow::Result<()> {
     let number = |name: &str, usual| ambient::setting(name).map_or(Ok(usual), |text| text.parse::<u64>());
-    let storm = Storm {
+    let plan = Plan {
         seed: number("NETTAILOR_CHAOS_SEED", 4)?,
         coordinator: true,
         agents: true,
         until: Until::Time(Duration::from_secs(60 * number("NETTAILOR_CHAOS_MINUTES", 5)?)),
     };
-    let (toll, end) = storm.rage().await?;
+    let (toll, end) = rage(plan).await?;
     assert!(toll.coordinator > 0 && toll.agents > 0, "{toll:?}");
     assert!(toll.over_trainers > 0 && !toll.at_work.is_empty(), "{toll:?}");
     check_end(&end).await
