@@ -113,6 +113,15 @@ impl Network {
         Ok(())
     }
 
+    /// Packets that have come through the cable to this node.
+    pub fn received(&self) -> anyhow::Result<u64> {
+        let links = ip(&[], &["-json", "-statistics", "link", "show"])?;
+        let links: Vec<serde_json::Value> = serde_json::from_str(&links)?;
+        let home = links.iter().find(|link| link["ifname"] == CABLE_HOME);
+        let packets = home.and_then(|link| link["stats64"]["rx"]["packets"].as_u64());
+        packets.with_context(|| format!("no number of packets in {links:?}"))
+    }
+
     /// Puts the cable back.
     pub fn mend(&self) -> anyhow::Result<()> {
         ip(&[], &["link", "set", CABLE_HOME, "up"]).map(drop)

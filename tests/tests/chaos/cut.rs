@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use nettailor_proto::v1::{Job, JobState};
 use nettailor_tests::network::{self, HOME, Network};
 use nettailor_tests::{Cluster, watch};
@@ -9,6 +10,23 @@ use tokio::time::sleep;
 
 use crate::end::{self, attempts_begun, notes_of};
 use crate::scene::Scene;
+
+/// Cuts the cable and makes sure that nothing comes through for this time.
+async fn cut(network: &Network, time: Duration) -> anyhow::Result<()> {
+    ensure!(network.received()? > 0, "the cable was never used");
+    network.cut()?;
+    // What was on its way may be counted a moment later.
+    sleep(time / 10).await;
+    let before = network.received()?;
+    sleep(time * 9 / 10).await;
+    let now = network.received()?;
+    ensure!(
+        now == before,
+        "{} packets came through a cable that is cut",
+        now.abs_diff(before)
+    );
+    Ok(())
+}
 
 /// A teacher is trained beyond the cable, which is cut for so long; the job's end and the attempts of the teacher that began
 /// by the time the cable was mended.
@@ -24,8 +42,7 @@ async fn cut_for(time: Duration) -> anyhow::Result<(Job, Vec<u32>)> {
     scene.direct(10, vec![])?;
     scene.hire("home", 1)?;
 
-    network.cut()?;
-    sleep(time).await;
+    cut(&network, time).await?;
     let begun = attempts_begun(&notes_of(&scene.control.notes()?, 1, "teacher"));
     network.mend()?;
     let job = end::at_rest(&scene).await?.remove(0);
@@ -85,8 +102,7 @@ async fn a_gang_goes_on_when_all_workers_are_cut_off_at_once() -> anyhow::Result
     scene.direct(10, vec![])?;
 
     // More than half of the workers fall silent: that is not their doing, and nobody is there who could take over.
-    network.cut()?;
-    sleep(Duration::from_secs(8)).await;
+    cut(&network, Duration::from_secs(8)).await?;
     network.mend()?;
     let job = end::at_rest(&scene).await?.remove(0);
     let teacher = watch::stage(&job, "teacher");

@@ -1,6 +1,7 @@
 //! SIGKILLs under load: the coordinator, the agents, and both together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -243,7 +244,8 @@ impl Storm {
             found?;
         }
         let trainers: Vec<i32> = trainers_of(agent)?.into_iter().map(Pid::as_raw).collect();
-        self.scene.cluster.worker_mut(name)?.kill()?;
+        let ended = self.scene.cluster.worker_mut(name)?.kill()?;
+        ensure!(ended.signal() == Some(9), "{name} ended by itself: {ended}");
         self.toll.agents += 1;
         self.toll.dead.insert(agent);
         let notes = self.scene.control.notes()?;
