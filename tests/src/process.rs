@@ -7,10 +7,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use wait_timeout::ChildExt as _;
+
+use crate::ambient;
 
 /// Longest wait for anything in these tests; only a hang takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(240);
@@ -97,9 +99,20 @@ fn command(launcher: &[String], name: &str, folder: &Path, args: &[&str]) -> any
     Ok(command)
 }
 
-/// Says why a test shows nothing here, past the test runner, which keeps what passing tests print to itself.
-pub fn skipped(why: &str) -> std::io::Result<()> {
-    writeln!(std::io::stderr().lock(), "skipped: {why}")
+/// Set where a test must not show nothing for want of something.
+const REQUIRE: &str = "NETTAILOR_TESTS_REQUIRE";
+
+/// Says why a test shows nothing here, past the test runner, which keeps what passing tests print to itself. All that a test
+/// may lack is namespaces.
+///
+/// # Errors
+/// Where `NETTAILOR_TESTS_REQUIRE=namespaces` says that they must be there.
+pub fn skipped(why: &str) -> anyhow::Result<()> {
+    ensure!(
+        ambient::setting(REQUIRE).as_deref() != Some("namespaces"),
+        "{REQUIRE}=namespaces, but {why}"
+    );
+    Ok(writeln!(std::io::stderr().lock(), "skipped: {why}")?)
 }
 
 fn process_id(pid: u32) -> anyhow::Result<Pid> {
