@@ -1,6 +1,6 @@
 # One command for each thing a person does here. `make help` lists them; all can be repeated at no cost.
 .DEFAULT_GOAL := help
-.PHONY: help setup toolchain data build test lint demo bench-train bench-dp bench-sched gpu-bundle study study-data clean
+.PHONY: help setup toolchain data build test chaos lint demo bench-train bench-dp bench-sched gpu-bundle study study-data clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -25,6 +25,15 @@ test: toolchain data ## every test, scenarios over real processes included
 	cargo build --workspace --bins --tests --locked
 	cargo test --workspace --locked
 	python3 -m unittest --quiet examples.study.test_report
+
+MINUTES = 5
+SEED = 4
+
+chaos: toolchain ## kill coordinator and workers under load, and lose nothing: make chaos MINUTES=5
+	cargo build --workspace --locked --bin nettailor-coordinator --bin nettailor-worker --bin nettailor-cli \
+		--bin nettailor-scripted-trainer
+	NETTAILOR_CHAOS_MINUTES=$(MINUTES) NETTAILOR_CHAOS_SEED=$(SEED) \
+		cargo test --workspace --locked --test chaos -- --ignored --nocapture
 
 # `cargo deny check advisories` is not here: it needs the advisory database from the internet. Run it before a release.
 lint: setup ## formatting, clippy, licences and sources of dependencies, layers

@@ -1,6 +1,7 @@
 //! A coordinator, its workers and the CLI in a temporary folder.
 
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -73,7 +74,11 @@ impl Cluster {
 
     /// SIGKILL to the coordinator.
     pub fn kill_coordinator(&mut self) -> anyhow::Result<()> {
-        self.coordinator.take().context("no coordinator runs")?.kill()?;
+        let ended = self.coordinator.take().context("no coordinator runs")?.kill()?;
+        ensure!(
+            ended.signal() == Some(9),
+            "the coordinator ended by itself: {ended}"
+        );
         Ok(())
     }
 
@@ -90,16 +95,23 @@ impl Cluster {
 
     /// The same through a launcher.
     pub fn launch_worker(&mut self, launcher: &[String], name: &str) -> anyhow::Result<()> {
+        let options = ["--slots", "1", "--threads", "1", "--sample-ledger", "ledger"];
+        self.add_worker(launcher, name, &options)?;
+        self.worker(name)?.wait_for("session is up").map(drop)
+    }
+
+    /// Starts a worker with these options and a cache of its own, in place of an earlier one of this name, which is then gone.
+    /// Its session is not waited for: there may be no coordinator.
+    pub fn add_worker(&mut self, launcher: &[String], name: &str, options: &[&str]) -> anyhow::Result<()> {
         let (address, cache) = (self.address(), format!("cache-{name}"));
         let args = ["--coordinator", &address, "--name", name, "--cache", &cache];
-        let args = [
-            &args[..],
-            &["--slots", "1", "--threads", "1", "--http", "127.0.0.1:0"],
-            &["--sample-ledger", "ledger"],
-        ]
-        .concat();
+        let args = [&args[..], &["--http", "127.0.0.1:0"], options].concat();
+        let before = self.names.iter().position(|other| other == name);
+        if let Some(index) = before {
+            self.names.remove(index);
+            self.workers.remove(index);
+        }
         let worker = Process::launch(launcher, "nettailor-worker", self.folder(), &args)?;
-        worker.wait_for("session is up")?;
         self.workers.push(worker);
         self.names.push(name.to_owned());
         Ok(())
@@ -110,6 +122,18 @@ impl Cluster {
         let mut named = self.names.iter().zip(&self.workers);
         let found = named.find(|(other, _)| *other == name);
         Ok(found.with_context(|| format!("there is no worker {name}"))?.1)
+    }
+
+    /// The worker of this name, to be harmed.
+    pub fn worker_mut(&mut self, name: &str) -> anyhow::Result<&mut Process> {
+        let mut named = self.names.iter().zip(&mut self.workers);
+        let found = named.find(|(other, _)| *other == name);
+        Ok(found.with_context(|| format!("there is no worker {name}"))?.1)
+    }
+
+    /// Where the artifact store keeps what is named by its digest.
+    pub fn blobs(&self) -> PathBuf {
+        self.artifacts.join("blobs")
     }
 
     /// Where the workers' trainers note what they train on.

@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::cluster::Cluster;
 use crate::ledger::{self, Entry};
-use crate::process::{PATIENCE, trainers_of};
+use crate::process::{PATIENCE, process_state, trainers_of};
 use crate::watch;
 
 /// How often a gang is looked at; its steps take some ten times as long.
@@ -239,20 +239,4 @@ fn attempt_folder(cluster: &Cluster, worker: &str, attempt: u32) -> Option<PathB
     let mut folders = folders.filter_map(|folder| folder.ok().map(|folder| folder.path()));
     // `<stage>-<attempt>-<rank>-<random>`
     folders.find(|folder| folder.to_string_lossy().contains(&format!("-{attempt}-0-")))
-}
-
-/// `S`, `R`, `T` and so on; none once it is gone.
-fn process_state(pid: Pid) -> anyhow::Result<Option<char>> {
-    let stat = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => stat,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        // It went while it was being read.
-        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let state = stat
-        .rsplit_once(')')
-        .and_then(|(_, rest)| rest.trim_start().chars().next());
-    // A zombie does nothing any more.
-    Ok(state.filter(|state| !matches!(state, 'Z' | 'X')))
 }

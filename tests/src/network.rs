@@ -2,16 +2,13 @@
 //!
 //! A test enters a namespace by running itself again inside one ([`inside`]): a process that has threads cannot move.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a variable tells a test that it runs inside; nothing else of the environment is read"
-)]
-
 use std::env;
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
+
+use crate::ambient;
 
 /// Set where a test runs in a network namespace of its own.
 const INSIDE: &str = "NETTAILOR_TESTS_INSIDE";
@@ -28,7 +25,7 @@ const CABLE_AWAY: &str = "away";
 /// # Errors
 /// The test failed in there.
 pub fn inside(name: &str) -> anyhow::Result<bool> {
-    if env::var_os(INSIDE).is_some() {
+    if ambient::setting(INSIDE).is_some() {
         return Ok(true);
     }
     let probe = command(
@@ -114,6 +111,15 @@ impl Network {
             "the cable was not pulled"
         );
         Ok(())
+    }
+
+    /// Packets that have come through the cable to this node.
+    pub fn received(&self) -> anyhow::Result<u64> {
+        let links = ip(&[], &["-json", "-statistics", "link", "show"])?;
+        let links: Vec<serde_json::Value> = serde_json::from_str(&links)?;
+        let home = links.iter().find(|link| link["ifname"] == CABLE_HOME);
+        let packets = home.and_then(|link| link["stats64"]["rx"]["packets"].as_u64());
+        packets.with_context(|| format!("no number of packets in {links:?}"))
     }
 
     /// Puts the cable back.

@@ -7,10 +7,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use wait_timeout::ChildExt as _;
+
+use crate::ambient;
 
 /// Longest wait for anything in these tests; only a hang takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(240);
@@ -97,9 +99,20 @@ fn command(launcher: &[String], name: &str, folder: &Path, args: &[&str]) -> any
     Ok(command)
 }
 
-/// Says why a test shows nothing here, past the test runner, which keeps what passing tests print to itself.
-pub fn skipped(why: &str) -> std::io::Result<()> {
-    writeln!(std::io::stderr().lock(), "skipped: {why}")
+/// Set where a test must not show nothing for want of something.
+const REQUIRE: &str = "NETTAILOR_TESTS_REQUIRE";
+
+/// Says why a test shows nothing here, past the test runner, which keeps what passing tests print to itself. All that a test
+/// may lack is namespaces.
+///
+/// # Errors
+/// Where `NETTAILOR_TESTS_REQUIRE=namespaces` says that they must be there.
+pub fn skipped(why: &str) -> anyhow::Result<()> {
+    ensure!(
+        ambient::setting(REQUIRE).as_deref() != Some("namespaces"),
+        "{REQUIRE}=namespaces, but {why}"
+    );
+    Ok(writeln!(std::io::stderr().lock(), "skipped: {why}")?)
 }
 
 fn process_id(pid: u32) -> anyhow::Result<Pid> {
@@ -198,6 +211,9 @@ impl Drop for Process {
     }
 }
 
+/// How the names of trainers begin, of which the system keeps 15 characters.
+const TRAINERS: [&str; 2] = ["nettailor-train", "nettailor-scrip"];
+
 /// The trainer processes that run under `agent`.
 pub fn trainers_of(agent: u32) -> anyhow::Result<Vec<Pid>> {
     let mut found = Vec::new();
@@ -213,9 +229,25 @@ pub fn trainers_of(agent: u32) -> anyhow::Result<Vec<Pid>> {
             continue;
         };
         let parent = rest.split_whitespace().nth(1).and_then(|p| p.parse::<u32>().ok());
-        if name.starts_with("nettailor-train") && parent == Some(agent) {
+        if TRAINERS.iter().any(|trainer| name.starts_with(trainer)) && parent == Some(agent) {
             found.push(Pid::from_raw(pid));
         }
     }
     Ok(found)
+}
+
+/// What a process does: `S`, `R`, `T` and so on; none once it is gone.
+pub fn process_state(pid: Pid) -> anyhow::Result<Option<char>> {
+    let stat = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        // It went while it was being read.
+        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let state = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.trim_start().chars().next());
+    // A zombie does nothing any more.
+    Ok(state.filter(|state| !matches!(state, 'Z' | 'X')))
 }

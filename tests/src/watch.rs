@@ -3,7 +3,10 @@
 use anyhow::{Context, bail};
 use nettailor_proto::v1::job_event::Event;
 use nettailor_proto::v1::jobs_client::JobsClient;
-use nettailor_proto::v1::{GetJobRequest, Job, JobState, ListJobsRequest, Stage, WatchJobRequest};
+use nettailor_proto::v1::workers_client::WorkersClient;
+use nettailor_proto::v1::{
+    GetJobRequest, Job, JobState, ListJobsRequest, ListWorkersRequest, Stage, WatchJobRequest, Worker,
+};
 use tonic::transport::Channel;
 
 use crate::process::PATIENCE;
@@ -90,12 +93,26 @@ pub async fn get(address: &str, id: &str) -> anyhow::Result<Job> {
 
 /// All jobs, newest first.
 pub async fn list(address: &str) -> anyhow::Result<Vec<Job>> {
-    Ok(jobs(address)
-        .await?
-        .list(ListJobsRequest::default())
-        .await?
-        .into_inner()
-        .jobs)
+    let mut client = jobs(address).await?;
+    let (mut all, mut request) = (Vec::new(), ListJobsRequest::default());
+    loop {
+        let page = client.list(request).await?.into_inner();
+        all.extend(page.jobs);
+        if page.next_page_token.is_empty() {
+            return Ok(all);
+        }
+        request = ListJobsRequest {
+            page_token: page.next_page_token,
+            ..ListJobsRequest::default()
+        };
+    }
+}
+
+/// The workers that the coordinator knows.
+pub async fn workers(address: &str) -> anyhow::Result<Vec<Worker>> {
+    let client = WorkersClient::connect(address.to_owned()).await;
+    let mut client = client.with_context(|| format!("connecting to {address}"))?;
+    Ok(client.list(ListWorkersRequest {}).await?.into_inner().workers)
 }
 
 /// The stage of this kind.
@@ -106,7 +123,8 @@ pub fn stage<'a>(job: &'a Job, kind: &str) -> &'a Stage {
         .unwrap_or_else(|| panic!("no stage {kind} in {job:?}"))
 }
 
-async fn jobs(address: &str) -> anyhow::Result<JobsClient<Channel>> {
+/// A client for jobs.
+pub async fn jobs(address: &str) -> anyhow::Result<JobsClient<Channel>> {
     JobsClient::connect(address.to_owned())
         .await
         .with_context(|| format!("connecting to {address}"))

@@ -69,8 +69,8 @@ fn unknown_keys_are_traced_to_what_was_meant() {
     );
     one(
         &with("resources: {gpus: 1}"),
-        "6:15: tasks[0].resources.gpus: unknown key: expected `max_attempts`, `stage_minutes` or \
-         `checkpoint_seconds`",
+        "6:15: tasks[0].resources.gpus: unknown key: expected `max_attempts`, `stage_minutes`, \
+         `checkpoint_seconds`, `priority`, `deadline_minutes` or `labels`",
     );
     one(
         &format!("x: &x {{seed: 1}}\n{}", SMALL),
