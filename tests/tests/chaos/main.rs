@@ -4,6 +4,7 @@
 mod broken;
 mod cut;
 mod end;
+mod lost;
 mod race;
 mod scene;
 mod stopped;

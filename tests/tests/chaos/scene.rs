@@ -97,6 +97,7 @@ pub(crate) async fn submit(
     let request = SubmitRequest {
         tasks_yaml: tasks_file(&[task]),
         inputs: HashMap::from([(name.to_owned(), inputs.clone())]),
+        ..Default::default()
     };
     let mut jobs = watch::jobs(address)
         .await?
