@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use nettailor_scheduler::sabotage::{self, Sabotage};
+
 use crate::row::Change;
 use crate::store::{Error, Store};
 
@@ -51,7 +53,10 @@ impl Committer {
         changes.retain(|change| written.insert(change.key()));
         changes.reverse();
         if !changes.is_empty() {
-            self.store.commit(&changes)?;
+            let kept = self.store.commit(&changes);
+            if !sabotage::is(Sabotage::Answered) {
+                kept?;
+            }
         }
         Ok(after)
     }

@@ -6,7 +6,7 @@
 //! does I/O, reads a clock or draws a random number.
 //!
 //! - [`event`]: what can happen. [`effect`]: what must be done about it. [`record`]: what is kept.
-//! - [`view`]: what is shown. [`config`]: settings. [`error`]: what can be refused.
+//! - [`view`]: what is shown. [`config`]: settings. [`error`]: what can be refused. [`sabotage`]: what tests break.
 //!
 //! Inside, `scheduler` holds the state; `stage`, `users`, `line` and `worker` the states of one thing; `submit`, `workers`, `gangs`
 //! and `reports` the events; `lifecycle` what they do to stages, `jobs` how jobs end, `dispatch` who runs what and when, `order`
@@ -32,6 +32,7 @@ mod reasons;
 pub mod record;
 mod reports;
 mod restore;
+pub mod sabotage;
 mod scheduler;
 mod show;
 mod stage;

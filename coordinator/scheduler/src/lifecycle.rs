@@ -7,6 +7,7 @@ use nettailor_domain::stage::{StageKind, StageResult};
 use nettailor_domain::trainer::{Failure, FailureClass};
 
 use crate::record::{JobState, KeptCheckpoint};
+use crate::sabotage::{self, Sabotage};
 use crate::scheduler::Scheduler;
 use crate::stage::{Done, Ending, Failed, Pending, Place, Running, Setback, Stage, State, Wait};
 use crate::timers::Timer;
@@ -59,6 +60,7 @@ impl Scheduler {
         }
         match next {
             Wait::Slots { place, least } => self.line.insert(least, place, key),
+            Wait::BackOff(_) if sabotage::is(Sabotage::Forgotten) => {}
             Wait::BackOff(until) => self.timers.arm(until, Timer::BackOff(key)),
             Wait::Idle | Wait::Parents => {}
         }
@@ -181,6 +183,9 @@ impl Scheduler {
             class: FailureClass::Lost,
             message,
         };
+        if sabotage::is(Sabotage::Blamed) {
+            return self.count_fault(seat, worker, lost(message.to_owned()));
+        }
         if running.ranks[seat.rank as usize].reached {
             self.counters.losses += 1;
             let most = self.config.max_losses;
@@ -308,7 +313,12 @@ impl Scheduler {
         }
         let stage = self.stage_mut(key);
         let reason = failed_reason(stage, &failure);
-        let class = failure.class;
+        let classless = sabotage::is(Sabotage::Classless);
+        let class = if classless {
+            FailureClass::Internal
+        } else {
+            failure.class
+        };
         stage.state = State::Failed(Failed { failure, worker });
         let users: Vec<Place> = stage.users.iter().collect();
         self.keep_stage(key);

@@ -10,6 +10,7 @@ use nettailor_domain::trainer::Failure;
 
 use crate::event::Now;
 use crate::record::{KeptCheckpoint, RankRecord, StageRecord, StageState};
+use crate::sabotage::{self, Sabotage};
 use crate::users::Users;
 
 /// A place in line: jobs by submission, then a job's stages in the order of its plan.
@@ -280,7 +281,7 @@ impl Stage {
         let current = |running: &&Running| running.is_open(seat.rank, worker);
         self.running()
             .filter(current)
-            .filter(|_| self.attempt() == seat.attempt)
+            .filter(|_| self.attempt() == seat.attempt || sabotage::is(Sabotage::AnyAttempt))
     }
 
     /// The same, to be changed.
@@ -352,7 +353,7 @@ impl Stage {
         };
         StageRecord {
             key: self.key,
-            attempts: self.attempts,
+            attempts: self.attempts - u32::from(sabotage::is(Sabotage::Uncounted) && self.attempts > 0),
             faults: self.faults,
             losses: self.losses,
             returns: self.returns,

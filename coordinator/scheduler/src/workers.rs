@@ -8,6 +8,7 @@ use nettailor_domain::session::Offer;
 
 use crate::effect::Effect;
 use crate::event::SessionNumber;
+use crate::sabotage::{self, Sabotage};
 use crate::scheduler::Scheduler;
 use crate::stage::Ending;
 use crate::timers::Timer;
@@ -48,7 +49,8 @@ impl Scheduler {
         };
         self.workers
             .insert(name.clone(), Worker::connected(&offer, session, self.now.wall_ms));
-        let listed: BTreeSet<Seat> = offer.seats.into_iter().collect();
+        let known = |_: &Seat| !sabotage::is(Sabotage::Disowned);
+        let listed: BTreeSet<Seat> = offer.seats.into_iter().filter(known).collect();
         for seat in &listed {
             self.welcome_back(&name, number, *seat);
         }
@@ -117,7 +119,7 @@ impl Scheduler {
         let now = self.now;
         if let Some(worker) = self.workers.get_mut(name)
             && let Some(session) = worker.session_mut()
-            && session.number == number
+            && (session.number == number || sabotage::is(Sabotage::AnySession))
         {
             session.last_seen = now.elapsed;
             worker.last_seen_ms = now.wall_ms;
