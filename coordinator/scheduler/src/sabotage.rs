@@ -17,7 +17,7 @@ pub enum Sabotage {
     AnySession,
     /// P3: no timer is armed for a back-off.
     Forgotten,
-    /// P4: the slot of a rank that failed is not released.
+    /// P4: the slot of a rank whose end was reported is not released.
     Leaked,
     /// P5: a loss counts as a fault.
     Blamed,

@@ -29,6 +29,8 @@ pub(crate) struct Promises {
     stages: HashMap<StageKey, StageRecord>,
     jobs: HashMap<u64, JobRecord>,
     statuses: HashMap<u64, JobStatus>,
+    /// The newest session of each worker.
+    sessions: HashMap<WorkerId, SessionNumber>,
     /// Seats that were handed out.
     handed: HashSet<Seat>,
     /// Jobs that users were told of, and where they were told that these ended.
@@ -49,8 +51,27 @@ pub(crate) struct Before {
     /// Whether it says that a rank ended, and how if it failed.
     ended: bool,
     failed: Option<FailureClass>,
-    /// Current ranks that a worker brings back.
+    /// The worker's open session, if it is another.
+    other: Option<SessionNumber>,
+    /// Whether a session begins, and the current ranks that the worker brings back.
+    connects: bool,
     back: Vec<Seat>,
+}
+
+/// Who says this, in which session.
+fn speaker(event: &Event) -> Option<(&WorkerId, SessionNumber)> {
+    match event {
+        Event::WorkerConnected { worker, session, .. }
+        | Event::WorkerDisconnected { worker, session }
+        | Event::WorkerDraining { worker, session }
+        | Event::Heartbeat { worker, session }
+        | Event::SeatRuns { worker, session, .. }
+        | Event::Meeting { worker, session, .. }
+        | Event::Checkpointed { worker, session, .. }
+        | Event::SeatFinished { worker, session, .. }
+        | Event::SeatFailed { worker, session, .. } => Some((worker, *session)),
+        _ => None,
+    }
 }
 
 fn broken<T>(promise: &str, what: impl std::fmt::Display) -> Result<T, String> {
@@ -73,6 +94,7 @@ impl Promises {
             stages: HashMap::new(),
             jobs: HashMap::new(),
             statuses: HashMap::new(),
+            sessions: HashMap::new(),
             handed: HashSet::new(),
             acknowledged: HashSet::new(),
             told: HashMap::new(),
@@ -84,53 +106,26 @@ impl Promises {
     pub(crate) fn before(&mut self, request: &Request, scheduler: &Scheduler) -> Before {
         let mut before = Before::default();
         match request {
-            Request::Agent(event) => match event {
-                Event::SeatFinished {
-                    worker,
-                    session,
-                    seat,
-                    ..
-                } => {
-                    before.who = Some((worker.clone(), *session));
-                    (before.seat, before.ended) = (Some(*seat), true);
+            Request::Agent(event) => {
+                before.who = speaker(event).map(|(worker, session)| (worker.clone(), session));
+                match event {
+                    Event::SeatFinished { seat, .. } => (before.seat, before.ended) = (Some(*seat), true),
+                    Event::SeatFailed { seat, failure, .. } => {
+                        (before.seat, before.ended) = (Some(*seat), true);
+                        before.failed = Some(failure.class);
+                        let reported = self.reported.entry(seat.attempt.stage).or_default();
+                        reported.insert(failure.class);
+                    }
+                    Event::Checkpointed { seat, .. } | Event::Meeting { seat, .. } => {
+                        before.seat = Some(*seat);
+                    }
+                    Event::WorkerConnected { worker, offer, .. } => {
+                        before.back = self.brought_back(worker, &offer.seats);
+                        before.connects = true;
+                    }
+                    _ => {}
                 }
-                Event::SeatFailed {
-                    worker,
-                    session,
-                    seat,
-                    failure,
-                } => {
-                    before.who = Some((worker.clone(), *session));
-                    (before.seat, before.ended) = (Some(*seat), true);
-                    before.failed = Some(failure.class);
-                    let reported = self.reported.entry(seat.attempt.stage).or_default();
-                    reported.insert(failure.class);
-                }
-                Event::Checkpointed {
-                    worker,
-                    session,
-                    seat,
-                    ..
-                }
-                | Event::Meeting {
-                    worker,
-                    session,
-                    seat,
-                    ..
-                } => {
-                    before.who = Some((worker.clone(), *session));
-                    before.seat = Some(*seat);
-                }
-                Event::WorkerConnected {
-                    worker,
-                    session,
-                    offer,
-                } => {
-                    before.who = Some((worker.clone(), *session));
-                    before.back = self.brought_back(worker, &offer.seats);
-                }
-                _ => {}
-            },
+            }
             Request::Progress { by, seat, .. } | Request::Log { by, seat } => {
                 let Speaker { worker, session } = by.clone();
                 before.who = Some((worker, session));
@@ -140,6 +135,8 @@ impl Promises {
         }
         if let Some((worker, session)) = &before.who {
             before.open = scheduler.is_open(worker, *session);
+            let other = self.sessions.get(worker).copied();
+            before.other = other.filter(|other| other != session && scheduler.is_open(worker, *other));
         }
         before
     }
@@ -193,7 +190,16 @@ impl Promises {
                 format_args!("the end of {seat} on {worker} did not free its slot"),
             );
         }
-        if state.scheduler.is_open(worker, *session) {
+        if let Some(other) = before.other.filter(|_| !before.connects)
+            && !state.scheduler.is_open(worker, other)
+        {
+            return broken(
+                "P2",
+                format_args!("session {session} of {worker}, which does not count, ended {other}"),
+            );
+        }
+        if before.connects && state.scheduler.is_open(worker, *session) {
+            self.sessions.insert(worker.clone(), *session);
             for seat in &before.back {
                 if !state.scheduler.is_current(worker, *seat) {
                     return broken(
@@ -227,6 +233,9 @@ impl Promises {
 
     fn stage_changes(&mut self, before: &Before, stage: &StageRecord) -> Verdict {
         let key = stage.key;
+        if let Some(old) = self.stages.insert(key, stage.clone()) {
+            self.stage_goes_on(before, &old, stage)?;
+        }
         if let StageState::Failed { failure } = &stage.state {
             let said = self.reported.get(&key);
             let said = said.is_some_and(|said| said.contains(&failure.class));
@@ -236,9 +245,11 @@ impl Promises {
                 return broken("P6", format_args!("{key} failed as {:?}", failure.class));
             }
         }
-        let Some(old) = self.stages.insert(key, stage.clone()) else {
-            return Ok(());
-        };
+        Ok(())
+    }
+
+    fn stage_goes_on(&self, before: &Before, old: &StageRecord, stage: &StageRecord) -> Verdict {
+        let key = stage.key;
         if matches!(old.state, StageState::Done { .. }) {
             return broken("P8", format_args!("{key} was done and is kept anew"));
         }
