@@ -214,13 +214,13 @@ impl World {
             self.report(index, seat, Err(lost("this agent is leaving")));
             return Ok(());
         }
-        let step = match order.checkpoint {
-            None => 0,
-            Some(artifact) => {
-                let found = self.blobs.get(&artifact.digest);
-                let gone = || format!("P9: {seat} is to go on from a checkpoint that is gone");
-                *found.ok_or_else(gone)?
-            }
+        let from = order.checkpoint.map(|artifact| self.blobs.get(&artifact.digest));
+        let Some(step) = from.unwrap_or(Some(&0)).copied() else {
+            self.promises.missed(&self.twin, &agent.name, seat)?;
+            let message = "the checkpoint to go on from is gone".into();
+            let class = FailureClass::Internal;
+            self.report(index, seat, Err(Failure { class, message }));
+            return Ok(());
         };
         if step > 0 {
             self.fire("an attempt went on from a checkpoint");

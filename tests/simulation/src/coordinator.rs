@@ -61,7 +61,7 @@ impl Coordinator {
         now(self.clock + (at - self.started), at)
     }
 
-    /// When it is to be woken next.
+    /// When it is to be woken next, if nothing holds it up.
     pub(crate) fn wakeup(&self) -> Duration {
         self.started + self.engine.next_wakeup().saturating_sub(self.clock)
     }
@@ -217,13 +217,11 @@ impl World {
         self.twin.set_fault(None);
         self.coordinator = None;
         self.process += 1;
-        let open: Vec<_> = std::mem::take(&mut self.links).into_keys().collect();
-        for index in 0..self.agents.len() {
-            if let Some(session) = self.agents[index].session.take() {
-                debug_assert!(open.contains(&session), "a session has a link");
-                let noticed = if power { 20_000 } else { 100 };
-                self.connect_later(index, Duration::from_millis(noticed + session % 7 * 300));
-            }
+        // What it has sent may still arrive.
+        let open = self.agents.iter().filter_map(|agent| agent.session);
+        for session in open.collect::<Vec<_>>() {
+            let noticed = Duration::from_millis(if power { 20_000 } else { 100 } + session % 7 * 300);
+            self.at(self.now + noticed, Happening::Ended(session));
         }
         self.at(self.now + Duration::from_secs(2), Happening::Start(self.process));
     }

@@ -128,6 +128,9 @@ impl World {
 
     /// The artifact store has answered.
     pub(crate) fn looked_up(&mut self, session: SessionNumber, id: u64) -> Verdict {
+        if self.live_link(session).is_none() {
+            return Ok(());
+        }
         let overtaken = self.waiting(session, |lookup| matches!(lookup, Lookup::Checkpoint(..)));
         let Some(lookup) = self.forget(session, id) else {
             return Ok(());

@@ -23,6 +23,8 @@ pub(crate) struct Link {
     pub(crate) agent: usize,
     /// The agent's process, by number.
     pub(crate) process: u32,
+    /// The coordinator's.
+    coordinator: u32,
     pub(crate) up: Lane,
     pub(crate) down: Lane,
     /// What was said and is being looked up in the artifact store.
@@ -93,6 +95,7 @@ impl World {
         let link = Link {
             agent,
             process: self.agents[agent].process,
+            coordinator: self.process,
             up: Lane::default(),
             down: Lane::default(),
             lookups: BTreeMap::new(),
@@ -156,9 +159,15 @@ impl World {
         }
     }
 
+    /// The stream of a session, unless the coordinator's process that had it is gone.
+    pub(crate) fn live_link(&self, session: SessionNumber) -> Option<&Link> {
+        let link = self.links.get(&session);
+        link.filter(|link| link.coordinator == self.process)
+    }
+
     /// A message of an agent arrives.
     pub(crate) fn arrives(&mut self, session: SessionNumber, message: Up) -> Verdict {
-        let Some(link) = self.links.get(&session) else {
+        let Some(link) = self.live_link(session) else {
             return Ok(());
         };
         if link.up.is_cut(self.now) {
@@ -190,7 +199,7 @@ impl World {
 
     /// The coordinator notices that a stream is at its end.
     pub(crate) fn broken(&mut self, session: SessionNumber) -> Verdict {
-        let Some(link) = self.links.get(&session) else {
+        let Some(link) = self.live_link(session) else {
             return Ok(());
         };
         let worker = self.agents[link.agent].name.clone();

@@ -88,6 +88,8 @@ acts! {
     Kill = "kill",
     /// The coordinator's machine loses power: what was not flushed is gone.
     PowerLoss = "power-loss",
+    /// The coordinator does nothing for `how` milliseconds: what comes meanwhile waits.
+    Stall = "stall",
     /// The artifact store does not answer for `how` milliseconds.
     Away = "away",
     /// The next checkpoints that are looked up are not found.
@@ -95,7 +97,7 @@ acts! {
 }
 
 /// Kinds of faults that occur in a plan or do not, with how often they do.
-const FAMILIES: [&[(Act, u32)]; 13] = [
+const FAMILIES: [&[(Act, u32)]; 14] = [
     &[(Act::Cancel, 2)],
     &[(Act::Fail, 5)],
     &[(Act::Hang, 1)],
@@ -107,6 +109,7 @@ const FAMILIES: [&[(Act, u32)]; 13] = [
     &[(Act::Overlap, 3), (Act::Lag, 3)],
     &[(Act::Repeat, 3)],
     &[(Act::Slow, 3)],
+    &[(Act::Stall, 2)],
     &[
         (Act::FailBefore, 1),
         (Act::FailAfter, 1),

@@ -393,6 +393,17 @@ impl Promises {
         }
     }
 
+    /// The checkpoint that an agent is to go on from is not there: that is nothing only where the attempt is over.
+    pub(crate) fn missed(&self, twin: &Twin, worker: &WorkerId, seat: Seat) -> Verdict {
+        match kept_stage(twin, seat.attempt.stage) {
+            Some(stage) if runs(&stage, worker, seat) => broken(
+                "P9",
+                format_args!("{seat} is to go on from a checkpoint that is gone"),
+            ),
+            _ => Ok(()),
+        }
+    }
+
     /// A coordinator was started on these rows.
     pub(crate) fn restored(&mut self, state: &State, rows: Vec<Row>) -> Verdict {
         (self.stages, self.jobs, self.statuses) = Default::default();

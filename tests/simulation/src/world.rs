@@ -83,6 +83,8 @@ pub(crate) struct World {
     pub(crate) slow: Duration,
     /// until then.
     pub(crate) slow_until: Duration,
+    /// The coordinator does nothing before.
+    stalled: Duration,
     pub(crate) links: BTreeMap<SessionNumber, Link>,
     pub(crate) sessions: SessionNumber,
     pub(crate) agents: Vec<Agent>,
@@ -130,6 +132,7 @@ impl World {
             twin: Twin::default(),
             slow: Duration::ZERO,
             slow_until: Duration::ZERO,
+            stalled: Duration::ZERO,
             links: BTreeMap::new(),
             sessions: 0,
             agents: (0..AGENTS).map(Agent::new).collect(),
@@ -186,6 +189,7 @@ impl World {
         loop {
             let next = self.queue.first_key_value().map(|((at, _), _)| *at);
             let wakeup = self.coordinator.as_ref().map(Coordinator::wakeup);
+            let wakeup = wakeup.map(|wakeup| wakeup.max(self.stalled));
             let at = next.into_iter().chain(wakeup).min().unwrap_or(until);
             if at > until {
                 self.now = until;
@@ -203,6 +207,16 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) -> Verdict {
+        let waits = matches!(
+            happening,
+            Happening::Up(..) | Happening::Broken(_) | Happening::Looked(..) | Happening::Committed(_)
+        );
+        if waits && self.now <= self.stalled {
+            self.fire("a message waited for a coordinator that stalled");
+            // In the order in which they came, after all that come until then.
+            self.at(self.stalled + Duration::from_nanos(1), happening);
+            return Ok(());
+        }
         let lives = |index: usize, process: u32| self.agents[index].process == process;
         match happening {
             Happening::Work(index, process, seat) if lives(index, process) => self.work(index, seat),
@@ -291,6 +305,7 @@ impl World {
                     lane.hold_up(now + time);
                 }
             }
+            Act::Stall => self.stalled = self.stalled.max(now + 2 * time),
             Act::Repeat => self.repeat(index, how),
             Act::Slow => (self.slow, self.slow_until) = (time / 4, now + 2 * time),
             Act::FailBefore => self.twin.set_fault(Some(Fault::Before)),

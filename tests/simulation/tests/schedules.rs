@@ -3,7 +3,7 @@
 use nettailor_simulation::{Plan, describe, live, run};
 
 /// Every kind of fault that there is.
-const FAULTS: [&str; 29] = [
+const FAULTS: [&str; 30] = [
     "a checkpoint overtook another",
     "a checkpoint was not found",
     "a commit failed that was kept",
@@ -12,6 +12,7 @@ const FAULTS: [&str; 29] = [
     "a gang fell apart",
     "a job was over before it was cancelled",
     "a message was lost",
+    "a message waited for a coordinator that stalled",
     "a rank met its gang",
     "a report was repeated",
     "a stop was not obeyed",
