@@ -32,6 +32,10 @@ pub(crate) struct Coordinator {
 
 /// What waits for a commit.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is made, waits for one commit and is consumed"
+)]
 pub(crate) enum After {
     Effect(Effect),
     /// Watchers are told that a job stands there.
@@ -188,9 +192,9 @@ impl World {
     }
 
     /// The coordinator dies. Of what it was committing, some may be there.
-    pub(crate) fn kill(&mut self, power: bool, how: u32) -> Verdict {
+    pub(crate) fn kill(&mut self, power: bool, how: u32) {
         let Some(coordinator) = &mut self.coordinator else {
-            return Ok(());
+            return;
         };
         let fault = [Fault::Before, Fault::Between, Fault::After][how as usize % 3];
         if let Some(batches) = coordinator.writing.take() {
@@ -206,7 +210,6 @@ impl World {
             "the coordinator died"
         });
         self.stop_coordinator(power);
-        Ok(())
     }
 
     /// The process is gone: streams end, and another is started.

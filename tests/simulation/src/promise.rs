@@ -74,7 +74,7 @@ fn speaker(event: &Event) -> Option<(&WorkerId, SessionNumber)> {
     }
 }
 
-fn broken<T>(promise: &str, what: impl std::fmt::Display) -> Result<T, String> {
+fn broken(promise: &str, what: impl std::fmt::Display) -> Verdict {
     Err(format!("{promise}: {what}"))
 }
 

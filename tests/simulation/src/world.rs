@@ -162,7 +162,7 @@ impl World {
         self.look_back()?;
         // All of it is kept.
         self.advance(self.now + Duration::from_secs(5))?;
-        self.kill(true, 0)?;
+        self.kill(true, 0);
         self.advance(self.now + Duration::from_secs(3))?;
         self.look_back()
     }
@@ -311,8 +311,8 @@ impl World {
             Act::FailBefore => self.twin.set_fault(Some(Fault::Before)),
             Act::FailAfter => self.twin.set_fault(Some(Fault::After)),
             Act::FailBetween => self.twin.set_fault(Some(Fault::Between)),
-            Act::Kill => return self.kill(false, how),
-            Act::PowerLoss => return self.kill(true, how),
+            Act::Kill => self.kill(false, how),
+            Act::PowerLoss => self.kill(true, how),
             Act::Away => self.store_away = now + time,
             Act::Unfounded => self.unfounded += 1 + how % 3,
         }
