@@ -1,6 +1,6 @@
 # One command for each thing a person does here. `make help` lists them; all can be repeated at no cost.
 .DEFAULT_GOAL := help
-.PHONY: help setup toolchain data build test chaos lint demo bench-train bench-dp bench-sched gpu-bundle study study-data clean
+.PHONY: help setup toolchain data build test chaos simulate lint demo bench-train bench-dp bench-sched gpu-bundle study study-data clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -41,6 +41,14 @@ lint: setup ## formatting, clippy, licences and sources of dependencies, layers
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	.tools/bin/cargo-deny --log-level error check bans licenses sources
 	scripts/check_layers.sh
+
+SECONDS = 60
+FROM = 1
+
+# In the profile of the tests: a seed that breaks something here breaks it there.
+simulate: toolchain ## histories in virtual time until a promise breaks: SECONDS=60 (0: for ever) FROM=1
+	cargo build --workspace --bin simulate --locked
+	target/debug/simulate --seconds $(SECONDS) --from $(FROM)
 
 demo: data build ## train two tasks on this machine, from nothing to a published model
 	scripts/demo.sh

@@ -36,6 +36,8 @@ only torch-sys nettailor-trainer nettailor-collective
 without nettailor-domain tokio tonic prost object_store sled rand
 without nettailor-scheduler tokio tonic prost object_store sled rand chrono
 without nettailor-engine tokio tonic prost object_store sled rand chrono
+# Simulated histories can be replayed: what runs in them is the same.
+without nettailor-simulation tokio tonic sled
 # Pictures in, pixels out.
 without nettailor-images tokio object_store tar
 # The load simulator speaks the protocol from outside: what it measures is in another process.

@@ -15,9 +15,6 @@ use crate::words::{count, until};
 
 /// Stages that break on a worker one after the other before it is left alone.
 const STRIKES: usize = 3;
-/// For how long at first; doubles with each time in a row.
-const FIRST_BREAK: Duration = Duration::from_secs(600);
-const LONGEST_BREAK: Duration = Duration::from_secs(3600);
 
 /// Whether a worker of this name is given work, connected or not.
 #[derive(Debug, Default)]
@@ -98,14 +95,13 @@ impl Scheduler {
             }
         }
         let now = self.now.elapsed;
+        let (first, longest) = (self.config.break_first, self.config.break_longest);
         let admission = self.admissions.entry(name.clone()).or_default();
         admission.strikes.insert(key);
         if admission.strikes.len() < STRIKES || admission.set_aside.is_some() {
             return;
         }
-        let time = FIRST_BREAK
-            .saturating_mul(1 << admission.breaks.min(8))
-            .min(LONGEST_BREAK);
+        let time = first.saturating_mul(1 << admission.breaks.min(8)).min(longest);
         admission.breaks += 1;
         let at = now.saturating_add(time);
         admission.set_aside = Some(at);

@@ -32,6 +32,10 @@ pub struct Config {
     pub set_aside_first: Duration,
     /// For how long at most.
     pub set_aside_longest: Duration,
+    /// For how long a worker is left alone on which several stages broke in a row; doubles with each time in a row.
+    pub break_first: Duration,
+    /// For how long at most.
+    pub break_longest: Duration,
     /// An attempt that is to make room is waited for to leave a checkpoint; after this long it is stopped in any case.
     pub yield_within: Duration,
     /// Somebody who is entitled to slots that others have waits for so long before these are asked to make room; who does has run
@@ -62,6 +66,8 @@ impl Default for Config {
             losses_in_a_row: 3,
             set_aside_first: Duration::from_secs(60),
             set_aside_longest: Duration::from_secs(3600),
+            break_first: Duration::from_secs(600),
+            break_longest: Duration::from_secs(3600),
             yield_within: Duration::from_secs(600),
             preempt_patience: Duration::from_secs(60),
             immunity: Duration::from_secs(1800),

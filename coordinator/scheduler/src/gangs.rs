@@ -8,6 +8,7 @@ use nettailor_domain::stage::{Artifact, Checkpoint};
 use crate::effect::Effect;
 use crate::event::SessionNumber;
 use crate::record::{KeptCheckpoint, Subject};
+use crate::sabotage::{self, Sabotage};
 use crate::scheduler::Scheduler;
 use crate::stage::Running;
 
@@ -68,7 +69,7 @@ impl Scheduler {
         let age = |kept: &KeptCheckpoint| (kept.attempt, kept.checkpoint.step);
         if self.stages[&key]
             .checkpoint
-            .is_none_or(|kept| age(&kept) < age(&left))
+            .is_none_or(|kept| age(&kept) < age(&left) || sabotage::is(Sabotage::Older))
         {
             self.go_on_from(key, Some(left));
             self.keep_stage(key);

@@ -10,6 +10,7 @@ use nettailor_domain::units::Accuracy;
 use crate::effect::Effect;
 use crate::job::Job;
 use crate::record::{JobRecord, JobState, Subject};
+use crate::sabotage::{self, Sabotage};
 use crate::scheduler::Scheduler;
 use crate::stage::{Ending, Stage, State};
 
@@ -133,7 +134,7 @@ impl Scheduler {
     /// Gives a live job its end and lets go of its stages: those that no other live job asks for are stopped.
     pub(crate) fn end_job(&mut self, sequence: u64, state: JobState) {
         let job = self.job_at(sequence);
-        if !job.is_active() {
+        if !job.is_active() && !sabotage::is(Sabotage::Undone) {
             return;
         }
         let stages_run = self.stages_run(job);

@@ -6,7 +6,7 @@
 //! does I/O, reads a clock or draws a random number.
 //!
 //! - [`event`]: what can happen. [`effect`]: what must be done about it. [`record`]: what is kept.
-//! - [`view`]: what is shown. [`config`]: settings. [`error`]: what can be refused.
+//! - [`view`]: what is shown. [`config`]: settings. [`error`]: what can be refused. [`sabotage`]: what tests break.
 //!
 //! Inside, `scheduler` holds the state; `job`, `stage`, `users`, `worker`, `pool`, `line` and `account` the states of one thing;
 //! `submit`, `control`, `workers`, `absence`, `admission`, `gangs` and `reports` the events; `regroup` what becomes of attempts whose
@@ -43,6 +43,7 @@ pub mod record;
 mod regroup;
 mod reports;
 mod restore;
+pub mod sabotage;
 mod scheduler;
 mod show;
 mod stage;

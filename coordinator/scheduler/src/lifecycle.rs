@@ -10,6 +10,7 @@ use nettailor_domain::trainer::{Failure, FailureClass};
 use crate::config::Config;
 use crate::line::{Need, Ticket, Turn};
 use crate::record::{JobState, KeptCheckpoint, Subject};
+use crate::sabotage::{self, Sabotage};
 use crate::scheduler::Scheduler;
 use crate::stage::{Done, Ending, Failed, Pending, Running, Setback, Stage, State, Wait};
 use crate::timers::Timer;
@@ -92,6 +93,7 @@ impl Scheduler {
                 self.line.insert(&ticket, key);
                 self.rank(&ticket.user);
             }
+            Wait::BackOff(_) if sabotage::is(Sabotage::Forgotten) => {}
             Wait::BackOff(until) | Wait::SetAside(until) => self.timers.arm(until, Timer::BackOff(key)),
             Wait::Idle | Wait::Parents => {}
         }
@@ -253,6 +255,10 @@ impl Scheduler {
             class: FailureClass::Lost,
             message,
         };
+        if sabotage::is(Sabotage::Blamed) {
+            let attempt = self.stages[&key].attempt();
+            return self.count_fault(Seat { attempt, rank: 0 }, worker, lost(message.to_owned()));
+        }
         let stage = self.stage_mut(key);
         let number = stage.attempts;
         let got_on = stage.checkpoint.is_some_and(|kept| kept.attempt == number);
@@ -394,7 +400,12 @@ impl Scheduler {
         }
         let stage = self.stage_mut(key);
         let reason = failed_reason(stage, &failure);
-        let class = failure.class;
+        let classless = sabotage::is(Sabotage::Classless);
+        let class = if classless {
+            FailureClass::Internal
+        } else {
+            failure.class
+        };
         let number = stage.attempts;
         stage.state = State::Failed(Failed { failure, worker });
         let users: Vec<Turn> = stage.users.iter().collect();

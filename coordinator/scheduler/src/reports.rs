@@ -7,6 +7,7 @@ use nettailor_domain::trainer::{Failure, FailureClass};
 
 use crate::effect::Effect;
 use crate::event::SessionNumber;
+use crate::sabotage::{self, Sabotage};
 use crate::scheduler::Scheduler;
 use crate::stage::Ending;
 use crate::worker::Link;
@@ -149,7 +150,7 @@ impl Scheduler {
         if !self.heard(worker, session) {
             return Report::Void;
         }
-        let held = self.free_slot(worker, seat);
+        let held = !sabotage::is(Sabotage::Leaked) && self.free_slot(worker, seat);
         self.effect(Effect::Acknowledge {
             worker: worker.clone(),
             session,

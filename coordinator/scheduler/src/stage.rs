@@ -11,6 +11,7 @@ use nettailor_domain::trainer::Failure;
 use crate::event::Now;
 use crate::line::Ticket;
 use crate::record::{KeptCheckpoint, RankRecord, StageRecord, StageState};
+use crate::sabotage::{self, Sabotage};
 use crate::users::Users;
 
 /// A place in line: jobs by submission, then a job's stages in the order of its plan.
@@ -379,7 +380,7 @@ impl Stage {
         let current = |running: &&Running| running.is_open(seat.rank, worker);
         self.running()
             .filter(current)
-            .filter(|_| self.attempt() == seat.attempt)
+            .filter(|_| self.attempt() == seat.attempt || sabotage::is(Sabotage::AnyAttempt))
     }
 
     /// The latest attempt, whether it runs or vanished, if this seat is one of its and, on this worker, not done.
@@ -455,7 +456,7 @@ impl Stage {
         };
         StageRecord {
             key: self.key,
-            attempts: self.attempts,
+            attempts: self.attempts - u32::from(sabotage::is(Sabotage::Uncounted) && self.attempts > 0),
             skipped: self.skipped,
             faults: self.faults,
             losses: self.losses,

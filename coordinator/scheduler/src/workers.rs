@@ -9,6 +9,7 @@ use nettailor_domain::session::Offer;
 use crate::effect::Effect;
 use crate::event::SessionNumber;
 use crate::pool::Counted;
+use crate::sabotage::{self, Sabotage};
 use crate::scheduler::Scheduler;
 use crate::timers::Timer;
 use crate::worker::{Hold, HoldState, Link, Session, Worker};
@@ -52,7 +53,8 @@ impl Scheduler {
             self.holders.entry(*digest).or_default().insert(name.clone());
         }
         self.workers.insert(name.clone(), worker);
-        let listed: BTreeSet<Seat> = offer.seats.into_iter().collect();
+        let known = |_: &Seat| !sabotage::is(Sabotage::Disowned);
+        let listed: BTreeSet<Seat> = offer.seats.into_iter().filter(known).collect();
         for seat in &listed {
             self.take_back(&name, number, *seat);
         }
