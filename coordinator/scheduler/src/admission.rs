@@ -83,16 +83,22 @@ impl Scheduler {
         self.count_free(name);
     }
 
-    /// A stage broke on a worker. Whose fault that was shows when it is tried elsewhere: if it breaks there too, it was the
-    /// stage's, and the worker before is cleared of it.
+    /// A stage broke on a worker. Whose fault that was shows when it is tried elsewhere: if it breaks there too, it is the stage's,
+    /// and is held against no worker any more.
     pub(crate) fn strike(&mut self, name: &WorkerId, key: StageKey, class: FailureClass) {
         if matches!(class, FailureClass::Input | FailureClass::Deadline) {
             return;
         }
-        for (other, admission) in &mut self.admissions {
-            if other != name {
-                admission.strikes.remove(&key);
+        let first = self
+            .stage_mut(key)
+            .broke_on
+            .get_or_insert_with(|| name.clone())
+            .clone();
+        if first != *name {
+            if let Some(cleared) = self.admissions.get_mut(&first) {
+                cleared.strikes.remove(&key);
             }
+            return;
         }
         let now = self.now.elapsed;
         let (first, longest) = (self.config.break_first, self.config.break_longest);

@@ -49,6 +49,8 @@ pub(crate) struct Stage {
     pub(crate) users: Users,
     /// Stages that name it as a parent.
     pub(crate) children: Vec<StageKey>,
+    /// The worker on which it broke first since it was last asked for. Not kept across restarts.
+    pub(crate) broke_on: Option<WorkerId>,
     /// Elapsed time at which it last made room for another. Not kept across restarts.
     pub(crate) preempted: Option<Duration>,
     /// Whether something is kept of it: not before its first attempt, as all else follows from its jobs.
@@ -298,6 +300,7 @@ impl Stage {
             state: State::Pending(Pending::default()),
             users: Users::default(),
             children: Vec::new(),
+            broke_on: None,
             preempted: None,
             recorded: false,
         }
@@ -429,6 +432,7 @@ impl Stage {
         self.faults = 0;
         self.losses = 0;
         self.returns = 0;
+        self.broke_on = None;
         match &mut self.state {
             State::Failed(_) => self.state = State::Pending(Pending::default()),
             State::Pending(pending) => (pending.setback, pending.vanished) = (None, None),

@@ -110,8 +110,9 @@ async fn trainers_that_break_are_tried_again_as_their_class_says() -> anyhow::Re
         act: case.act.clone(),
     };
     scene.direct(10, (1..).zip(&CASES).map(cue).collect())?;
-    // Room for everything on either: what can go on elsewhere does.
-    for name in ["one", "two"] {
+    // Room for everything on each: what can go on elsewhere does. Of what breaks for the first time, no worker gets so much that it
+    // would be left alone.
+    for name in ["one", "two", "three", "four"] {
         scene.hire(name, 16)?;
     }
     // Over weights of one's own, as they come from a publisher.
