@@ -69,6 +69,6 @@ for part in "$@"; do
         rust_component clippy clippy
         cargo_deny
         ;;
-    *) die "there is no part '$part'; the parts are: build, lint" ;;
+    *) die "there is no part '$part'; the parts are: build, test, lint" ;;
     esac
 done

@@ -97,13 +97,17 @@ impl Handle {
     ) -> Result<Vec<JobView>, Error> {
         let mut named = Vec::with_capacity(jobs.len());
         for prefix in jobs {
-            let task = self.job(prefix.clone()).await?.view.task;
+            let JobView { id, task, .. } = self.job(prefix).await?.view;
+            let id = String::from(id);
+            if named.iter().any(|(other, _)| *other == id) {
+                continue;
+            }
             let fresh = self
                 .ids
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .draw(&task);
-            named.push((prefix, fresh));
+            named.push((id, fresh));
         }
         let request = Request::Retry {
             jobs: named,
@@ -316,7 +320,9 @@ fn refused(error: Refused) -> Error {
         Refused::Rejected(Rejected::DuplicateJob(_)) => Code::Internal,
         Refused::Rejected(Rejected::JobOver(_)) => Code::JobOver,
         Refused::Rejected(Rejected::JobLive(_)) => Code::JobLive,
-        Refused::Rejected(Rejected::NoSuchStage { .. }) => Code::InvalidArgument,
+        Refused::Rejected(Rejected::NoSuchStage { .. } | Rejected::Unmeetable { .. }) => {
+            Code::InvalidArgument
+        }
         Refused::Rejected(Rejected::UnknownWorker(_)) => Code::WorkerNotFound,
         Refused::Rejected(Rejected::InvalidK { .. } | Rejected::NoCandidates(_)) => Code::InvalidTasksFile,
     };

@@ -267,8 +267,11 @@ impl Site<'_> {
         let found = journals(listed);
         let there = |id: &Incarnation| found.iter().any(|(found, _)| found == id);
         if let Some(wanted) = wanted {
-            let wanted = Some(wanted).filter(there);
-            return wanted.ok_or(Error::NoJournal { artifacts, wanted });
+            let missing = Error::NoJournal {
+                artifacts,
+                wanted: Some(wanted),
+            };
+            return Some(wanted).filter(there).ok_or(missing);
         }
         if let Some(known) = self.read_incarnation()?.filter(there) {
             return Ok(known);

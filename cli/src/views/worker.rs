@@ -18,7 +18,7 @@ pub(crate) enum WorkerState {
     Ready,
     /// Takes no new work.
     Draining,
-    /// No session; its attempts are waited for until their lease ends.
+    /// No session; its attempts are waited for, for a moment.
     Disconnected,
     /// Somebody took it out of use.
     Cordoned,

@@ -79,6 +79,7 @@ mod tests {
             ranks: vec![RankRecord { worker, done: false }],
             result: None,
             started_ms: 1,
+            payer: Default::default(),
         };
         let failure = Failure {
             class: FailureClass::Input,

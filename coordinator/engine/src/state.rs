@@ -155,6 +155,7 @@ mod tests {
             ranks: vec![RankRecord { worker, done: false }],
             result: None,
             started_ms: 1,
+            payer: Default::default(),
         };
         assert!(state.forget_progress(&record(running)).is_empty());
         let failure = Failure {

@@ -57,7 +57,7 @@ pub enum Error {
         known: u32,
     },
     /// It is not what was written.
-    #[error("state directory {} is damaged ({what}): put back a copy, or move it away to start empty", .path.display())]
+    #[error("state directory {} is damaged ({what}): put back a copy, or have it made again from the journal in the artifact store with `nettailor-coordinator rebuild`", .path.display())]
     Damaged {
         /// Which directory.
         path: PathBuf,

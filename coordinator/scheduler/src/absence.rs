@@ -14,7 +14,7 @@ use crate::effect::Effect;
 use crate::event::{Now, SessionNumber};
 use crate::sabotage::{self, Sabotage};
 use crate::scheduler::Scheduler;
-use crate::stage::State;
+use crate::stage::{Pending, State, Wait};
 use crate::timers::Timer;
 use crate::worker::{Link, Worker};
 
@@ -73,8 +73,9 @@ impl Scheduler {
             Link::Disconnected { until, lease_at, .. } => (*until, lease_at),
         };
         if end > now.listened {
-            *lease_at = now.elapsed.saturating_add(end - now.listened);
+            let before = std::mem::replace(lease_at, now.elapsed.saturating_add(end - now.listened));
             let at = *lease_at;
+            self.timers.disarm(before, Timer::Lease(name.clone()));
             return self.timers.arm(at, Timer::Lease(name.clone()));
         }
         match worker.link {
@@ -171,7 +172,7 @@ impl Scheduler {
                 .get_mut(&name)
                 .map(|gone| std::mem::take(&mut gone.lost));
             for key in lost.into_iter().flatten() {
-                self.forgive_loss(key);
+                self.forgive_loss(&name, key);
             }
             let waits = |worker: &Worker| matches!(worker.link, Link::Disconnected { excused: false, .. });
             if self.workers.get(&name).is_some_and(waits) {
@@ -181,7 +182,8 @@ impl Scheduler {
     }
 
     /// An attempt that was counted as a loss was the coordinator's own.
-    fn forgive_loss(&mut self, key: StageKey) {
+    fn forgive_loss(&mut self, name: &WorkerId, key: StageKey) {
+        self.forgive(name, key);
         let stage = self.stages.get_mut(&key).expect("a planned stage exists");
         match &mut stage.state {
             _ if stage.losses == 0 => return,
@@ -196,6 +198,16 @@ impl Scheduler {
         self.counters.losses -= 1;
         self.counters.returns += 1;
         self.keep_stage(key);
+        let stage = &self.stages[&key];
+        if let State::Pending(Pending {
+            wait: Wait::SetAside(_),
+            ..
+        }) = stage.state
+            && stage.losses < self.config.losses_in_a_row
+        {
+            self.set_wait(key, Wait::Idle);
+            self.settle(key);
+        }
     }
 
     /// Whether a worker is away by the coordinator's own doing.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nettailor_domain::ids::UserName;
 
+use crate::error::Rejected;
 use crate::line::Share;
 use crate::record::UserRecord;
 use crate::scheduler::Scheduler;
@@ -55,7 +56,7 @@ impl Scheduler {
             guaranteed: account.in_use >= account.record.guarantee,
             in_use: 1000 * u64::from(account.in_use) / weight,
             used: account.used / weight,
-            first,
+            first: first.place,
         });
         self.line.rank(name, share);
         self.stirred = true;
@@ -72,6 +73,7 @@ impl Scheduler {
 
     /// A slot that a user paid for is given back after so long.
     pub(crate) fn discharge(&mut self, name: &UserName, held: Duration) {
+        self.begin_ageing();
         let account = self.account(name);
         account.in_use = account.in_use.saturating_sub(1);
         account.used += held.saturating_sub(LEAST_CHARGE).as_millis() as u64;
@@ -80,7 +82,7 @@ impl Scheduler {
 
     /// Ageing goes on as long as there is something to age.
     fn begin_ageing(&mut self) {
-        if self.accounts.values().all(|account| account.used == 0) {
+        if !std::mem::replace(&mut self.ageing, true) {
             let at = self.now.elapsed.saturating_add(HALF_LIFE);
             self.timers.arm(at, Timer::Age);
         }
@@ -93,17 +95,27 @@ impl Scheduler {
             self.account(name).used /= 2;
             self.rank(name);
         }
+        self.ageing = false;
         if self.accounts.values().any(|account| account.used > 0) {
-            let at = self.now.elapsed.saturating_add(HALF_LIFE);
-            self.timers.arm(at, Timer::Age);
+            self.begin_ageing();
         }
     }
 
     /// Sets what a user may have.
-    pub(crate) fn set_user(&mut self, record: UserRecord) {
+    pub(crate) fn set_user(&mut self, record: UserRecord) -> Result<(), Rejected> {
+        if let Some(limit) = record.limit
+            && record.guarantee > limit
+        {
+            return Err(Rejected::Unmeetable {
+                user: record.name,
+                guarantee: record.guarantee,
+                limit,
+            });
+        }
         let name = record.name.clone();
         self.account(&name).record = record;
         self.draft.users.insert(name.clone());
         self.rank(&name);
+        Ok(())
     }
 }

@@ -7,6 +7,7 @@ use nettailor_domain::explain::What;
 use nettailor_domain::ids::{StageKey, WorkerId};
 use nettailor_domain::trainer::FailureClass;
 
+use crate::error::Rejected;
 use crate::record::{Cordon, Subject, WorkerRecord};
 use crate::scheduler::Scheduler;
 use crate::stage::Cause;
@@ -24,6 +25,8 @@ pub(crate) struct Admission {
     pub(crate) strikes: BTreeSet<StageKey>,
     /// Until when it is left alone; a timer is armed.
     pub(crate) set_aside: Option<Duration>,
+    /// When attempts were lost with it last.
+    lost_at: Option<Duration>,
     /// How often it was left alone since a stage was done there.
     breaks: u32,
 }
@@ -70,9 +73,12 @@ impl Scheduler {
     }
 
     /// Gives a worker work again.
-    pub(crate) fn uncordon(&mut self, name: &WorkerId) {
+    pub(crate) fn uncordon(&mut self, name: &WorkerId) -> Result<(), Rejected> {
         let Some(admission) = self.admissions.remove(name) else {
-            return;
+            let known = self.workers.contains_key(name);
+            return known
+                .then_some(())
+                .ok_or_else(|| Rejected::UnknownWorker(name.clone()));
         };
         if let Some(at) = admission.set_aside {
             self.timers.disarm(at, Timer::Admit(name.clone()));
@@ -81,6 +87,7 @@ impl Scheduler {
         let reason = "on request".to_owned();
         self.happened(Subject::Worker(name.clone()), What::Resumed, 0, reason);
         self.count_free(name);
+        Ok(())
     }
 
     /// A stage broke on a worker. Whose fault that was shows when it is tried elsewhere: if it breaks there too, it is the stage's,
@@ -95,14 +102,15 @@ impl Scheduler {
             .get_or_insert_with(|| name.clone())
             .clone();
         if first != *name {
-            if let Some(cleared) = self.admissions.get_mut(&first) {
-                cleared.strikes.remove(&key);
-            }
-            return;
+            return self.unstrike(&first, key);
         }
         let now = self.now.elapsed;
         let (first, longest) = (self.config.break_first, self.config.break_longest);
         let admission = self.admissions.entry(name.clone()).or_default();
+        // However much ran on it: it went once.
+        if class == FailureClass::Lost && admission.lost_at.replace(now) == Some(now) {
+            return;
+        }
         admission.strikes.insert(key);
         if admission.strikes.len() < STRIKES || admission.set_aside.is_some() {
             return;
@@ -116,6 +124,41 @@ impl Scheduler {
         let reason = format!("{broke} broke on it in a row; left alone for {}", until(at, now));
         self.happened(Subject::Worker(name.clone()), What::Paused, 0, reason);
         self.count_free(name);
+    }
+
+    /// What broke on a worker is not held against it after all.
+    pub(crate) fn unstrike(&mut self, name: &WorkerId, key: StageKey) {
+        let Some(admission) = self.admissions.get_mut(name) else {
+            return;
+        };
+        admission.strikes.remove(&key);
+        if admission.strikes.len() < STRIKES
+            && let Some(at) = admission.set_aside.take()
+        {
+            self.timers.disarm(at, Timer::Admit(name.clone()));
+            self.count_free(name);
+        }
+    }
+
+    /// An attempt that was lost with a worker was not lost, or not by its doing.
+    pub(crate) fn forgive(&mut self, name: &WorkerId, key: StageKey) {
+        self.stage_mut(key).broke_on.take_if(|first| first == name);
+        self.unstrike(name, key);
+    }
+
+    /// A running stage that runs on a worker which is drained is to go on elsewhere.
+    pub(crate) fn mind_drains(&mut self, key: StageKey) {
+        let running = self.stages.get(&key).and_then(|stage| stage.running());
+        let open = running.into_iter().flat_map(|running| &running.ranks);
+        let mut workers = open.filter(|rank| !rank.done).map(|rank| &rank.worker);
+        let drained = workers.find(|name| {
+            let admission = self.admissions.get(*name);
+            let cordon = admission.and_then(|admission| admission.cordon.as_ref());
+            cordon.is_some_and(|cordon| cordon.drain)
+        });
+        if let Some(name) = drained.cloned() {
+            self.ask_to_yield(key, Cause::Drain(name));
+        }
     }
 
     /// A stage was done on a worker: nothing speaks against it any more.

@@ -31,7 +31,22 @@ impl Scheduler {
                         stages: missing.map(|parent| parent.kind).collect(),
                     }
                 }
-                (Wait::Slots(ticket), _) => self.waiting_binding(stage.key, ticket),
+                (Wait::Slots(ticket), _) => match self.waiting_binding(stage.key, ticket) {
+                    Binding::Slots {
+                        need,
+                        labels,
+                        free,
+                        connected,
+                        ..
+                    } => Binding::Slots {
+                        need,
+                        free,
+                        connected,
+                        holders: self.holders_of(&labels),
+                        labels,
+                    },
+                    other => other,
+                },
                 (Wait::SetAside(at), _) => Binding::SetAside {
                     until_ms: self.wall(*at),
                     losses: stage.losses,
@@ -73,7 +88,7 @@ impl Scheduler {
         }
     }
 
-    /// What keeps a stage in line.
+    /// What keeps a stage in line. Who has the slots is left out: that takes a look at all of them.
     pub(crate) fn waiting_binding(&self, key: StageKey, ticket: &Ticket) -> Binding {
         let Need { labels, least } = &ticket.need;
         if let Some(account) = self.accounts.get(&ticket.user)
@@ -97,16 +112,22 @@ impl Scheduler {
         let connected = self.pools.most(Slots::All, labels, None);
         let free = self.pools.most(Slots::Free, labels, None);
         let front = self.front().filter(|front| self.is_impatient(*front));
-        match front {
-            Some(front) if front != key && free >= *least => Binding::Kept {
-                other: self.description(front),
-            },
+        let kept = front.filter(|front| *front != key);
+        let kept = kept.and_then(|front| Some((front, &self.stages[&front].ticket()?.need.labels)));
+        match kept {
+            Some((front, kept))
+                if free >= *least && self.pools.most(Slots::Free, labels, Some(kept)) < *least =>
+            {
+                Binding::Kept {
+                    other: self.description(front),
+                }
+            }
             _ => Binding::Slots {
                 need: *least,
                 labels: labels.clone(),
                 free,
                 connected,
-                holders: self.holders_of(labels),
+                holders: Vec::new(),
             },
         }
     }

@@ -89,7 +89,8 @@ impl Scheduler {
                 expect(owned, || {
                     format!("{name} runs for nobody and is not being stopped")
                 })?;
-                let timed = running.deadline.is_some() || running.ending.is_some();
+                let timed =
+                    running.deadline.is_some() || running.ending.is_some() || running.yielding.is_some();
                 expect(timed, || format!("{name} runs without a deadline"))
             }
             State::Done(_) => expect(parents_done && stage.checkpoint.is_none(), || {

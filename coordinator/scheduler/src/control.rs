@@ -14,6 +14,9 @@ use crate::stage::{Cause, Ending, Place, State, Yielding};
 use crate::timers::Timer;
 use crate::words::until;
 
+/// A deadline so far away is none.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 impl Scheduler {
     /// Changes a live job's priority, its deadline (from now), or both.
     pub(crate) fn update(
@@ -29,7 +32,10 @@ impl Scheduler {
             self.set_priority(sequence, priority);
         }
         if let Some(deadline) = deadline {
-            changed.push(format!("deadline in {}", until(deadline, Duration::ZERO)));
+            changed.push(match deadline {
+                far if far >= NEVER => "no deadline".to_owned(),
+                near => format!("deadline in {}", until(near, Duration::ZERO)),
+            });
             self.disarm_deadline(sequence);
             self.status_mut(sequence).deadline = self.now.elapsed.saturating_add(deadline);
             self.arm_job_deadline(sequence);
@@ -44,7 +50,9 @@ impl Scheduler {
         let workers = job.record.task.workers;
         let stages = job.record.stages.clone();
         let turns: Vec<Turn> = self.turns(sequence).collect();
+        self.count_priority(sequence, false);
         self.status_mut(sequence).priority = priority;
+        self.count_priority(sequence, true);
         if !asks {
             return;
         }
@@ -54,6 +62,16 @@ impl Scheduler {
             users.remove(before, workers);
             users.insert(after, workers);
             self.settle(key);
+        }
+    }
+
+    /// A live job has its priority from now on, or has not.
+    pub(crate) fn count_priority(&mut self, sequence: u64, has: bool) {
+        let priority = self.job_at(sequence).status.priority;
+        let count = self.priorities.entry(priority).or_default();
+        *count = if has { *count + 1 } else { count.saturating_sub(1) };
+        if *count == 0 {
+            self.priorities.remove(&priority);
         }
     }
 
@@ -144,6 +162,7 @@ impl Scheduler {
         {
             self.timers.disarm(by, Timer::Yield(key));
             self.show(key);
+            self.mind_drains(key);
         }
         if renewed {
             self.keep_stage(key);
@@ -222,6 +241,7 @@ impl Scheduler {
 
     /// Nothing is waited for on behalf of a job that is over.
     pub(crate) fn disarm_job(&mut self, sequence: u64) {
+        self.count_priority(sequence, false);
         self.disarm_deadline(sequence);
         self.disarm_pause(sequence);
     }

@@ -35,7 +35,12 @@ const LOOKED_AT: usize = 64;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// This one starts, before the front, if there is one.
-    Start { key: StageKey, before: Option<StageKey> },
+    Start {
+        key: StageKey,
+        before: Option<StageKey>,
+        /// Not on workers with these labels: their slots are kept for another.
+        kept: Option<Labels>,
+    },
     /// Nothing: no slot is free that is not kept, or nothing fits.
     Nothing,
 }
@@ -56,11 +61,11 @@ impl Scheduler {
         if !std::mem::take(&mut self.stirred) {
             return;
         }
-        while let Decision::Start { key, before } = self.decide() {
+        while let Decision::Start { key, before, kept } = self.decide() {
             if let Some(front) = before {
                 self.pass_over(front);
             }
-            let gang = self.place(key);
+            let gang = self.place(key, kept.as_ref());
             self.start(key, gang);
         }
         self.preempt();
@@ -75,14 +80,30 @@ impl Scheduler {
         }
         let mut front: Option<(StageKey, &Labels)> = None;
         let mut kept = None;
+        if let Some((key, need)) = self.makes_room_for() {
+            if self.pools.most(Slots::Free, &need.labels, None) >= need.least {
+                let (before, kept) = (None, None);
+                return Decision::Start { key, before, kept };
+            }
+            (front, kept) = (Some((key, &need.labels)), Some(&need.labels));
+        }
         for user in self.line.users() {
+            // The first of the user's that only the limit holds up: it is not passed over for ever, either.
+            let mut own = None;
             for (need, key) in self.line.firsts(user) {
+                if own.is_some_and(|own| self.is_impatient(own)) {
+                    break;
+                }
                 if !self.may_have(key, need.least) {
+                    if own.is_none() && self.could_have(key, need.least) {
+                        own = Some(key);
+                    }
                     continue;
                 }
                 if self.pools.most(Slots::Free, &need.labels, kept) >= need.least {
-                    let before = front.map(|(front, _)| front);
-                    return Decision::Start { key, before };
+                    let before = own.or(front.map(|(front, _)| front));
+                    let kept = kept.cloned();
+                    return Decision::Start { key, before, kept };
                 }
                 if front.is_none() && self.could_run(need) {
                     front = Some((key, &need.labels));
@@ -91,6 +112,21 @@ impl Scheduler {
             }
         }
         Decision::Nothing
+    }
+
+    /// The stage that others have made room for, with what it needs, as long as it is in line for that.
+    fn makes_room_for(&self) -> Option<(StageKey, &Need)> {
+        let (key, _) = self.room.filter(|(_, until)| self.now.elapsed < *until)?;
+        let need = &self.stages[&key].ticket()?.need;
+        (self.may_have(key, need.least) && self.could_run(need)).then_some((key, need))
+    }
+
+    /// Whether the user of a stage in line could have so many slots, if all others were given back.
+    fn could_have(&self, key: StageKey, slots: u32) -> bool {
+        let ticket = self.stages[&key].ticket();
+        let account = ticket.and_then(|ticket| self.accounts.get(&ticket.user));
+        let limit = account.and_then(|account| account.record.limit);
+        limit.is_none_or(|limit| slots <= limit)
     }
 
     /// Whether the user of a stage in line may have so many slots more.
@@ -107,6 +143,9 @@ impl Scheduler {
 
     /// The first in line that the connected workers could take if nothing else ran.
     pub(crate) fn front(&self) -> Option<StageKey> {
+        if let Some((key, _)) = self.makes_room_for() {
+            return Some(key);
+        }
         let firsts = self.line.users().flat_map(|user| self.line.firsts(user));
         let mut runnable =
             firsts.filter(|(need, key)| self.may_have(*key, need.least) && self.could_run(need));
@@ -115,6 +154,9 @@ impl Scheduler {
 
     /// Whether slots are kept for a stage if it is the front.
     pub(crate) fn is_impatient(&self, key: StageKey) -> bool {
+        if self.makes_room_for().is_some_and(|(other, _)| other == key) {
+            return true;
+        }
         let passed_over = match &self.stages[&key].state {
             State::Pending(pending) => pending.passed_over,
             State::Running(_) | State::Done(_) | State::Failed(_) => None,
@@ -133,7 +175,7 @@ impl Scheduler {
     /// Workers for a ready stage's next attempt, one for each rank, as many as are free, asked for and allowed: rather not the
     /// one where it went wrong last, if the others are enough; on as few workers as can be, so that ranks are near each
     /// other; then those that hold most of its inputs, those with most free slots, and by name.
-    fn place(&self, key: StageKey) -> Vec<WorkerId> {
+    fn place(&self, key: StageKey, kept: Option<&Labels>) -> Vec<WorkerId> {
         let stage = &self.stages[&key];
         let width = stage.width();
         let Some(ticket) = stage.ticket() else {
@@ -143,13 +185,19 @@ impl Scheduler {
         let labels = &ticket.need.labels;
         let mut names: BTreeSet<&WorkerId> = self.pools.free(labels, LOOKED_AT).collect();
         for input in &inputs {
+            // What is everywhere tells no worker from another.
             let holders = self.holders.get(&input.digest).into_iter().flatten();
+            let holders = holders.take(4 * LOOKED_AT);
             let able = holders.filter(|name| {
                 let worker = self.workers.get(*name);
                 worker.is_some_and(|worker| worker.free() > 0 && labels.are_in(&worker.make.labels))
             });
             names.extend(able.take(LOOKED_AT));
         }
+        names.retain(|name| {
+            let labels = &self.workers[*name].make.labels;
+            !kept.is_some_and(|kept| kept.are_in(labels))
+        });
         let host = |name| {
             let worker = &self.workers[name];
             Host {

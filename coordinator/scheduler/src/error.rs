@@ -1,7 +1,7 @@
 //! What can be refused.
 
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{JobId, StageKey, TaskName, WorkerId};
+use nettailor_domain::ids::{JobId, StageKey, TaskName, UserName, WorkerId};
 use nettailor_domain::stage::StageKind;
 
 /// Why a submission or a cancellation was refused. Nothing has changed then.
@@ -28,6 +28,18 @@ pub enum Rejected {
         stage: StageKind,
         /// Those it has.
         kinds: String,
+    },
+    /// The guarantee could never be met.
+    #[error(
+        "user `{user}` cannot be guaranteed {guarantee} slots with a limit of {limit}: raise the limit, or lower the guarantee"
+    )]
+    Unmeetable {
+        /// Whose.
+        user: UserName,
+        /// Slots that others make room for.
+        guarantee: u32,
+        /// Most slots.
+        limit: u32,
     },
     /// Nothing is known of the worker.
     #[error("no worker `{0}`: list the workers to see their names")]

@@ -44,8 +44,8 @@ pub(crate) struct Share {
     pub(crate) in_use: u64,
     /// What was used lately, likewise.
     pub(crate) used: u64,
-    /// The turn of the user's first: between equals it is first come first served.
-    pub(crate) first: Turn,
+    /// The place of the user's first: between equals it is first come first served, whatever the priorities are.
+    pub(crate) first: Place,
 }
 
 #[derive(Debug, Default)]
@@ -137,6 +137,11 @@ impl Line {
             .flat_map(|queue| queue.stages.values())
             .map(BTreeSet::len)
             .sum()
+    }
+
+    /// Whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.order.is_empty()
     }
 
     /// How many stages wait.

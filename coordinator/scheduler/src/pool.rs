@@ -77,6 +77,12 @@ impl Pools {
             .unwrap_or(0)
     }
 
+    /// Free slots of workers of a device that have these labels.
+    pub(crate) fn free_on(&self, device: &str, labels: &Labels) -> u32 {
+        let sums = self.per_device(Slots::Free, labels, None);
+        sums.get(device).copied().unwrap_or(0)
+    }
+
     /// The same on all devices together.
     pub(crate) fn sum(&self, slots: Slots, labels: &Labels) -> u32 {
         self.per_device(slots, labels, None).into_values().sum()

@@ -7,13 +7,15 @@
 //!
 //! It cannot go back and forth. A reclaim takes from users above their guarantees only as far as these, and gives to one below:
 //! the sum of what users have of their guarantees rises with each. An urgent one leaves that sum as it is, and raises the
-//! priorities that run. Both sums are bounded, so between two events from outside there are finitely many; and what was
-//! preempted is left alone for [`Config::immunity`](crate::Config::immunity) once it runs again.
+//! priorities that run. Both sums are bounded, so between two events from outside there are finitely many; and what was asked to
+//! make room is not asked again for [`Config::immunity`](crate::Config::immunity). Slots that are freed are kept for whom they are freed.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nettailor_domain::ids::{StageKey, UserName};
+use nettailor_domain::labels::Labels;
 
 use crate::line::{Need, Ticket};
 use crate::pool::Slots;
@@ -21,60 +23,107 @@ use crate::scheduler::Scheduler;
 use crate::stage::{Cause, Running, Stage};
 use crate::timers::Timer;
 
+/// Time between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Most stages in line that are looked at each time.
+const LOOKED_AT: usize = 16;
+
 impl Scheduler {
-    /// Looks whether somebody who waits is entitled to slots that others have. Called when that may have become so.
+    /// Looks whether somebody who waits is entitled to slots that others have: now and then, as long as anybody could be. That costs
+    /// what the cluster is large.
     pub(crate) fn preempt(&mut self) {
-        let Some((key, since)) = self.entitled() else {
+        let now = self.now.elapsed;
+        if self.preempts_at > now || self.line.is_empty() {
+            return;
+        }
+        let guaranteed = || self.accounts.values().any(|account| account.record.guarantee > 0);
+        if self.priorities.len() < 2 && !guaranteed() {
+            return;
+        }
+        self.preempts_at = now.saturating_add(LOOK_EVERY);
+        self.timers.arm(self.preempts_at, Timer::Preempt);
+        let Some((key, victims)) = self.entitled() else {
             return;
         };
-        let at = since.saturating_add(self.config.preempt_patience);
-        if at > self.now.elapsed {
-            return self.timers.arm(at, Timer::Preempt);
-        }
+        // What becomes free is for this one, and not for those that made room.
+        self.room = Some((key, now.saturating_add(self.config.yield_within)));
         let by = self.description(key);
-        for victim in self.victims(key) {
+        for victim in victims {
             self.ask_to_yield(victim, Cause::Preempted { by: by.clone() });
         }
     }
 
-    /// The first in line that is entitled to slots which others have, and since when it waits. What is being freed already is
-    /// waited for.
-    fn entitled(&self) -> Option<(StageKey, Duration)> {
-        let users = self.line.users();
-        let mut firsts = users.flat_map(|user| self.line.firsts(user));
-        firsts.find_map(|(need, key)| {
-            let waits = self.may_have(key, need.least)
-                && self.could_run(need)
-                && self.pools.most(Slots::Free, &need.labels, None) < need.least;
-            if !waits || self.victims(key).is_empty() {
-                return None;
+    /// The first in line that is entitled to slots which others have and has waited for long enough, and who is to make room.
+    fn entitled(&self) -> Option<(StageKey, Vec<StageKey>)> {
+        // The lowest priority that runs for each user.
+        let mut lowest: BTreeMap<&UserName, Reverse<i8>> = BTreeMap::new();
+        for seat in self.workers.values().flat_map(|worker| worker.held.keys()) {
+            let stage = self.stages.get(&seat.attempt.stage);
+            if let Some(stage) = stage
+                && let (Some(running), Some(turn)) = (stage.running(), stage.users.first())
+            {
+                let priority = lowest.entry(&running.payer).or_insert(turn.priority);
+                *priority = (*priority).max(turn.priority);
             }
-            Some((key, self.stages[&key].waits_since()?))
-        })
+        }
+        let users = self.line.users();
+        let firsts = users.flat_map(|user| self.line.firsts(user));
+        let mut entitled = firsts.filter(|(need, key)| {
+            let stage = &self.stages[key];
+            let (Some(ticket), Some(since)) = (stage.ticket(), stage.waits_since()) else {
+                return false;
+            };
+            let account = self.accounts.get(&ticket.user);
+            let lacks =
+                account.is_some_and(|account| account.in_use + need.least <= account.record.guarantee);
+            let urgent = lowest
+                .get(&ticket.user)
+                .is_some_and(|lowest| ticket.turn.priority < *lowest);
+            (lacks || urgent)
+                && since.saturating_add(self.config.preempt_patience) <= self.now.elapsed
+                && self.may_have(*key, need.least)
+                && self.could_run(need)
+                && self.pools.most(Slots::Free, &need.labels, None) < need.least
+        });
+        let looked_at = entitled.by_ref().take(LOOKED_AT);
+        let mut found = looked_at.map(|(_, key)| (key, self.victims(key)));
+        found.find(|(_, victims)| !victims.is_empty())
     }
 
-    /// The running stages that make room for one in line: the fewest that are enough, those first that lose the least work;
-    /// none where they would not be enough, or where enough is being freed already.
+    /// The running stages that make room for one in line, on the first device where they can: the fewest that are enough, those
+    /// first that lose the least work. None where they would not be enough, or where enough is being freed already.
     fn victims(&self, key: StageKey) -> Vec<StageKey> {
         let Some(ticket) = self.stages[&key].ticket() else {
             return Vec::new();
         };
+        let mut found = self.slots_of(&ticket.need.labels).into_iter();
+        let found = found.find_map(|(device, slots)| self.victims_on(device, &slots, ticket));
+        found.unwrap_or_default()
+    }
+
+    /// Those on workers of one device, whose stages hold these slots.
+    fn victims_on(
+        &self,
+        device: &str,
+        held: &BTreeMap<StageKey, u32>,
+        ticket: &Ticket,
+    ) -> Option<Vec<StageKey>> {
         let Need { labels, least } = &ticket.need;
-        let mut missing = least.saturating_sub(self.pools.most(Slots::Free, labels, None));
+        let mut missing = least.saturating_sub(self.pools.free_on(device, labels));
         let mut candidates: Vec<(Duration, StageKey, u32, UserName)> = Vec::new();
         let mut given: BTreeMap<UserName, u32> = BTreeMap::new();
-        for (victim, slots) in self.slots_of(labels) {
-            let stage = &self.stages[&victim];
+        for (victim, slots) in held {
+            let stage = &self.stages[victim];
             let Some(running) = stage.running() else {
                 continue;
             };
             if running.yielding.is_some() || running.ending.is_some() {
                 // It makes room already, whoever it is for.
-                missing = missing.saturating_sub(slots);
+                missing = missing.saturating_sub(*slots);
             } else if self.may_be_preempted(stage, running, ticket) {
                 let since = running.last_checkpoint.unwrap_or(running.started);
                 let lost = self.now.elapsed.saturating_sub(since);
-                candidates.push((lost, victim, slots, running.payer.clone()));
+                candidates.push((lost, *victim, *slots, running.payer.clone()));
             }
         }
         candidates.sort();
@@ -96,17 +145,20 @@ impl Scheduler {
             missing = missing.saturating_sub(slots);
             victims.push(victim);
         }
-        if missing == 0 { victims } else { Vec::new() }
+        (missing == 0).then_some(victims)
     }
 
-    /// The stages that hold slots of workers with these labels, and how many.
-    fn slots_of(&self, labels: &nettailor_domain::labels::Labels) -> BTreeMap<StageKey, u32> {
+    /// The stages that hold slots of workers with these labels, and how many, by device.
+    fn slots_of(&self, labels: &Labels) -> BTreeMap<&str, BTreeMap<StageKey, u32>> {
         let workers = self.workers.values();
         let workers = workers.filter(|worker| worker.takes_work() && labels.are_in(&worker.make.labels));
-        let mut slots = BTreeMap::new();
-        for seat in workers.flat_map(|worker| worker.held.keys()) {
-            if self.stages.contains_key(&seat.attempt.stage) {
-                *slots.entry(seat.attempt.stage).or_default() += 1;
+        let mut slots: BTreeMap<&str, BTreeMap<StageKey, u32>> = BTreeMap::new();
+        for worker in workers {
+            let device = slots.entry(worker.make.device.as_str()).or_default();
+            for seat in worker.held.keys() {
+                if self.stages.contains_key(&seat.attempt.stage) {
+                    *device.entry(seat.attempt.stage).or_default() += 1;
+                }
             }
         }
         slots

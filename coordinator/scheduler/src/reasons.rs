@@ -141,9 +141,8 @@ impl Scheduler {
             Binding::Limit {
                 user, in_use, limit, ..
             } => format!(
-                "waits: {user} has {in_use} of at most {} and this needs {}",
+                "waits: {user} has {in_use} of at most {} and this needs {least} more",
                 count(limit, "slot"),
-                count(*least, "more")
             ),
             Binding::Slots { connected, .. } if connected < *least => {
                 let together = self.pools.sum(Slots::All, labels);

@@ -290,6 +290,8 @@ pub enum StageState {
         result: Option<Box<StageResult>>,
         /// When it started, milliseconds since 1970.
         started_ms: u64,
+        /// Who pays for its slots.
+        payer: UserName,
     },
     /// Finished; never run again.
     Done {

@@ -38,6 +38,7 @@ impl Scheduler {
         if let State::Pending(pending) = &mut self.stage_mut(key).state {
             pending.vanished = Some(Vanished {
                 running,
+                gone: name.clone(),
                 loss,
                 until: None,
             });
@@ -117,9 +118,13 @@ impl Scheduler {
 
     /// Makes an attempt that vanished the current one again, and nothing was lost.
     pub(crate) fn reunite(&mut self, key: StageKey) {
-        let Some(Vanished { running, loss, .. }) = self.take_vanished(key) else {
+        let Some(Vanished {
+            running, gone, loss, ..
+        }) = self.take_vanished(key)
+        else {
             return;
         };
+        self.forgive(&gone, key);
         self.set_wait(key, Wait::Idle);
         let stage = self.stages.get_mut(&key).expect("a planned stage exists");
         if loss {
@@ -132,6 +137,7 @@ impl Scheduler {
         stage.state = State::Running(running);
         self.arm_deadline(key);
         self.keep_stage(key);
+        self.mind_drains(key);
     }
 
     fn take_vanished(&mut self, key: StageKey) -> Option<Vanished> {

@@ -1,9 +1,10 @@
 //! The same state again, from what was kept.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::time::Duration;
 
-use nettailor_domain::ids::{StageKey, UserName};
+use nettailor_domain::ids::StageKey;
 use nettailor_domain::trainer::FailureClass;
 
 use crate::config::Config;
@@ -13,7 +14,7 @@ use crate::job::Job;
 use crate::line::Turn;
 use crate::record::{JobRecord, JobState, JobStatus, RankRecord, Record, StageRecord, StageState};
 use crate::scheduler::Scheduler;
-use crate::stage::{Done, Ending, Failed, Place, Rank, Running, Stage, State};
+use crate::stage::{Cause, Done, Ending, Failed, Place, Rank, Running, Stage, State};
 use crate::timers::Timer;
 use crate::worker::{Link, Worker};
 
@@ -103,16 +104,11 @@ impl Scheduler {
             checkpoint,
             state,
         } = record;
-        let payer = stage
-            .users
-            .first()
-            .map_or(stage.planned_by, |turn| turn.place.sequence);
-        let payer = self.jobs[&payer].record.user.clone();
         stage.recorded = true;
         (stage.attempts, stage.skipped) = (attempts, skipped);
         (stage.faults, stage.losses, stage.returns) = (faults, losses, returns);
         stage.checkpoint = checkpoint;
-        stage.state = state_of(state, payer, self.now);
+        stage.state = state_of(state, self.now);
         if let State::Done(done) = &stage.state {
             let (kind, seconds) = (stage.kind, done.result.seconds);
             let arch = self.jobs[&stage.planned_by].record.arch;
@@ -181,9 +177,11 @@ impl Scheduler {
 
     /// Takes up the work where it was left. What this changes goes out with the first event's transition.
     fn take_up(&mut self) {
+        let paused = self.jobs.values().filter(|job| job.is_active() && !job.asks());
+        let paused: HashSet<StageKey> = paused.flat_map(|job| job.record.stages.iter().copied()).collect();
         let keys: Vec<StageKey> = self.stages.keys().copied().collect();
         for key in keys {
-            self.await_workers(key);
+            self.await_workers(key, paused.contains(&key));
             self.settle(key);
         }
         // That they stand in line was kept when they came to stand there.
@@ -192,6 +190,7 @@ impl Scheduler {
         let active: Vec<u64> = active.map(|(sequence, _)| *sequence).collect();
         for sequence in active {
             self.arm_job_deadline(sequence);
+            self.count_priority(sequence, true);
             if let Some(pause) = &self.job_at(sequence).status.paused {
                 let until = pause.until;
                 self.timers.arm(until, Timer::Resume(sequence));
@@ -213,7 +212,7 @@ impl Scheduler {
 
     /// A stage that ran when the records were kept is expected to run still, on workers that have yet to come back: all of
     /// them, as the loss of one ends the attempt.
-    fn await_workers(&mut self, key: StageKey) {
+    fn await_workers(&mut self, key: StageKey, paused: bool) {
         let grace = self.config.restore_grace;
         let lease_at = self.now.elapsed.saturating_add(grace);
         let until = self.now.listened.saturating_add(grace);
@@ -223,10 +222,13 @@ impl Scheduler {
         let State::Running(running) = &mut stage.state else {
             return;
         };
-        if unneeded {
+        if unneeded && !paused {
             running.ending = Some(Ending::Unneeded);
         }
         let open = running.open_seats(attempt);
+        if unneeded && paused {
+            self.ask_to_yield(key, Cause::Pause);
+        }
         self.arm_deadline(key);
         let payer = self.stages[&key].running().map(|running| running.payer.clone());
         for (seat, name) in open {
@@ -246,13 +248,14 @@ impl Scheduler {
 }
 
 /// Where a stage stood when it was kept.
-fn state_of(state: StageState, payer: UserName, now: Now) -> State {
+fn state_of(state: StageState, now: Now) -> State {
     match state {
         StageState::Pending => State::Pending(Default::default()),
         StageState::Running {
             ranks,
             result,
             started_ms,
+            payer,
         } => State::Running(Running {
             started_ms,
             result,

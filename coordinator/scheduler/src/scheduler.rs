@@ -50,6 +50,8 @@ pub struct Scheduler {
     pub(crate) accounts: BTreeMap<UserName, Account>,
     /// Whether workers are given work: those of whom there is something to say.
     pub(crate) admissions: BTreeMap<WorkerId, Admission>,
+    /// Whether what users have used ages: a timer is armed.
+    pub(crate) ageing: bool,
     /// Workers thought to hold a blob.
     pub(crate) holders: HashMap<Digest, BTreeSet<WorkerId>>,
     /// How long the latest stages of a sort took.
@@ -58,6 +60,12 @@ pub struct Scheduler {
     pub(crate) stirred: bool,
     /// When it was last looked at who starts.
     pub(crate) decided_ms: u64,
+    /// For whom slots are being freed, and until when what becomes free is kept for that.
+    pub(crate) room: Option<(StageKey, Duration)>,
+    /// How many live jobs have each priority.
+    pub(crate) priorities: BTreeMap<i8, usize>,
+    /// Elapsed time before which it is not looked again whether somebody is to make room.
+    pub(crate) preempts_at: Duration,
     /// Time and number of the latest thing that happened.
     pub(crate) last_event: (Duration, u32),
     /// Workers that went a short time ago and are not back.
@@ -111,10 +119,14 @@ impl Scheduler {
             pools: Pools::default(),
             accounts: BTreeMap::new(),
             admissions: BTreeMap::new(),
+            ageing: false,
             holders: HashMap::new(),
             durations: Durations::default(),
             stirred: false,
             decided_ms: 0,
+            room: None,
+            priorities: BTreeMap::new(),
+            preempts_at: Duration::ZERO,
             last_event: (Duration::ZERO, 0),
             departed: BTreeMap::new(),
             stalled: None,
@@ -185,8 +197,8 @@ impl Scheduler {
                 reason,
                 drain,
             } => self.cordon(&worker, reason, drain),
-            Event::Uncordon { worker } => self.uncordon(&worker),
-            Event::SetUser(user) => self.set_user(user),
+            Event::Uncordon { worker } => self.uncordon(&worker)?,
+            Event::SetUser(user) => self.set_user(user)?,
             Event::Pace {
                 worker,
                 session,

@@ -8,10 +8,12 @@ use crate::account::Account;
 use crate::error::FindError;
 use crate::job::Job;
 use crate::reasons::{Capacity, phase};
-use crate::record::{JobRecord, JobState, JobStatus, StageRecord};
+use crate::record::{Cordon, JobRecord, JobState, JobStatus, StageRecord};
 use crate::scheduler::Scheduler;
 use crate::stage::{Stage, State};
-use crate::view::{Counters, JobPhase, JobView, RunningView, StageView, UserView, WorkerView};
+use crate::view::{
+    Counters, JobPhase, JobView, RunningView, StagePhase, StageView, UserView, WorkerPhase, WorkerView,
+};
 use crate::worker::{Hold, HoldState, Worker};
 
 impl Scheduler {
@@ -25,10 +27,17 @@ impl Scheduler {
             .iter()
             .map(|key| self.stage_view(&self.stages[key], &capacity))
             .collect();
-        Some(JobView {
+        let mut view = JobView {
             stages,
             ..self.job_view(job, &capacity)
-        })
+        };
+        if view.phase == JobPhase::Paused {
+            let idle = |stage: &&mut StageView| stage.phase == StagePhase::Idle;
+            for stage in view.stages.iter_mut().filter(idle) {
+                stage.reason = "waits for the job to be resumed".to_owned();
+            }
+        }
+        Some(view)
     }
 
     /// The jobs before this sequence number for which `asked` says so, newest first, without their stages.
@@ -118,9 +127,13 @@ impl Scheduler {
         self.models.get(task)?.get((version as usize).checked_sub(1)?)
     }
 
-    /// Workers that are connected, or waited for, by name.
+    /// Workers that are connected, or waited for, by name; then those that are not and were taken out of use.
     pub fn workers(&self) -> impl Iterator<Item = WorkerView> + '_ {
-        self.workers.iter().map(|(id, worker)| {
+        let absent = self.admissions.iter().filter_map(|(id, admission)| {
+            let cordon = admission.cordon.as_ref()?;
+            (!self.workers.contains_key(id)).then(|| absent_worker(id, cordon))
+        });
+        let present = self.workers.iter().map(|(id, worker)| {
             let (phase, reason) = self.worker_phase(id, worker);
             WorkerView {
                 id: id.clone(),
@@ -137,7 +150,8 @@ impl Scheduler {
                 cached_blobs: worker.cached.len(),
                 last_seen_ms: worker.last_seen_ms,
             }
-        })
+        });
+        present.chain(absent)
     }
 
     /// Every user who has a job that was placed, or a setting, by name.
@@ -269,5 +283,29 @@ impl Scheduler {
             }
         };
         worker.held.iter().map(describe).collect()
+    }
+}
+
+/// A worker that is not there, and is given no work when it comes.
+fn absent_worker(id: &WorkerId, cordon: &Cordon) -> WorkerView {
+    let what = if cordon.drain { "drained" } else { "cordoned" };
+    let why = match cordon.reason.as_str() {
+        "" => "on request",
+        reason => reason,
+    };
+    WorkerView {
+        id: id.clone(),
+        phase: WorkerPhase::Cordoned,
+        reason: format!("{what}: {why}; it is not connected"),
+        slots: 0,
+        slots_used: 0,
+        threads_per_slot: 0,
+        device: String::new(),
+        labels: Default::default(),
+        placed_bytes: [0; 2],
+        version: String::new(),
+        running: Vec::new(),
+        cached_blobs: 0,
+        last_seen_ms: 0,
     }
 }

@@ -101,6 +101,8 @@ pub(crate) enum Wait {
 #[derive(Debug)]
 pub(crate) struct Vanished {
     pub(crate) running: Running,
+    /// The worker that went with it first.
+    pub(crate) gone: WorkerId,
     /// Whether it was counted as a loss; else as a return.
     pub(crate) loss: bool,
     /// When those of its ranks that go on are stopped unless all are back; a timer is armed.
@@ -449,6 +451,7 @@ impl Stage {
                 ranks: running.ranks.iter().map(RankRecord::from).collect(),
                 result: running.result.clone(),
                 started_ms: running.started_ms,
+                payer: running.payer.clone(),
             },
             State::Done(done) => StageState::Done {
                 result: done.result.clone(),

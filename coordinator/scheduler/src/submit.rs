@@ -67,6 +67,7 @@ impl Scheduler {
         self.draft.jobs.push(sequence);
         self.draft.statuses.insert(sequence);
         self.arm_job_deadline(sequence);
+        self.count_priority(sequence, true);
         self.happened(Subject::Job(sequence), What::Submitted, 0, words);
         let turns: Vec<Turn> = self.turns(sequence).collect();
         for (stage, turn) in planned.into_iter().zip(turns) {

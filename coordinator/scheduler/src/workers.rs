@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use nettailor_domain::ids::{Seat, StageKey, UserName, WorkerId};
 use nettailor_domain::session::Offer;
+use nettailor_domain::trainer::{Failure, FailureClass};
 
 use crate::effect::Effect;
 use crate::event::SessionNumber;
 use crate::pool::Counted;
 use crate::sabotage::{self, Sabotage};
 use crate::scheduler::Scheduler;
+use crate::stage::Ending;
 use crate::timers::Timer;
 use crate::worker::{Hold, HoldState, Link, Session, Worker};
 
@@ -74,6 +76,7 @@ impl Scheduler {
         }
         for seat in listed {
             self.greet(&name, seat);
+            self.mind_drains(seat.attempt.stage);
         }
         self.count_free(&name);
     }
@@ -233,9 +236,25 @@ impl Scheduler {
         if let Some(payer) = payer {
             self.discharge(&payer, Duration::ZERO);
         }
-        self.cordon(name, message.clone(), false);
-        if self.is_current(name, seat) {
-            self.lose(seat, Some(name.clone()), &message, self.config.loss_wait);
+        let cordon = self
+            .admissions
+            .get(name)
+            .and_then(|admission| admission.cordon.as_ref());
+        if cordon.is_none() {
+            self.cordon(name, message.clone(), false);
+        }
+        if !self.is_current(name, seat) {
+            return;
+        }
+        let running = self.stages[&seat.attempt.stage].running();
+        let ending = running.and_then(|running| running.ending);
+        let class = FailureClass::Lost;
+        match ending {
+            Some(Ending::Deadline { .. }) => self.fault(seat, Failure { class, message }),
+            Some(Ending::Yield) => self.give_back(seat, Failure { class, message }),
+            Some(Ending::Unneeded) | None => {
+                self.lose(seat, Some(name.clone()), &message, self.config.loss_wait);
+            }
         }
     }
 

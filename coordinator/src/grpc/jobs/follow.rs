@@ -148,11 +148,18 @@ async fn follow_happenings(
         let Some(changes) = changes.as_mut().filter(|_| !over) else {
             return Ok(());
         };
-        over = match changes.recv().await {
-            Ok(event) => event.is_last(),
-            Err(RecvError::Lagged(_)) => context.handle.job(id.clone()).await?.view.phase.is_final(),
-            Err(RecvError::Closed) => return Err(stopping()),
-        };
+        loop {
+            match changes.recv().await {
+                // How far a stage is makes no history.
+                Ok(JobEvent::Progress { .. }) => continue,
+                Ok(event) => over = event.is_last(),
+                Err(RecvError::Lagged(_)) => {
+                    over = context.handle.job(id.clone()).await?.view.phase.is_final();
+                }
+                Err(RecvError::Closed) => return Err(stopping()),
+            }
+            break;
+        }
     }
 }
 
