@@ -10,7 +10,7 @@
 //!
 //! Inside, `scheduler` holds the state; `job`, `stage`, `users`, `worker`, `pool`, `line` and `account` the states of one thing;
 //! `submit`, `control`, `workers`, `absence`, `admission`, `gangs` and `reports` the events; `regroup` what becomes of attempts whose
-//! workers are away; `lifecycle` what they do to stages, `jobs` how jobs
+//! workers are away; `lifecycle` and `endings` what they do to stages, `jobs` how jobs
 //! end, `dispatch` and `preempt` who runs what and when, `order` what exactly; `show`, `reasons`, `binding` and `explain` the read side, `restore`
 //! the way back, `check` what must hold after every event.
 //!
@@ -27,6 +27,7 @@ pub mod config;
 mod control;
 mod dispatch;
 pub mod effect;
+mod endings;
 pub mod error;
 pub mod event;
 mod explain;

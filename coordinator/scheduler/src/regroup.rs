@@ -36,12 +36,12 @@ impl Scheduler {
         }
         let loss = !excused && running.ranks[seat.rank as usize].reached;
         if let State::Pending(pending) = &mut self.stage_mut(key).state {
-            pending.vanished = Some(Vanished {
+            pending.vanished = Some(Box::new(Vanished {
                 running,
                 gone: name.clone(),
                 loss,
                 until: None,
-            });
+            }));
         }
         self.count_lost(key, Some(name.clone()), &message, loss, wait);
         if open.iter().any(|(seat, name)| self.holds(name, *seat)) {
@@ -144,7 +144,7 @@ impl Scheduler {
         let State::Pending(pending) = &mut self.stage_mut(key).state else {
             return None;
         };
-        let vanished = pending.vanished.take()?;
+        let vanished = *pending.vanished.take()?;
         if let Some(until) = vanished.until {
             self.timers.disarm(until, Timer::Regroup(key));
         }

@@ -74,7 +74,7 @@ pub(crate) struct Pending {
     pub(crate) setback: Option<Setback>,
     /// The latest attempt, if a worker vanished with ranks of it: taken up again should all be back before another has
     /// started. Not kept across restarts.
-    pub(crate) vanished: Option<Vanished>,
+    pub(crate) vanished: Option<Box<Vanished>>,
     /// Elapsed time at which a later stage first started before it, since it is in line. Not kept across restarts.
     pub(crate) passed_over: Option<Duration>,
     /// Elapsed time since which it is in line. Not kept across restarts.
@@ -367,7 +367,7 @@ impl Stage {
     /// The latest attempt, if it vanished and may be taken up again.
     pub(crate) fn vanished(&self) -> Option<&Vanished> {
         match &self.state {
-            State::Pending(pending) => pending.vanished.as_ref(),
+            State::Pending(pending) => pending.vanished.as_deref(),
             State::Running(_) | State::Done(_) | State::Failed(_) => None,
         }
     }
@@ -375,7 +375,7 @@ impl Stage {
     /// The same, to be changed.
     pub(crate) fn vanished_mut(&mut self) -> Option<&mut Vanished> {
         match &mut self.state {
-            State::Pending(pending) => pending.vanished.as_mut(),
+            State::Pending(pending) => pending.vanished.as_deref_mut(),
             State::Running(_) | State::Done(_) | State::Failed(_) => None,
         }
     }

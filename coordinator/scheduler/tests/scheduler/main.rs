@@ -9,6 +9,7 @@ mod history;
 mod jobs;
 mod placement;
 mod policy;
+mod preemption;
 mod rank_0;
 mod regroup;
 mod restore;
