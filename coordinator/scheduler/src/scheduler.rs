@@ -264,6 +264,11 @@ impl Scheduler {
 
     /// Keeps that something happened.
     pub(crate) fn happened(&mut self, subject: Subject, what: What, attempt: u32, reason: String) {
+        if what == What::Started {
+            // That it was ready says nothing where it starts at once.
+            let ready = |event: &EventRecord| event.subject == subject && event.happening.what == What::Ready;
+            self.draft.events.retain(|event| !ready(event));
+        }
         let at = self.now.elapsed;
         let index = match self.last_event {
             (last, index) if last == at => index + 1,

@@ -144,9 +144,18 @@ fn header(object: JournalObject) -> Header {
     }
 }
 
+/// Bytes as hexadecimal digits.
+fn hexadecimal(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .map(|digit| char::from(DIGITS[usize::from(digit)]))
+        .collect()
+}
+
 fn write(text: &mut Vec<u8>, commit: u64, key: &[u8], value: Option<Vec<u8>>) {
     let value = value.map(|value| String::from_utf8(value).expect("a value is a small byte and JSON"));
-    let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = hexadecimal(key);
     append(text, &Line { commit, key, value });
 }
 

@@ -43,7 +43,7 @@ const LAST_ROW: &[u8] = b"\xff";
 const EVENTS: &[u8] = b"e";
 const AFTER_EVENTS: &[u8] = b"f";
 /// Bytes of the database that sled keeps in memory. Rows are read once, at the start.
-const CACHE_BYTES: u64 = 16 << 20;
+const CACHE_BYTES: u64 = 64 << 20;
 /// How long a database that is being closed is waited for: 5 seconds, far more than sled's threads were seen to need.
 const CLOSING_WAITS: u32 = 500;
 const CLOSING_WAIT: Duration = Duration::from_millis(10);
