@@ -101,8 +101,8 @@ ROWS = [
 class Coordinator:
     """A process on a state folder of its own."""
 
-    def __init__(self, state):
-        self.state = state
+    def __init__(self, state, log="info"):
+        self.state, self.log = state, log
         self.ports = [free_port(), free_port()]
         self.url = f"http://127.0.0.1:{self.ports[0]}"
         self.start()
@@ -111,7 +111,7 @@ class Coordinator:
         listen, http = (f"127.0.0.1:{port}" for port in self.ports)
         with open(self.state / "log", "a") as log:
             self.process = subprocess.Popen([BINARIES / "nettailor-coordinator", "--listen", listen, "--http", http,
-                                             "--state", self.state], stderr=log)
+                                             "--state", self.state, "--log", self.log], stderr=log)
 
     def wait(self):
         """Until it serves."""
@@ -191,7 +191,7 @@ class Agent:
         self.process.wait()
         starts = [int(line) / 1e6 for line in self.starts.read_text().split()]
         lines = (self.coordinator.state / "log").read_text().splitlines()
-        assigned = [1e3 * datetime.datetime.fromisoformat(line.split()[0]).timestamp() for line in lines if " assigned " in line]
+        assigned = [1e3 * datetime.datetime.fromisoformat(line.split()[0]).timestamp() for line in lines if " assigning " in line]
         cold, warm = (start - at for start, at in zip(starts, assigned, strict=True))
         return {"cold_bytes": self.before, "fetched_bytes": fetched, "cold_ms": round(cold, 1), "warm_ms": round(warm, 1)}
 
@@ -199,7 +199,8 @@ class Agent:
 def measure(arguments):
     """One measure with a coordinator of its own."""
     state = pathlib.Path(tempfile.mkdtemp(dir=FOLDER))
-    coordinator = Coordinator(state)
+    # When something is assigned, is said to those who ask for details.
+    coordinator = Coordinator(state, "debug" if arguments[0] == "warm" else "info")
     try:
         coordinator.wait()
         agent = Agent(coordinator) if arguments[0] == "warm" else None
