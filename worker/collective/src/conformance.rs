@@ -1,7 +1,8 @@
 //! What every implementation must do, as functions to run it through. Each joins `world_size` ranks, every one on a thread
 //! of its own that calls `join(rank)`, and panics where they do not conform; the message names the operation.
 
-use std::sync::Barrier;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use tch::{Device, Kind, Tensor};
 
@@ -12,7 +13,7 @@ use crate::{Collective, Error, Reduction};
 /// # Panics
 /// Where the implementation does not conform.
 pub fn check(world_size: usize, join: impl Fn(usize) -> Box<dyn Collective> + Sync) {
-    let started = Barrier::new(world_size);
+    let started = Muster::new(world_size);
     each_rank(world_size, |rank| {
         let gang = join(rank);
         assert_eq!(gang.rank(), rank, "rank");
@@ -53,7 +54,7 @@ pub fn check_loss<C: Collective>(
     join: impl Fn(usize) -> C + Sync,
     lose: impl Fn(C) -> Option<C> + Sync,
 ) {
-    let noticed = Barrier::new(world_size);
+    let noticed = Muster::new(world_size);
     each_rank(world_size, |rank| {
         let gang = join(rank);
         gang.barrier().expect("barrier");
@@ -70,6 +71,42 @@ pub fn check_loss<C: Collective>(
             assert_aborted(&result, reason, "all-reduce without the lost rank");
         }
     });
+}
+
+/// Where ranks wait for each other. One that does not come, because it has failed, is not waited for for ever.
+pub(crate) struct Muster {
+    missing: Mutex<usize>,
+    complete: Condvar,
+}
+
+/// Far longer than any rank takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+impl Muster {
+    /// Of so many ranks.
+    pub(crate) fn new(ranks: usize) -> Self {
+        Self {
+            missing: Mutex::new(ranks),
+            complete: Condvar::new(),
+        }
+    }
+
+    /// Returns when all have come.
+    ///
+    /// # Panics
+    /// When one does not.
+    pub(crate) fn wait(&self) {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        *missing -= 1;
+        self.complete.notify_all();
+        let waited = self
+            .complete
+            .wait_timeout_while(missing, PATIENCE, |missing| *missing > 0);
+        let (missing, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let count = *missing;
+        drop(missing);
+        assert_eq!(count, 0, "ranks that have not come");
+    }
 }
 
 fn each_rank(world_size: usize, body: impl Fn(usize) + Sync) {
@@ -221,7 +258,7 @@ fn broadcasts(gang: &dyn Collective) {
 }
 
 /// Rank 0 aborts in place of an operation that all others have begun.
-fn aborts(gang: &dyn Collective, started: &Barrier) {
+fn aborts(gang: &dyn Collective, started: &Muster) {
     let tensor = || vec![numbered(gang.rank())];
     if gang.rank() == 0 {
         started.wait();

@@ -1,9 +1,10 @@
 //! Gangs whose ranks are threads of one test.
 
-use std::sync::{Barrier, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::Limits;
+use crate::conformance::Muster;
 use crate::rendezvous::{Member, Rendezvous};
 
 /// Beats fast, so that an abort travels in no time; a busy machine is not taken for a loss.
@@ -17,7 +18,7 @@ pub(crate) const PATIENT: Limits = Limits {
 /// For tests of a loss.
 pub(crate) const STRICT: Limits = Limits {
     beat: Duration::from_millis(100),
-    silence: Duration::from_secs(1),
+    silence: Duration::from_secs(3),
     reach: Duration::from_secs(60),
     join: Duration::from_secs(60),
 };
@@ -27,7 +28,7 @@ pub(crate) struct Meeting {
     world_size: usize,
     limits: Limits,
     address: OnceLock<String>,
-    told: Barrier,
+    told: Muster,
 }
 
 impl Meeting {
@@ -36,7 +37,7 @@ impl Meeting {
             world_size,
             limits,
             address: OnceLock::new(),
-            told: Barrier::new(world_size),
+            told: Muster::new(world_size),
         }
     }
 

@@ -1,8 +1,12 @@
 #include "nettailor-collective/src/bridge/c10d.h"
 
 #include <chrono>
+#include <mutex>
 #include <utility>
 #include <vector>
+
+#include <dlfcn.h>
+#include <netdb.h>
 
 #include <c10/util/Logging.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -10,6 +14,16 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "nettailor-collective/src/bridge/mod.rs.h"
+
+// libtorch asks DNS for the name of whoever opens a connection, to print it, and it does so in the one thread in which a
+// TCPStore serves everybody. Where DNS is slow or silent, that thread stands still for seconds per connection, and the ranks
+// take rank 0 for lost. This definition comes before the C library's for all of the program: addresses stay numbers.
+extern "C" int getnameinfo(const sockaddr *address, socklen_t length, char *host, socklen_t host_size, char *service,
+                           socklen_t service_size, int flags) {
+    static const auto next = reinterpret_cast<decltype(&getnameinfo)>(dlsym(RTLD_NEXT, "getnameinfo"));
+    if (next == nullptr) return EAI_SYSTEM;
+    return next(address, length, host, host_size, service, service_size, flags | NI_NUMERICHOST);
+}
 
 namespace nettailor {
 
@@ -83,6 +97,10 @@ struct Gloo::Inner {
 Gloo::Gloo(std::unique_ptr<Inner> inner) : inner_(std::move(inner)) {}
 Gloo::~Gloo() = default;
 
+// libtorch keeps a record of operations that all groups of the process write into (FlightRecorder), and its table of groups
+// is not locked: two groups must not start operations at once. Starting one only queues it.
+static std::mutex starting;
+
 // The message that an operation ended with, in the words of `trycatch`.
 static rust::String message(const std::exception_ptr &error) {
     std::string text;
@@ -90,10 +108,15 @@ static rust::String message(const std::exception_ptr &error) {
     return rust::String::lossy(text);
 }
 
-static void tell(c10d::Work &work, rust::Box<Outcome> outcome) {
+template <typename Start>
+static void begin(Start &&start, rust::Box<Outcome> outcome) {
+    auto work = [&] {
+        std::lock_guard<std::mutex> guard(starting);
+        return start();
+    }();
     // A callback must be copyable, the box is not.
     auto shared = std::make_shared<rust::Box<Outcome>>(std::move(outcome));
-    work.getFuture()->addCallback([shared](c10::ivalue::Future &future) {
+    work->getFuture()->addCallback([shared](c10::ivalue::Future &future) {
         if (future.hasError()) {
             (*shared)->fail(message(future.exception_ptr()));
         } else {
@@ -104,14 +127,14 @@ static void tell(c10d::Work &work, rust::Box<Outcome> outcome) {
 
 void Gloo::sum(const at::Tensor &tensor, rust::Box<Outcome> outcome) const {
     std::vector<at::Tensor> tensors{tensor};
-    tell(*inner_->group->allreduce(tensors), std::move(outcome));
+    begin([&] { return inner_->group->allreduce(tensors); }, std::move(outcome));
 }
 
 void Gloo::broadcast(const at::Tensor &tensor, std::int32_t root, rust::Box<Outcome> outcome) const {
     std::vector<at::Tensor> tensors{tensor};
     c10d::BroadcastOptions options;
     options.rootRank = root;
-    tell(*inner_->group->broadcast(tensors, options), std::move(outcome));
+    begin([&] { return inner_->group->broadcast(tensors, options); }, std::move(outcome));
 }
 
 std::unique_ptr<Gloo> join_gloo(const Store &store, rust::Str prefix, rust::Str address, std::int32_t rank,
