@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use nettailor_artifacts::{ArtifactStore, Incarnation, JournalObject};
-use nettailor_engine::{Change, State, skip_attempts};
+use nettailor_engine::{Change, Encoded, State, skip_attempts};
 use nettailor_proto::exit::Exit;
 use nettailor_scheduler::error::RestoreError;
 use tokio::runtime::Handle;
@@ -327,7 +327,7 @@ impl Site<'_> {
         self.write(REBUILDING, &incarnation.to_string())?;
         let mut store = SledStore::open_locked(self.path, lock)?;
         for rows in rows.chunks(COMMIT) {
-            let changes: Vec<Change> = rows.iter().cloned().map(Change::Put).collect();
+            let changes: Vec<Encoded> = rows.iter().cloned().map(|row| Change::Put(row).into()).collect();
             store.commit(&changes)?;
         }
         std::fs::remove_file(self.path.join(REBUILDING))

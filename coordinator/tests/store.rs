@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use nettailor_coordinator::store::{Change, Error, MemoryStore, Row, SledStore, Store};
+use nettailor_coordinator::store::{Change, Encoded, Error, MemoryStore, Row, SledStore, Store};
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::{Attempt, Digest, StageKey};
 use nettailor_domain::model::BackboneRecord;
@@ -96,6 +96,10 @@ fn backbone(source: &str) -> Change {
     }))
 }
 
+fn encoded(changes: &[Change]) -> Vec<Encoded> {
+    changes.iter().cloned().map(Encoded::from).collect()
+}
+
 fn same(mut found: Vec<Row>, mut expected: Vec<Row>) {
     let name = |row: &Row| format!("{row:?}");
     found.sort_by_key(name);
@@ -110,9 +114,9 @@ fn conforms<S: Store>(open: impl Fn() -> S) {
     store.commit(&[]).unwrap();
 
     let (one, two) = (submission(1), submission(2));
-    store.commit(&one).unwrap();
-    store.commit(&two).unwrap();
-    store.commit(&[backbone("old.pth")]).unwrap();
+    store.commit(&encoded(&one)).unwrap();
+    store.commit(&encoded(&two)).unwrap();
+    store.commit(&encoded(&[backbone("old.pth")])).unwrap();
     drop(store);
 
     let mut store = open();
@@ -132,7 +136,12 @@ fn conforms<S: Store>(open: impl Fn() -> S) {
     let progress = changed.remove(1);
     let removed = Change::Remove(progress.key());
     store
-        .commit(&[backbone("middle.pth"), last, removed, backbone("new.pth")])
+        .commit(&encoded(&[
+            backbone("middle.pth"),
+            last,
+            removed,
+            backbone("new.pth"),
+        ]))
         .unwrap();
     drop(store);
     same(
@@ -157,7 +166,7 @@ fn filled() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     SledStore::open(folder.path())
         .unwrap()
-        .commit(&submission(1))
+        .commit(&encoded(&submission(1)))
         .unwrap();
     folder
 }
@@ -256,7 +265,7 @@ fn rows_are_never_lost_without_a_word() {
     for place in [2, 10, 30, 50, 70, 90] {
         let folder = tempfile::tempdir().unwrap();
         let mut store = SledStore::open(folder.path()).unwrap();
-        (1..=20).for_each(|sequence| store.commit(&submission(sequence)).unwrap());
+        (1..=20).for_each(|sequence| store.commit(&encoded(&submission(sequence))).unwrap());
         let all = store.load().unwrap().len();
         drop(store);
         let path = folder.path().join("db/db");

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use nettailor_scheduler::sabotage::{self, Sabotage};
 
-use crate::row::{Change, Row};
+use crate::row::{Change, Encoded, Row};
 use crate::store::{Error, Store};
 
 /// What some requests have changed, and what is to happen once that is durable: `T` is an effect or an answer.
@@ -29,7 +29,7 @@ impl<T> Default for Batch<T> {
 #[derive(Debug)]
 pub struct Merged<T> {
     /// What changes: of several changes to a row the last.
-    pub changes: Vec<Change>,
+    pub changes: Vec<Encoded>,
     /// What waits for that, in order.
     pub after: Vec<T>,
     /// The number of this commit, if it goes into the journal.
@@ -82,7 +82,7 @@ impl Committer {
             self.journalled
         });
         Merged {
-            changes,
+            changes: changes.into_iter().map(Encoded::from).collect(),
             after,
             number,
         }
@@ -93,7 +93,7 @@ impl Committer {
     /// # Errors
     /// The store failed. What was made of the batches must not be said, and neither must anything later: the state is ahead of
     /// what is kept.
-    pub fn keep(&mut self, changes: &[Change]) -> Result<(), Error> {
+    pub fn keep(&mut self, changes: &[Encoded]) -> Result<(), Error> {
         if changes.is_empty() {
             return Ok(());
         }

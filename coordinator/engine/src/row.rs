@@ -52,6 +52,31 @@ pub enum Change {
     Remove(RowKey),
 }
 
+/// A change and the bytes of its row, which the store and the journal write alike.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoded {
+    /// What changes.
+    pub change: Change,
+    /// Key of the row.
+    pub key: Vec<u8>,
+    /// Its value; none of a row that is removed.
+    pub value: Option<Vec<u8>>,
+}
+
+impl From<Change> for Encoded {
+    fn from(change: Change) -> Self {
+        let (key, value) = match &change {
+            Change::Put(row) => (row.key(), Some(row.encode())),
+            Change::Remove(key) => (key.clone(), None),
+        };
+        Self {
+            change,
+            key: key.encode(),
+            value,
+        }
+    }
+}
+
 /// Why bytes are not a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unreadable {

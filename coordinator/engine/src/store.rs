@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nettailor_scheduler::record::{EventRecord, Record, Subject};
 
-use crate::row::{Change, Row, Unreadable, event_prefix, is_event};
+use crate::row::{Encoded, Row, Unreadable, event_prefix, is_event};
 
 /// Keeps rows. A store has one owner, and every call blocks it.
 pub trait Store: Send {
@@ -18,7 +18,7 @@ pub trait Store: Send {
 
     /// Makes changes durable, all or none, in order. Once this has returned, they survive a power failure. After an error
     /// nothing is known but that earlier commits are there: load again.
-    fn commit(&mut self, changes: &[Change]) -> Result<(), Error>;
+    fn commit(&mut self, changes: &[Encoded]) -> Result<(), Error>;
 }
 
 /// What happened, as it is kept.
@@ -106,13 +106,12 @@ impl Store for MemoryStore {
         Box::new(self.clone())
     }
 
-    fn commit(&mut self, changes: &[Change]) -> Result<(), Error> {
+    fn commit(&mut self, changes: &[Encoded]) -> Result<(), Error> {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        for change in changes {
-            let key = change.key().encode();
-            match change {
-                Change::Put(row) => rows.insert(key, row.encode()),
-                Change::Remove(_) => rows.remove(&key),
+        for Encoded { key, value, .. } in changes {
+            match value {
+                Some(value) => rows.insert(key.clone(), value.clone()),
+                None => rows.remove(key),
             };
         }
         Ok(())

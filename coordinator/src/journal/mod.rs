@@ -24,7 +24,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nettailor_engine::{Change, Row};
+use nettailor_engine::{Encoded, Row};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -149,7 +149,7 @@ impl Journal {
     }
 
     /// Takes in what a commit has changed; `urgent` says that an answer waits for it. Waits where too much is waiting already.
-    pub(crate) fn append(&self, number: u64, changes: &[Change], urgent: bool) {
+    pub(crate) fn append(&self, number: u64, changes: &[Encoded], urgent: bool) {
         let lines = object::lines(number, changes);
         let mut queue = self.lock();
         let full = |queue: &Queue| queue.bytes > 0 && queue.bytes + lines.len() > MOST_WAITING;

@@ -10,12 +10,13 @@
 //! An artifact store shows an object only once it is there in full. So one without its last line, or with another digest, was
 //! complete when it was acknowledged, and has been damaged since: that is never passed over.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use nettailor_artifacts::JournalObject;
 use nettailor_domain::ids::Digest;
-use nettailor_engine::{Change, Row, RowKey};
+use nettailor_engine::{Encoded, Row, RowKey};
 use serde::{Deserialize, Serialize};
 
 /// Version of the objects. The rows have their own.
@@ -33,11 +34,11 @@ struct Header {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Line {
+struct Line<'a> {
     commit: u64,
-    key: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<String>,
+    key: Cow<'a, str>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    value: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,18 +48,12 @@ struct End {
 }
 
 /// What a commit has changed, as lines. How far attempts are is left out: it is of use only while they run.
-pub(crate) fn lines(commit: u64, changes: &[Change]) -> Vec<u8> {
+pub(crate) fn lines(commit: u64, changes: &[Encoded]) -> Vec<u8> {
     let mut text = Vec::new();
-    for change in changes {
-        let key = change.key();
-        if matches!(key, RowKey::Progress(_)) {
-            continue;
+    for Encoded { change, key, value } in changes {
+        if !matches!(change.key(), RowKey::Progress(_)) {
+            write(&mut text, commit, key, value.as_deref());
         }
-        let value = match change {
-            Change::Put(row) => Some(row.encode()),
-            Change::Remove(_) => None,
-        };
-        write(&mut text, commit, &key.encode(), value);
     }
     text
 }
@@ -82,7 +77,7 @@ pub(crate) fn snapshot<'a>(object: JournalObject, rows: impl IntoIterator<Item =
     for row in rows {
         let key = row.key();
         if !matches!(key, RowKey::Progress(_)) {
-            write(&mut text, object.last, &key.encode(), Some(row.encode()));
+            write(&mut text, object.last, &key.encode(), Some(&row.encode()));
         }
     }
     seal(object, &text)
@@ -92,7 +87,7 @@ pub(crate) fn snapshot<'a>(object: JournalObject, rows: impl IntoIterator<Item =
 pub(crate) fn snapshot_of(object: JournalObject, rows: Rows) -> Bytes {
     let mut text = Vec::new();
     for (key, value) in rows {
-        write(&mut text, object.last, &key, Some(value));
+        write(&mut text, object.last, &key, Some(&value));
     }
     seal(object, &text)
 }
@@ -128,7 +123,7 @@ pub(crate) fn apply(object: JournalObject, text: &[u8], rows: &mut Rows) -> Resu
         latest = commit;
         let key = bytes_of(&key).ok_or_else(|| format!("`{key}` is no key"))?;
         match value {
-            Some(value) => rows.insert(key, value.into_bytes()),
+            Some(value) => rows.insert(key, value.into_owned().into_bytes()),
             None => rows.remove(&key),
         };
     }
@@ -153,9 +148,10 @@ fn hexadecimal(bytes: &[u8]) -> String {
         .collect()
 }
 
-fn write(text: &mut Vec<u8>, commit: u64, key: &[u8], value: Option<Vec<u8>>) {
-    let value = value.map(|value| String::from_utf8(value).expect("a value is a small byte and JSON"));
-    let key = hexadecimal(key);
+fn write(text: &mut Vec<u8>, commit: u64, key: &[u8], value: Option<&[u8]>) {
+    let value =
+        value.map(|value| Cow::from(str::from_utf8(value).expect("a value is a small byte and JSON")));
+    let key = hexadecimal(key).into();
     append(text, &Line { commit, key, value });
 }
 

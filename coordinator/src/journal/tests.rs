@@ -9,7 +9,7 @@ use nettailor_domain::ids::{Attempt, Digest, StageKey};
 use nettailor_domain::model::BackboneRecord;
 use nettailor_domain::stage::Artifact;
 use nettailor_domain::trainer::Progress;
-use nettailor_engine::{Change, Row};
+use nettailor_engine::{Change, Encoded, Row};
 use tokio_util::sync::CancellationToken;
 
 use super::object::{self, Rows};
@@ -46,13 +46,13 @@ fn progress() -> Row {
 }
 
 /// A commit that puts `source` in place of the one before.
-fn commit(number: u64, source: &str) -> Vec<Change> {
+fn commit(number: u64, source: &str) -> Vec<Encoded> {
     [
         backbone(BackboneName::Lite0, source),
         progress(),
         Row::Journalled(number),
     ]
-    .map(Change::Put)
+    .map(|row| Change::Put(row).into())
     .into()
 }
 
@@ -60,11 +60,12 @@ fn commit(number: u64, source: &str) -> Vec<Change> {
 fn rows_come_back_as_they_were_left() {
     let (lite0, resnet) = (BackboneName::Lite0, BackboneName::Resnet18);
     let mut first = commit(1, "a \"quoted\" pläce\n.pth");
-    first.push(Change::Put(backbone(resnet, "x")));
+    first.push(Change::Put(backbone(resnet, "x")).into());
     let second = [
         Change::Remove(backbone(resnet, "x").key()),
         Change::Remove(progress().key()),
-    ];
+    ]
+    .map(Encoded::from);
     let lines = [object::lines(1, &first), object::lines(2, &second)].concat();
     let mut rows = Rows::new();
     object::apply(named(1, 2), &object::seal(named(1, 2), &lines), &mut rows).unwrap();

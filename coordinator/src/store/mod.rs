@@ -5,7 +5,7 @@
 
 mod sled;
 
-pub use nettailor_engine::{Change, Error, History, MemoryStore, Row, RowKey, Store};
+pub use nettailor_engine::{Change, Encoded, Error, History, MemoryStore, Row, RowKey, Store};
 
 pub use self::sled::SledStore;
 pub(crate) use self::sled::{FILES, Lock, wait_until_closed};

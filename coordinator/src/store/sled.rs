@@ -29,7 +29,7 @@ use std::time::Duration;
 use nettailor_engine::{History, Unreadable, event, event_prefix};
 use nettailor_scheduler::record::{EventRecord, Subject};
 
-use super::{Change, Error, Row, Store};
+use super::{Encoded, Error, Row, Store};
 
 /// Version of the directory's layout and values, in `format` and in the database.
 const FORMAT: u32 = 4;
@@ -270,17 +270,16 @@ impl Store for SledStore {
         Ok(rows)
     }
 
-    fn commit(&mut self, changes: &[Change]) -> Result<(), Error> {
+    fn commit(&mut self, changes: &[Encoded]) -> Result<(), Error> {
         if changes.is_empty() {
             return Ok(());
         }
         let commits = self.commits + 1;
         let mut batch = sled::Batch::default();
-        for change in changes {
-            let key = change.key().encode();
-            match change {
-                Change::Put(row) => batch.insert(key, row.encode()),
-                Change::Remove(_) => batch.remove(key),
+        for Encoded { key, value, .. } in changes {
+            match value {
+                Some(value) => batch.insert(key.as_slice(), value.as_slice()),
+                None => batch.remove(key.as_slice()),
             }
         }
         batch.insert(COMMITS_KEY, &commits.to_be_bytes());

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use nettailor_artifacts::Manifest;
-use nettailor_coordinator::store::{self, Change, MemoryStore, Row, Store};
+use nettailor_coordinator::store::{self, Encoded, MemoryStore, Row, Store};
 use nettailor_coordinator::{Config, Coordinator, Error};
 use nettailor_domain::model::ModelRecord;
 use nettailor_proto::status::Code;
@@ -96,7 +96,7 @@ impl Store for Full {
         self.store.load()
     }
 
-    fn commit(&mut self, rows: &[Change]) -> Result<(), store::Error> {
+    fn commit(&mut self, rows: &[Encoded]) -> Result<(), store::Error> {
         if !rows.is_empty() && self.commits_left == 0 {
             let source = std::io::ErrorKind::StorageFull.into();
             return Err(store::Error::Open {

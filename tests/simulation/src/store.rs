@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nettailor_engine::{Change, Error, History, MemoryStore, Row, RowKey, Store};
+use nettailor_engine::{Change, Encoded, Error, History, MemoryStore, Row, RowKey, Store};
 
 /// How a commit fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ struct Inner {
     /// The same, as rows.
     rows: HashMap<RowKey, Row>,
     /// What was written and not flushed: at most one commit, as the one that fails is the last of its process.
-    unflushed: Vec<Change>,
+    unflushed: Vec<Encoded>,
     fault: Option<Fault>,
 }
 
@@ -69,10 +69,10 @@ impl Twin {
 }
 
 impl Inner {
-    fn keep(&mut self, changes: &[Change]) {
+    fn keep(&mut self, changes: &[Encoded]) {
         let kept = self.durable.commit(changes);
         kept.expect("memory takes every row");
-        for change in changes {
+        for Encoded { change, .. } in changes {
             match change {
                 Change::Put(row) => self.rows.insert(row.key(), row.clone()),
                 Change::Remove(key) => self.rows.remove(key),
@@ -90,7 +90,7 @@ impl Store for Twin {
         self.inner().durable.history()
     }
 
-    fn commit(&mut self, changes: &[Change]) -> Result<(), Error> {
+    fn commit(&mut self, changes: &[Encoded]) -> Result<(), Error> {
         let mut inner = self.inner();
         let fault = inner.fault.take();
         match fault {

@@ -8,7 +8,7 @@ use std::sync::Once;
 use nix::libc;
 
 use super::*;
-use crate::conformance;
+use crate::conformance::{self, Muster};
 use crate::testing::{Meeting, PATIENT};
 use crate::{Collective as _, Limits};
 
@@ -85,19 +85,20 @@ fn a_rank_that_ends_too_early_is_lost() {
 #[test]
 fn an_abort_ends_what_hangs_on_the_gpu() {
     let meeting = Meeting::new(2, PATIENT);
+    let begun = Muster::new(2);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let gang = gang(&meeting, 0);
             gang.barrier().expect("barrier");
+            begun.wait();
             gang.abort("enough");
         });
         scope.spawn(|| {
             let gang = gang(&meeting, 1);
             gang.barrier().expect("barrier");
-            // Where rank 0 was faster, the abort comes first.
-            let result = gang
-                .start_all_reduce_mean(vec![Tensor::from_slice(&[1.0f32])])
-                .and_then(|pending| pending.wait());
+            let pending = gang.start_all_reduce_mean(vec![Tensor::from_slice(&[1.0f32])]);
+            begun.wait();
+            let result = pending.expect("start").wait();
             assert!(
                 matches!(&result, Err(Error::Aborted { reason }) if reason == "enough"),
                 "{result:?}"
