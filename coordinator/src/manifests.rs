@@ -12,6 +12,7 @@ use nettailor_artifacts::{ArtifactStore, Error, Kind, Manifest};
 use nettailor_domain::model::BackboneRecord;
 use nettailor_scheduler::record::Record;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -20,6 +21,9 @@ use crate::store::Row;
 /// Wait after the first failure; doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How much longer than it works the writer rests: state and journal have everything already, so what is written here may
+/// trail, and must not take cores and disk from commits.
+const REST: u32 = 3;
 
 /// What is still to be written. Cheap to clone. Not bounded by a number, but by what there is: one entry per manifest.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +46,7 @@ impl Manifests {
     pub(crate) async fn run(self, store: ArtifactStore, mut kept: Vec<Row>, stop: CancellationToken) {
         let mut wait = FIRST_WAIT;
         loop {
-            match self.catch_up(&store, &mut kept).await {
+            match self.catch_up(&store, &mut kept, &stop).await {
                 Ok(()) if stop.is_cancelled() => return,
                 Ok(()) => {
                     wait = FIRST_WAIT;
@@ -66,7 +70,12 @@ impl Manifests {
         }
     }
 
-    async fn catch_up(&self, store: &ArtifactStore, kept: &mut Vec<Row>) -> Result<(), Error> {
+    async fn catch_up(
+        &self,
+        store: &ArtifactStore,
+        kept: &mut Vec<Row>,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
         if !kept.is_empty() {
             let missing = missing(store, kept).await?;
             kept.clear();
@@ -81,11 +90,12 @@ impl Manifests {
                 self.lock().entry(manifest).or_insert(row);
             }
         }
-        self.write_pending(store).await
+        self.write_pending(store, stop).await
     }
 
-    async fn write_pending(&self, store: &ArtifactStore) -> Result<(), Error> {
+    async fn write_pending(&self, store: &ArtifactStore, stop: &CancellationToken) -> Result<(), Error> {
         loop {
+            let begun = Instant::now();
             let Some((manifest, row)) = self.lock().pop_first() else {
                 return Ok(());
             };
@@ -93,6 +103,10 @@ impl Manifests {
                 // What came in meanwhile is newer.
                 self.lock().entry(manifest).or_insert(row);
                 return Err(error);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(REST * begun.elapsed()) => {}
+                () = stop.cancelled() => {}
             }
         }
     }

@@ -189,12 +189,21 @@ impl Site<'_> {
             _ => Ok((store, rows)),
         });
         match (found, known) {
-            (Ok((store, rows)), known) => Ok(Opened {
-                store: Box::new(store),
-                rows,
-                incarnation: known.map_or_else(|| self.new_incarnation(), Ok)?,
-                listed,
-            }),
+            (Ok((store, rows)), known) => {
+                if known.is_none() && State::journalled(&rows) > 0 {
+                    warn!(
+                        found = several(&journals(&listed)),
+                        "the state directory's file `{INCARNATION}` is lost: a new journal begins; the directory's old one is not \
+                         continued, and stays in the artifact store"
+                    );
+                }
+                Ok(Opened {
+                    store: Box::new(store),
+                    rows,
+                    incarnation: known.map_or_else(|| self.new_incarnation(), Ok)?,
+                    listed,
+                })
+            }
             (Err(error @ store::Error::Damaged { .. }), Some(known)) if last > 0 => {
                 warn!("{error}");
                 let (store, rows, rebuilt) = self.make_again(lock, known, &listed)?;

@@ -103,7 +103,7 @@ impl Scheduler {
         if self.sequences.contains_key(job) {
             return Err(Rejected::DuplicateJob(job.clone()));
         }
-        let layers = arch.describe().layers();
+        let layers = arch.layers();
         let ladder = task.candidates.ladder(layers);
         match ladder.last() {
             None => Err(Rejected::NoCandidates(task.name.clone())),

@@ -54,10 +54,13 @@ pub fn check_loss<C: Collective>(
     join: impl Fn(usize) -> C + Sync,
     lose: impl Fn(C) -> Option<C> + Sync,
 ) {
+    // Whoever is slow in the barrier must not hear of the loss there.
+    let met = Muster::new(world_size);
     let noticed = Muster::new(world_size);
     each_rank(world_size, |rank| {
         let gang = join(rank);
         gang.barrier().expect("barrier");
+        met.wait();
         let (gang, result) = if rank == lost {
             (lose(gang), None)
         } else {

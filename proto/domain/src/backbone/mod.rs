@@ -8,6 +8,8 @@ mod cost;
 mod shape;
 mod tensors;
 
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 
 pub use cost::ProxyShape;
@@ -56,6 +58,13 @@ impl BackboneName {
     /// The description of this backbone.
     pub fn describe(self) -> Backbone {
         catalogue::describe(self)
+    }
+
+    /// How many layers its description has. Plans of jobs ask for nothing else of it, so it is counted once.
+    pub fn layers(self) -> usize {
+        static COUNTED: [OnceLock<usize>; BackboneName::ALL.len()] =
+            [const { OnceLock::new() }; BackboneName::ALL.len()];
+        *COUNTED[self as usize].get_or_init(|| self.describe().layers())
     }
 }
 

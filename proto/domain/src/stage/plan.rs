@@ -155,7 +155,7 @@ impl Blueprint<'_> {
 
     /// Numbers of main blocks to remove, ascending.
     pub fn ladder(&self) -> Vec<usize> {
-        self.task.candidates.ladder(self.arch.describe().layers())
+        self.task.candidates.ladder(self.arch.layers())
     }
 
     /// The stages with their keys, parents before children.

@@ -16,7 +16,7 @@ pub(super) fn check(document: &Node) -> Vec<Problem> {
     if let Some(backbone) = document.get("backbone") {
         backbone_checks(backbone, &mut problems);
     }
-    let layers = backbone(document).map(|name| (name, name.describe().layers()));
+    let layers = backbone(document).map(|name| (name, name.layers()));
     let defaults = document
         .get("defaults")
         .map(|node| (Path::default().key("defaults"), node));
