@@ -243,8 +243,13 @@ impl Coordinator {
             runtime: tokio::runtime::Handle::current(),
         };
         let runtime = tokio::runtime::Handle::current();
-        let (journal_writer, journal) =
-            journal::Writer::new(artifacts.clone(), beginning, runtime, driving.clone());
+        let (journal_writer, journal) = journal::Writer::new(
+            artifacts.clone(),
+            beginning,
+            history.clone(),
+            runtime,
+            driving.clone(),
+        );
         let driver = drive(Driver {
             engine: Engine::new(state),
             store,

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{JobId, Seat, UserName};
+use nettailor_domain::ids::{JobId, Seat, TaskName, UserName};
 use nettailor_domain::model::BackboneRecord;
 use nettailor_domain::stage::StageKind;
 use nettailor_domain::task::{TaskInputs, TaskSpec};
@@ -99,26 +99,31 @@ impl Handle {
         for prefix in jobs {
             let JobView { id, task, .. } = self.job(prefix).await?.view;
             let id = String::from(id);
-            if named.iter().any(|(other, _)| *other == id) {
-                continue;
+            if !named.iter().any(|(other, _)| *other == id) {
+                named.push((id, task));
             }
-            let fresh = self
-                .ids
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .draw(&task);
-            named.push((id, fresh));
         }
-        let request = Request::Retry {
-            jobs: named,
-            failed_only,
-            from,
-        };
-        let created = self.change(request, |answer, state| match answer? {
-            Answer::Submitted(ids) => Ok(state.scheduler.summaries(&ids)),
-            _ => Ok(Vec::new()),
-        });
-        created.await?.map_err(refused)
+        loop {
+            let request = Request::Retry {
+                jobs: self.with_fresh_ids(&named),
+                failed_only,
+                from,
+            };
+            let created = self.change(request, |answer, state| match answer? {
+                Answer::Submitted(ids) => Ok(state.scheduler.summaries(&ids)),
+                _ => Ok(Vec::new()),
+            });
+            match created.await? {
+                Err(Refused::Rejected(Rejected::DuplicateJob(_))) => {}
+                created => return created.map_err(refused),
+            }
+        }
+    }
+
+    fn with_fresh_ids(&self, named: &[(String, TaskName)]) -> Vec<(String, JobId)> {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let drawn = named.iter().map(|(id, task)| (id.clone(), ids.draw(task)));
+        drawn.collect()
     }
 
     /// Does something to one job, which a request names by the start of its id. Answers once that is durable.

@@ -14,7 +14,7 @@ use tracing::warn;
 
 /// Messages on their way to one agent: assignments for its slots, stops and acknowledgements, a few per slot. An agent
 /// with this many unread has stopped reading, and its session is closed.
-const QUEUED_MESSAGES: usize = 256;
+const QUEUED_MESSAGES: usize = 1024;
 
 type Outgoing = Result<FromCoordinator, Error>;
 

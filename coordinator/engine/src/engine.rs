@@ -1,10 +1,12 @@
 //! Requests change the state.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use nettailor_domain::ids::{JobId, Seat};
 use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::Progress;
+use nettailor_scheduler::Rejected;
 use nettailor_scheduler::effect::Effect;
 use nettailor_scheduler::event::{Event, Now, Submission};
 use nettailor_scheduler::record::UserRecord;
@@ -189,8 +191,12 @@ impl Turn<'_> {
 
     /// All are looked at before the first is taken.
     fn submit(&mut self, submissions: Vec<Submission>) -> Result<Answer, Refused> {
+        let mut fresh = HashSet::with_capacity(submissions.len());
         for submission in &submissions {
             self.state.scheduler.validate(submission)?;
+            if !fresh.insert(&submission.job) {
+                return Err(Rejected::DuplicateJob(submission.job.clone()).into());
+            }
         }
         let ids: Vec<JobId> = submissions.iter().map(|one| one.job.clone()).collect();
         for submission in submissions {

@@ -25,6 +25,9 @@ pub trait Store: Send {
 pub trait History: Send + Sync {
     /// What happened to a subject, the oldest first.
     fn of(&self, subject: &Subject) -> Result<Vec<EventRecord>, Error>;
+
+    /// The rows, key and value, of everything that happened.
+    fn rows(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error>;
 }
 
 /// Why a store does not work.
@@ -126,6 +129,12 @@ impl History for MemoryStore {
         let events = events.take_while(|(key, _)| key.starts_with(&prefix));
         let events = events.map(|(key, value)| event(key, value).map_err(damaged));
         events.collect()
+    }
+
+    fn rows(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let events = rows.iter().filter(|(key, _)| is_event(key));
+        Ok(events.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 }
 

@@ -175,7 +175,9 @@ impl Scheduler {
         running.expected.or_else(|| {
             let arch = self.planned_by(key).arch;
             let (median, _) = self.durations.median(stage.kind, arch)?;
-            Some(running.started.saturating_add(Duration::from_secs_f64(median)))
+            // Seconds are what trainers say.
+            let median = Duration::try_from_secs_f64(median).ok()?;
+            Some(running.started.saturating_add(median))
         })
     }
 

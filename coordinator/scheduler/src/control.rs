@@ -161,6 +161,8 @@ impl Scheduler {
                 .take_if(|yielding| yielding.cause == Cause::Pause)
         {
             self.timers.disarm(by, Timer::Yield(key));
+            // After a restart without users it had none.
+            self.arm_deadline(key);
             self.show(key);
             self.mind_drains(key);
         }

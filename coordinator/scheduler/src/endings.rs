@@ -55,7 +55,8 @@ impl Scheduler {
         else {
             return;
         };
-        let explains = failure.class != FailureClass::Lost;
+        // What was forgiven meanwhile, as one worker's departure, is not to be explained.
+        let explains = failure.class != FailureClass::Lost && stage.losses > 0;
         if explains && stage.attempt() == seat.attempt && !stage.users.is_empty() {
             stage.losses -= 1;
             self.counters.losses -= 1;

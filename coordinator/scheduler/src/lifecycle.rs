@@ -240,7 +240,7 @@ impl Scheduler {
     /// A running stage's deadline timer fired. A job that allows more may have come since it was armed.
     pub(crate) fn deadline_due(&mut self, key: StageKey) {
         self.arm_deadline(key);
-        let minutes = self.stage_minutes(key).unwrap_or(0);
+        let minutes = self.stage_minutes(key);
         let now = self.now.elapsed;
         let stage = self.stages.get_mut(&key).expect("a planned stage exists");
         let State::Running(running) = &mut stage.state else {
@@ -251,7 +251,11 @@ impl Scheduler {
         };
         self.timers.disarm(at, Timer::Deadline(key));
         self.show(key);
-        self.end_attempt(key, Ending::Deadline { minutes });
+        // Where nobody asks for it, as in a pause, it was about to make room anyway.
+        self.end_attempt(
+            key,
+            minutes.map_or(Ending::Yield, |minutes| Ending::Deadline { minutes }),
+        );
     }
 }
 

@@ -46,7 +46,9 @@ impl Scheduler {
             return;
         };
         // What becomes free is for this one, and not for those that made room.
-        self.room = Some((key, now.saturating_add(self.config.yield_within)));
+        let until = now.saturating_add(self.config.yield_within);
+        self.room = Some((key, until));
+        self.timers.arm(until, Timer::Preempt);
         let by = self.description(key);
         for victim in victims {
             self.ask_to_yield(victim, Cause::Preempted { by: by.clone() });

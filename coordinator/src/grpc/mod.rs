@@ -3,6 +3,7 @@
 mod artifacts;
 mod history;
 mod jobs;
+mod lookups;
 mod registry;
 mod users;
 mod view;

@@ -1,6 +1,5 @@
 //! Worker agents: their sessions, and who they are.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
@@ -18,12 +17,12 @@ use nettailor_proto::v1;
 use nettailor_proto::v1::workers_server::Workers;
 use nettailor_scheduler::event::Event;
 use nettailor_scheduler::record::Subject;
-use tokio::task::{AbortHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
+use super::lookups::Lookups;
 use super::{Context, chain, history, view};
 use crate::logs::Batch;
 
@@ -338,53 +337,6 @@ fn failed(by: &Speaker, seat: Seat, failure: Failure) -> Event {
         session,
         seat,
         failure,
-    }
-}
-
-/// What is being looked up in the artifact store before it counts.
-#[derive(Default)]
-struct Lookups {
-    results: Tasks,
-    checkpoints: Tasks,
-}
-
-/// Tasks at the side, one for each seat: while the artifact store is away, heartbeats and other reports go on. They end with
-/// the session.
-#[derive(Default)]
-struct Tasks {
-    tasks: JoinSet<Seat>,
-    running: HashMap<Seat, AbortHandle>,
-}
-
-impl Tasks {
-    fn start(&mut self, seat: Seat, task: impl Future<Output = ()> + Send + 'static) {
-        let task = self.tasks.spawn(async move {
-            task.await;
-            seat
-        });
-        self.running.insert(seat, task);
-    }
-
-    /// Waits until the one for this seat has ended. Cancel-safe.
-    async fn ended(&mut self, seat: Seat) {
-        while self.running.contains_key(&seat)
-            && let Some(ended) = self.tasks.join_next().await
-        {
-            if let Ok(seat) = ended {
-                self.running.remove(&seat);
-            }
-        }
-    }
-
-    /// Ends the one for this seat; says whether there was one.
-    fn end(&mut self, seat: Seat) -> bool {
-        while let Some(ended) = self.tasks.try_join_next() {
-            if let Ok(seat) = ended {
-                self.running.remove(&seat);
-            }
-        }
-        let task = self.running.remove(&seat);
-        task.map(|task| task.abort()).is_some()
     }
 }
 

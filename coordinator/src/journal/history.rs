@@ -1,9 +1,13 @@
 //! What a journal holds.
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use nettailor_artifacts::{ArtifactStore, Incarnation, JournalObject};
 
 use super::Error;
 use super::object::{self, Rows};
+
+/// How many superfluous objects are removed at a time: each costs a remote store a round trip.
+const REMOVED_AT_ONCE: usize = 16;
 
 /// The objects of a journal from which the state follows: the newest snapshot, if there is one, and all later ones.
 #[derive(Debug, Clone)]
@@ -96,9 +100,11 @@ impl History {
 
     /// Removes what is superfluous.
     pub(crate) async fn prune(&mut self, store: &ArtifactStore) -> Result<(), Error> {
-        while let Some(object) = self.stale.last() {
-            store.remove_journal(*object).await?;
-            self.stale.pop();
+        let remove = async |object| store.remove_journal(object).await.map(|()| object);
+        let removed = stream::iter(self.stale.clone()).map(remove);
+        let mut removed = removed.buffer_unordered(REMOVED_AT_ONCE);
+        while let Some(object) = removed.try_next().await? {
+            self.stale.retain(|stale| *stale != object);
         }
         Ok(())
     }

@@ -71,25 +71,35 @@ pub(crate) fn seal(object: JournalObject, lines: &[u8]) -> Bytes {
     text.into()
 }
 
-/// A snapshot of these rows.
-pub(crate) fn snapshot<'a>(object: JournalObject, rows: impl IntoIterator<Item = &'a Row>) -> Bytes {
+/// The lines of a snapshot at this commit, as far as it consists of these rows.
+pub(crate) fn snapshot_lines<'a>(commit: u64, rows: impl IntoIterator<Item = &'a Row>) -> Vec<u8> {
     let mut text = Vec::new();
     for row in rows {
         let key = row.key();
         if !matches!(key, RowKey::Progress(_)) {
-            write(&mut text, object.last, &key.encode(), Some(&row.encode()));
+            write(&mut text, commit, &key.encode(), Some(&row.encode()));
         }
     }
-    seal(object, &text)
+    text
+}
+
+/// The same of rows as they are kept.
+pub(crate) fn kept_lines(commit: u64, rows: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (key, value) in rows {
+        write(&mut text, commit, &key, Some(&value));
+    }
+    text
+}
+
+/// A snapshot of these rows.
+pub(crate) fn snapshot<'a>(object: JournalObject, rows: impl IntoIterator<Item = &'a Row>) -> Bytes {
+    seal(object, &snapshot_lines(object.last, rows))
 }
 
 /// A snapshot of rows as they are kept.
 pub(crate) fn snapshot_of(object: JournalObject, rows: Rows) -> Bytes {
-    let mut text = Vec::new();
-    for (key, value) in rows {
-        write(&mut text, object.last, &key, Some(&value));
-    }
-    seal(object, &text)
+    seal(object, &kept_lines(object.last, rows))
 }
 
 /// The lines of an object that is whole, or what is wrong with it.

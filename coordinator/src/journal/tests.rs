@@ -9,7 +9,7 @@ use nettailor_domain::ids::{Attempt, Digest, StageKey};
 use nettailor_domain::model::BackboneRecord;
 use nettailor_domain::stage::Artifact;
 use nettailor_domain::trainer::Progress;
-use nettailor_engine::{Change, Encoded, Row};
+use nettailor_engine::{Change, Encoded, MemoryStore, Row, Store as _};
 use tokio_util::sync::CancellationToken;
 
 use super::object::{self, Rows};
@@ -168,6 +168,7 @@ impl Bench {
         Writer::new(
             self.store.clone(),
             beginning,
+            MemoryStore::default().history().into(),
             Handle::current(),
             self.stop.clone(),
         )

@@ -1,10 +1,11 @@
 //! Writes the journal.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use nettailor_artifacts::{ArtifactStore, Incarnation, JournalObject};
-use nettailor_engine::{Change, Row};
+use nettailor_engine::{Change, Error as StoreError, History as Events, Row};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -26,8 +27,8 @@ pub(crate) struct Beginning {
     history: History,
     /// The number of the last commit.
     newest: u64,
-    /// A snapshot to write first, where the history is not whole.
-    snapshot: Option<Bytes>,
+    /// Lines of a snapshot to write first, where the history is not whole: all but what happened, which nobody has read.
+    snapshot: Option<Vec<u8>>,
 }
 
 impl Beginning {
@@ -65,15 +66,10 @@ impl Beginning {
             ),
         }
         let something = newest > 0 || rows.iter().any(|row| Change::Put(row.clone()).is_journalled());
-        let name = JournalObject {
-            incarnation,
-            first: 0,
-            last: newest,
-        };
         Self {
             history: History::superseded(incarnation, listed),
             newest,
-            snapshot: something.then(|| object::snapshot(name, rows)),
+            snapshot: something.then(|| object::snapshot_lines(newest, rows)),
         }
     }
 }
@@ -83,7 +79,9 @@ pub(crate) struct Writer {
     store: ArtifactStore,
     journal: Journal,
     history: History,
-    snapshot: Option<Bytes>,
+    snapshot: Option<Vec<u8>>,
+    /// What happened, as it is kept.
+    events: Arc<dyn Events>,
     newest: u64,
     written: watch::Sender<u64>,
     /// Objects, and their bytes, since the last snapshot, and bytes of that.
@@ -97,6 +95,7 @@ impl Writer {
     pub(crate) fn new(
         store: ArtifactStore,
         beginning: Beginning,
+        events: Arc<dyn Events>,
         runtime: Handle,
         stopping: CancellationToken,
     ) -> (Self, Journal) {
@@ -112,6 +111,7 @@ impl Writer {
             journal: journal.clone(),
             history,
             snapshot,
+            events,
             newest,
             written,
             since: (0, 0),
@@ -124,21 +124,24 @@ impl Writer {
     /// Writes until it is stopped; then what is left is tried once more.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let _closing = Closing(self.journal.clone());
-        if let Some(snapshot) = self.snapshot.take() {
+        if let Some(lines) = self.snapshot.take() {
             let name = JournalObject {
                 first: 0,
                 last: self.newest,
                 incarnation: self.history.incarnation,
+            };
+            let Some(snapshot) = self.with_events(name, lines).await else {
+                return;
             };
             self.snapshot_bytes = snapshot.len();
             if !self.put(name, snapshot, &stop).await {
                 return;
             }
             self.history.replace(name);
-            self.prune().await;
         }
         // Nothing is to be written before this.
         self.written.send_replace(self.newest);
+        self.prune().await;
         while let Some((name, text)) = self.next(&stop).await {
             let bytes = text.len();
             if !self.put(name, text, &stop).await {
@@ -152,6 +155,22 @@ impl Writer {
         if let Some(compacting) = self.compacting.take() {
             // Whoever starts next must not find its half.
             self.finish(compacting).await;
+        }
+    }
+
+    /// A snapshot with what happened. What happens meanwhile may be in it before its commit is: it is as true without.
+    async fn with_events(&self, name: JournalObject, mut lines: Vec<u8>) -> Option<Bytes> {
+        let events = self.events.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            lines.extend(object::kept_lines(name.last, events.rows()?));
+            Ok::<_, StoreError>(object::seal(name, &lines))
+        });
+        match made.await.ok()? {
+            Ok(snapshot) => Some(snapshot),
+            Err(error) => {
+                warn!("the journal cannot begin anew, and is not written: {error}");
+                None
+            }
         }
     }
 

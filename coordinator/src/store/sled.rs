@@ -234,19 +234,31 @@ struct SledHistory {
 
 impl History for SledHistory {
     fn of(&self, subject: &Subject) -> Result<Vec<EventRecord>, Error> {
-        let failed = |source| {
-            Failure {
-                doing: "reading",
-                source,
-            }
-            .at(&self.path)
-        };
         let entries = self.db.scan_prefix(event_prefix(subject));
         let read = entries.map(|entry| {
-            let (key, value) = entry.map_err(failed)?;
+            let (key, value) = entry.map_err(|source| self.failed(source))?;
             event(&key, &value).map_err(|error| unreadable(&self.path, &key, error))
         });
         read.collect()
+    }
+
+    fn rows(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+        let entries = self.db.range(EVENTS..AFTER_EVENTS);
+        let read = entries.map(|entry| {
+            let (key, value) = entry.map_err(|source| self.failed(source))?;
+            Ok((key.to_vec(), value.to_vec()))
+        });
+        read.collect()
+    }
+}
+
+impl SledHistory {
+    fn failed(&self, source: sled::Error) -> Error {
+        Failure {
+            doing: "reading",
+            source,
+        }
+        .at(&self.path)
     }
 }
 

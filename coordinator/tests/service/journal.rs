@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use futures::TryStreamExt as _;
 use nettailor_artifacts::{ArtifactStore, Incarnation, JournalObject};
 use nettailor_coordinator::{Config, Coordinator, Error, JournalError, Rebuilt, RecoveryError, store};
 use nettailor_domain::trainer::{Failure, FailureClass};
@@ -86,6 +87,7 @@ type Damage = (&'static str, fn(&Path));
 struct Shown {
     jobs: Vec<v1::Job>,
     details: Vec<v1::Job>,
+    events: Vec<Vec<v1::HistoryEvent>>,
     models: Vec<v1::Model>,
     backbones: Vec<v1::Backbone>,
 }
@@ -93,9 +95,15 @@ struct Shown {
 async fn shown(site: &Site) -> Shown {
     let all = v1::ListJobsRequest::default();
     let jobs = site.jobs().list(all).await.unwrap().into_inner().jobs;
-    let mut details = Vec::new();
+    let (mut details, mut events) = (Vec::new(), Vec::new());
     for job in &jobs {
         details.push(site.job(&job.id).await);
+        let request = v1::EventsRequest {
+            id: job.id.clone(),
+            follow: false,
+        };
+        let told = site.jobs().events(request).await.unwrap().into_inner();
+        events.push(told.try_collect().await.unwrap());
     }
     let all = v1::SearchRequest::default();
     let models = site.registry().search(all).await.unwrap().into_inner().models;
@@ -104,6 +112,7 @@ async fn shown(site: &Site) -> Shown {
     Shown {
         jobs,
         details,
+        events,
         models,
         backbones: backbones.unwrap().into_inner().backbones,
     }

@@ -212,11 +212,20 @@ impl From<FromAgent> for v1::AgentMessage {
     }
 }
 
+/// Most slots of a worker: what is told to all of them at once has to fit into what a session may queue.
+const MOST_SLOTS: u32 = 256;
+
 impl TryFrom<v1::Hello> for Hello {
     type Error = Error;
     fn try_from(message: v1::Hello) -> Result<Self, Error> {
         if message.slots == 0 {
             return Err(Error::invalid("slots", "a worker offers at least one"));
+        }
+        if message.slots > MOST_SLOTS {
+            return Err(Error::invalid(
+                "slots",
+                format!("a worker offers at most {MOST_SLOTS}"),
+            ));
         }
         Ok(Self {
             worker: parse(&message.worker, "worker")?,

@@ -137,6 +137,39 @@ fn a_job_with_labels_runs_where_they_are() {
     assert_eq!(assigned(&effects)[0].0, worker("fast"));
 }
 
+/// Nobody asks for the stage while the coordinator comes back: its deadline is set when somebody does again.
+#[test]
+fn a_pause_over_a_restart_leaves_no_attempt_without_a_deadline() {
+    let short = |id| {
+        let mut submission = task(id, "digits");
+        submission.task.resources.stage_minutes = 15;
+        submission
+    };
+    for resumed in [true, false] {
+        let mut world = World::new();
+        world.connect("w", 1, 1);
+        let teacher = only(&world.submit(short("a")));
+        world.apply(Event::Pause {
+            job: job("a"),
+            reason: "lunch".into(),
+            time: seconds(24 * 3600),
+        });
+        world.restart();
+        let effects = world.connect_with("w", 2, 1, &[teacher.seat], &[]);
+        assert!(stopped(&effects).is_empty());
+        match resumed {
+            true => world.apply(Event::Resume { job: job("a") }),
+            // Another job asks for the same.
+            false => world.submit(short("b")),
+        };
+        let mut ended = Vec::new();
+        while ended.is_empty() && world.now.elapsed < seconds(16 * 60) {
+            ended = stopped(&world.live(&[("w", 2)], 1));
+        }
+        assert_eq!(ended, [teacher.seat], "the trainer hangs");
+    }
+}
+
 #[test]
 fn a_paused_job_makes_room_after_its_next_checkpoint_and_goes_on_from_there() {
     let mut world = World::new();
