@@ -26,8 +26,8 @@ pub trait History: Send + Sync {
     /// What happened to a subject, the oldest first.
     fn of(&self, subject: &Subject) -> Result<Vec<EventRecord>, Error>;
 
-    /// The rows, key and value, of everything that happened.
-    fn rows(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error>;
+    /// The rows of everything that happened.
+    fn rows(&self) -> Result<Rows, Error>;
 }
 
 /// Why a store does not work.
@@ -87,7 +87,8 @@ pub enum Error {
     },
 }
 
-type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+/// Rows as they are kept, by their keys.
+pub type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Keeps rows, encoded as on disk, as long as one of its clones lives: a clone opens the same store again.
 #[derive(Debug, Clone, Default)]
@@ -131,7 +132,7 @@ impl History for MemoryStore {
         events.collect()
     }
 
-    fn rows(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    fn rows(&self) -> Result<Rows, Error> {
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let events = rows.iter().filter(|(key, _)| is_event(key));
         Ok(events.map(|(key, value)| (key.clone(), value.clone())).collect())

@@ -11,19 +11,16 @@
 //! complete when it was acknowledged, and has been damaged since: that is never passed over.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use nettailor_artifacts::JournalObject;
 use nettailor_domain::ids::Digest;
+pub(crate) use nettailor_engine::Rows;
 use nettailor_engine::{Encoded, Row, RowKey};
 use serde::{Deserialize, Serialize};
 
 /// Version of the objects. The rows have their own.
 const FORMAT: u32 = 1;
-
-/// Rows as they are kept, by their keys.
-pub(crate) type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
 #[derive(Serialize, Deserialize, PartialEq)]
 struct Header {
@@ -84,7 +81,7 @@ pub(crate) fn snapshot_lines<'a>(commit: u64, rows: impl IntoIterator<Item = &'a
 }
 
 /// The same of rows as they are kept.
-pub(crate) fn kept_lines(commit: u64, rows: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Vec<u8> {
+pub(crate) fn kept_lines(commit: u64, rows: Rows) -> Vec<u8> {
     let mut text = Vec::new();
     for (key, value) in rows {
         write(&mut text, commit, &key, Some(&value));

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nettailor_engine::{History, Unreadable, event, event_prefix};
+use nettailor_engine::{History, Rows, Unreadable, event, event_prefix};
 use nettailor_scheduler::record::{EventRecord, Subject};
 
 use super::{Encoded, Error, Row, Store};
@@ -242,7 +242,7 @@ impl History for SledHistory {
         read.collect()
     }
 
-    fn rows(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    fn rows(&self) -> Result<Rows, Error> {
         let entries = self.db.range(EVENTS..AFTER_EVENTS);
         let read = entries.map(|entry| {
             let (key, value) = entry.map_err(|source| self.failed(source))?;
