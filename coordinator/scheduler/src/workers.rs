@@ -192,7 +192,8 @@ impl Scheduler {
         };
         let times = match hold.state {
             HoldState::Working | HoldState::Lost => 1,
-            HoldState::Stopping { times, .. } => times + 1,
+            // Who is away was not told.
+            HoldState::Stopping { times, .. } => times + u32::from(session.is_some()),
         };
         let stopping = HoldState::Stopping {
             reason: reason.to_owned(),
