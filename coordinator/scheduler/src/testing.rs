@@ -1,4 +1,4 @@
-//! Tasks to submit and results to report, for tests and for the simulation.
+//! Tasks to submit, results to report and failures, for tests and for the simulation.
 //!
 //! Only with the feature `testing`: values and nothing else, so the scheduler is the same with it and without.
 
@@ -17,6 +17,7 @@ use nettailor_domain::trainer::{Failure, FailureClass};
 use nettailor_domain::units::{Accuracy, Cost};
 
 use crate::event::Submission;
+use crate::record::{RankRecord, StageState};
 
 /// The backbone of every task.
 pub const ARCH: BackboneName = BackboneName::Resnet18;
@@ -248,5 +249,16 @@ pub fn failure(class: FailureClass) -> Failure {
     Failure {
         class,
         message: "it broke".into(),
+    }
+}
+
+/// Where a stage stands whose only rank runs.
+pub fn running() -> StageState {
+    let worker = "w".parse().expect("a name");
+    StageState::Running {
+        ranks: vec![RankRecord { worker, done: false }],
+        result: None,
+        started_ms: 1,
+        payer: Default::default(),
     }
 }
