@@ -12,7 +12,7 @@ use nettailor_domain::stage::{Artifact, plan};
 use nettailor_domain::task::{BackboneInput, DataInput, TaskInputs};
 use nettailor_domain::taskfile::TasksFile;
 use nettailor_domain::trainer::Progress;
-use nettailor_scheduler::record::{JobRecord, JobState, JobStatus, Record, StageRecord, StageState};
+use nettailor_scheduler::record::{JobRecord, JobState, JobStatus, Record, StageRecord};
 
 /// A job, where it stands, and a stage, as they are kept after its first attempt.
 fn submission(sequence: u64) -> Vec<Change> {
@@ -28,14 +28,9 @@ fn submission(sequence: u64) -> Vec<Change> {
     let planned = plan(BackboneName::Lite0, &task, &inputs);
     let stages: Vec<StageKey> = planned.iter().map(|stage| stage.key).collect();
     let stage = StageRecord {
-        key: stages[0],
         attempts: 1,
-        skipped: 0,
         faults: 1,
-        losses: 0,
-        returns: 0,
-        checkpoint: None,
-        state: StageState::Pending,
+        ..StageRecord::new(stages[0])
     };
     let attempt = Attempt {
         stage: stages[0],

@@ -38,14 +38,8 @@ pub fn skip_attempts(rows: &mut Vec<Row>) {
     }
     let new = unfinished.into_iter().map(|key| {
         Row::Record(Record::Stage(Box::new(StageRecord {
-            key,
-            attempts: 0,
             skipped: UNKNOWN,
-            faults: 0,
-            losses: 0,
-            returns: 0,
-            checkpoint: None,
-            state: StageState::Pending,
+            ..StageRecord::new(key)
         })))
     });
     rows.extend(new);
@@ -54,8 +48,8 @@ pub fn skip_attempts(rows: &mut Vec<Row>) {
 #[cfg(test)]
 mod tests {
     use nettailor_domain::ids::Digest;
-    use nettailor_domain::trainer::{Failure, FailureClass};
-    use nettailor_scheduler::record::RankRecord;
+    use nettailor_domain::trainer::FailureClass;
+    use nettailor_scheduler::testing;
 
     use super::*;
 
@@ -64,29 +58,14 @@ mod tests {
         let key = |name: &str| StageKey(Digest::of(name.as_bytes()));
         let stage = |name, attempts, state| {
             Row::Record(Record::Stage(Box::new(StageRecord {
-                key: key(name),
                 attempts,
-                skipped: 0,
-                faults: 0,
-                losses: 0,
-                returns: 0,
-                checkpoint: None,
                 state,
+                ..StageRecord::new(key(name))
             })))
         };
-        let worker = "w".parse().expect("a name");
-        let running = StageState::Running {
-            ranks: vec![RankRecord { worker, done: false }],
-            result: None,
-            started_ms: 1,
-            payer: Default::default(),
-        };
-        let failure = Failure {
-            class: FailureClass::Input,
-            message: "no images".into(),
-        };
+        let failure = testing::failure(FailureClass::Input);
         let mut rows = vec![
-            stage("running", 3, running),
+            stage("running", 3, testing::running()),
             stage("pending", 2, StageState::Pending),
             stage("failed", 1, StageState::Failed { failure }),
         ];

@@ -120,8 +120,9 @@ impl State {
 #[cfg(test)]
 mod tests {
     use nettailor_domain::ids::Digest;
-    use nettailor_domain::trainer::{Failure, FailureClass};
-    use nettailor_scheduler::record::{RankRecord, StageRecord};
+    use nettailor_domain::trainer::FailureClass;
+    use nettailor_scheduler::record::StageRecord;
+    use nettailor_scheduler::testing;
 
     use super::*;
 
@@ -133,14 +134,9 @@ mod tests {
         };
         let record = |state| {
             [Record::Stage(Box::new(StageRecord {
-                key: attempt.stage,
                 attempts: 1,
-                skipped: 0,
-                faults: 0,
-                losses: 0,
-                returns: 0,
-                checkpoint: None,
                 state,
+                ..StageRecord::new(attempt.stage)
             }))]
         };
         let now = Now {
@@ -150,18 +146,8 @@ mod tests {
         };
         let mut state = State::restore(Config::default(), vec![], now).expect("nothing to contradict");
         let row = state.report(attempt, Progress::default());
-        let worker = "w".parse().expect("a name");
-        let running = StageState::Running {
-            ranks: vec![RankRecord { worker, done: false }],
-            result: None,
-            started_ms: 1,
-            payer: Default::default(),
-        };
-        assert!(state.forget_progress(&record(running)).is_empty());
-        let failure = Failure {
-            class: FailureClass::Input,
-            message: "no images".into(),
-        };
+        assert!(state.forget_progress(&record(testing::running())).is_empty());
+        let failure = testing::failure(FailureClass::Input);
         for ended in [StageState::Pending, StageState::Failed { failure }] {
             state.report(attempt, Progress::default());
             assert_eq!(state.forget_progress(&record(ended)), [row.key()]);

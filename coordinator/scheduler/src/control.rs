@@ -12,7 +12,7 @@ use crate::record::{JobState, Pause, Subject};
 use crate::scheduler::Scheduler;
 use crate::stage::{Cause, Ending, Place, State, Yielding};
 use crate::timers::Timer;
-use crate::words::until;
+use crate::words::{until, why};
 
 /// A deadline so far away is none.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -92,7 +92,7 @@ impl Scheduler {
         let until = self.now.elapsed.saturating_add(time);
         let asked = self.job_at(sequence).asks();
         self.disarm_pause(sequence);
-        let words = if reason.is_empty() { "on request" } else { &reason };
+        let words = why(&reason);
         let happened = format!("{words}; for {}", crate::words::until(time, Duration::ZERO));
         self.status_mut(sequence).paused = Some(Pause { until, reason });
         self.timers.arm(until, Timer::Resume(sequence));

@@ -14,7 +14,7 @@ use crate::record::JobState;
 use crate::scheduler::Scheduler;
 use crate::stage::{Stage, State};
 use crate::view::{StagePhase, WorkerPhase};
-use crate::words::{class, count, gang, time_of_day};
+use crate::words::{class, cordoned, count, gang, time_of_day, why};
 
 /// So many stages of a sort are remembered.
 const REMEMBERED: usize = 16;
@@ -369,8 +369,7 @@ fn in_words(binding: &Binding) -> String {
             at(*until_ms)
         ),
         Binding::Paused { until_ms, reason } => {
-            let why = if reason.is_empty() { "on request" } else { reason };
-            format!("It is paused until {}: {why}.", at(*until_ms))
+            format!("It is paused until {}: {}.", at(*until_ms), why(reason))
         }
         Binding::Open { slots, used } => format!("It takes work: {used} of {} busy.", count(*slots, "slot")),
         Binding::Cordoned {
@@ -378,12 +377,9 @@ fn in_words(binding: &Binding) -> String {
             draining,
             used,
         } => {
-            let why = if reason.is_empty() { "on request" } else { reason };
-            let what = if *draining { "drained" } else { "cordoned" };
-            format!(
-                "It was {what}: {why}. It gets no new work; {} left.",
-                count(*used, "rank")
-            )
+            let what = cordoned(*draining, reason);
+            let held = count(*used, "rank");
+            format!("It was {what}. It gets no new work; {held} left.")
         }
         Binding::Struck { until_ms, stages } => format!(
             "{} broke on it one after the other: it is left alone until {}, then it is tried with one.",

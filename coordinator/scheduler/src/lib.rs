@@ -7,6 +7,7 @@
 //!
 //! - [`event`]: what can happen. [`effect`]: what must be done about it. [`record`]: what is kept.
 //! - [`view`]: what is shown. [`config`]: settings. [`error`]: what can be refused. [`sabotage`]: what tests break.
+//!   `testing`, with the feature of this name: what they submit and report.
 //!
 //! Inside, `scheduler` holds the state; `job`, `stage`, `users`, `worker`, `pool`, `line` and `account` the states of one thing;
 //! `submit`, `control`, `workers`, `absence`, `admission`, `gangs` and `reports` the events; `regroup` what becomes of attempts whose
@@ -49,6 +50,8 @@ mod scheduler;
 mod show;
 mod stage;
 mod submit;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timers;
 mod users;
 pub mod view;

@@ -10,7 +10,7 @@ use crate::pool::Slots;
 use crate::scheduler::Scheduler;
 use crate::stage::{Ending, Pending, Running, Setback, Stage, State, Wait};
 use crate::view::{StagePhase, WorkerPhase};
-use crate::words::{class, count, gang, some, time_of_day, until};
+use crate::words::{class, cordoned, count, gang, some, time_of_day, until, why};
 use crate::worker::{Link, Worker};
 
 /// What the workers offer together.
@@ -33,12 +33,7 @@ impl Scheduler {
     pub(crate) fn active_reason(&self, job: &Job, capacity: &Capacity) -> String {
         if let Some(pause) = &job.status.paused {
             let left = until(pause.until, self.now.elapsed);
-            let why = if pause.reason.is_empty() {
-                "on request"
-            } else {
-                &pause.reason
-            };
-            return format!("paused for {left} more: {why}");
+            return format!("paused for {left} more: {}", why(&pause.reason));
         }
         let stages = || job.record.stages.iter().map(|key| &self.stages[key]);
         let running = stages().filter(|stage| stage.running().is_some()).count();
@@ -202,13 +197,8 @@ impl Scheduler {
         }
         let admission = self.admissions.get(name);
         if let Some(cordon) = admission.and_then(|admission| admission.cordon.as_ref()) {
-            let what = if cordon.drain { "drained" } else { "cordoned" };
-            let why = if cordon.reason.is_empty() {
-                "on request"
-            } else {
-                &cordon.reason
-            };
-            return (WorkerPhase::Cordoned, format!("{what}: {why}; {held} left"));
+            let what = cordoned(cordon.drain, &cordon.reason);
+            return (WorkerPhase::Cordoned, format!("{what}; {held} left"));
         }
         if let Some(at) = admission.and_then(|admission| admission.set_aside) {
             let left = until(at, self.now.elapsed);

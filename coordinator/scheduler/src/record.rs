@@ -256,6 +256,22 @@ pub struct StageRecord {
     pub state: StageState,
 }
 
+impl StageRecord {
+    /// A stage that was never started.
+    pub fn new(key: StageKey) -> Self {
+        Self {
+            key,
+            attempts: 0,
+            skipped: 0,
+            faults: 0,
+            losses: 0,
+            returns: 0,
+            checkpoint: None,
+            state: StageState::Pending,
+        }
+    }
+}
+
 /// The newest checkpoint of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptCheckpoint {

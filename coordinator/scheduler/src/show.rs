@@ -14,6 +14,7 @@ use crate::stage::{Stage, State};
 use crate::view::{
     Counters, JobPhase, JobView, RunningView, StagePhase, StageView, UserView, WorkerPhase, WorkerView,
 };
+use crate::words::{cordoned, why};
 use crate::worker::{Hold, HoldState, Worker};
 
 impl Scheduler {
@@ -204,8 +205,7 @@ impl Scheduler {
                 reason, finished_ms, ..
             } => (reason.clone(), Some(*finished_ms)),
             JobState::Cancelled { reason, finished_ms } => {
-                let reason = if reason.is_empty() { "on request" } else { reason };
-                (format!("cancelled: {reason}"), Some(*finished_ms))
+                (format!("cancelled: {}", why(reason)), Some(*finished_ms))
             }
         };
         let (model_version, failure_class) = match job.status.state {
@@ -288,15 +288,11 @@ impl Scheduler {
 
 /// A worker that is not there, and is given no work when it comes.
 fn absent_worker(id: &WorkerId, cordon: &Cordon) -> WorkerView {
-    let what = if cordon.drain { "drained" } else { "cordoned" };
-    let why = match cordon.reason.as_str() {
-        "" => "on request",
-        reason => reason,
-    };
+    let what = cordoned(cordon.drain, &cordon.reason);
     WorkerView {
         id: id.clone(),
         phase: WorkerPhase::Cordoned,
-        reason: format!("{what}: {why}; it is not connected"),
+        reason: format!("{what}; it is not connected"),
         slots: 0,
         slots_used: 0,
         threads_per_slot: 0,

@@ -69,6 +69,17 @@ pub(crate) fn some(number: u32, noun: &str) -> String {
     }
 }
 
+/// The reason that somebody gave, or that there is none but the request.
+pub(crate) fn why(reason: &str) -> &str {
+    if reason.is_empty() { "on request" } else { reason }
+}
+
+/// How a worker was taken out of use, and why: `drained: new memory`.
+pub(crate) fn cordoned(drain: bool, reason: &str) -> String {
+    let what = if drain { "drained" } else { "cordoned" };
+    format!("{what}: {}", why(reason))
+}
+
 /// The workers of a gang, given by rank: `a`, or `a x2, b` where ranks 0 and 1 are on one worker.
 pub(crate) fn gang<'a>(workers: impl IntoIterator<Item = &'a WorkerId>) -> String {
     let mut ranks: Vec<(&WorkerId, u32)> = Vec::new();

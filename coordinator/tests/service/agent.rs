@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use nettailor_artifacts::ArtifactStore;
-use nettailor_domain::architecture::{Architecture, Selection};
 use nettailor_domain::ids::Seat;
 use nettailor_domain::session::{Offer, Order};
-use nettailor_domain::stage::{FrontierPoint, Latency, StageKind, StageOutcome, StageResult, Tailored};
-use nettailor_domain::units::Accuracy;
+use nettailor_domain::stage::StageResult;
 use nettailor_proto::convert::session::{FromAgent, FromCoordinator, Hello};
 use nettailor_proto::status;
 use nettailor_proto::v1;
+use nettailor_scheduler::testing;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -132,77 +131,11 @@ impl Agent {
 
     /// What a trainer could have found; weights are in the store.
     pub(crate) async fn result(&self, order: &Order) -> StageResult {
-        let backbone = order.spec.arch.describe();
-        let outcome = match order.spec.kind() {
-            StageKind::Teacher => StageOutcome::Teacher {
-                held_out: accuracy(980),
-            },
-            StageKind::Student => StageOutcome::Student {
-                architecture: Architecture::new(&backbone, 3),
-                held_out: accuracy(970),
-                expected_complexity: 0.4,
-            },
-            StageKind::Source => StageOutcome::Source {
-                held_out: accuracy(900),
-            },
-            StageKind::Candidate(k) => StageOutcome::Candidate(tailored(order, k)),
-            StageKind::Search => StageOutcome::Search {
-                frontier: vec![tailored(order, 2).point],
-                infeasible: vec![],
-                selection: selection(),
-                tailored: tailored(order, 2),
-            },
-            StageKind::Select => StageOutcome::Select {
-                selection: selection(),
-                teacher_test: accuracy(981),
-                test: accuracy(978),
-                teacher_latency: latency(4.0),
-                latency: latency(2.5),
-            },
-        };
-        let weights = match outcome.leaves_weights() {
-            false => None,
-            true => {
-                let kind = order.spec.kind();
-                Some(self.store.put_bytes(format!("{kind} weights")).await.unwrap())
-            }
-        };
-        StageResult {
-            outcome,
-            weights,
-            samples: [800, 200, 100],
-            unreadable: 0,
-            seconds: 1.5,
+        let mut result = testing::result(order);
+        if let Some(weights) = &mut result.weights {
+            let kind = order.spec.kind();
+            *weights = self.store.put_bytes(format!("{kind} weights")).await.unwrap();
         }
+        result
     }
-}
-
-fn accuracy(correct: u64) -> Accuracy {
-    Accuracy { correct, total: 1000 }
-}
-
-fn selection() -> Selection {
-    Selection {
-        k: 2,
-        threshold: 0.975,
-        qualified: true,
-    }
-}
-
-fn latency(batch_1_ms: f64) -> Latency {
-    Latency {
-        batch_1_ms,
-        batch_32_ms: 20.0 * batch_1_ms,
-    }
-}
-
-fn tailored(order: &Order, k: usize) -> Tailored {
-    let architecture = Architecture::new(&order.spec.arch.describe(), 3);
-    let point = FrontierPoint {
-        k,
-        counts: architecture.counts(2, order.spec.reading.image_size),
-        held_out: accuracy(979),
-        epochs: 3.0,
-    };
-    Tailored { point, architecture }
 }

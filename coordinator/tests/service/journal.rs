@@ -54,6 +54,15 @@ impl Ground {
         Coordinator::rebuild(self.config("state"), None).await
     }
 
+    /// The state directory is lost, and what is rebuilt shows this.
+    async fn loses_its_state_and_shows(&self, before: &Shown) {
+        fs::remove_dir_all(self.state()).unwrap();
+        self.rebuild().await.unwrap();
+        let site = self.start().await;
+        assert_eq!(shown(&site).await, *before);
+        site.stop().await;
+    }
+
     async fn objects(&self) -> Vec<JournalObject> {
         let url = nettailor_artifacts::folder(&self.path("artifacts")).unwrap();
         ArtifactStore::open(&url).unwrap().list_journals().await.unwrap()
@@ -344,11 +353,7 @@ async fn a_store_that_is_away_delays_answers_and_loses_nothing() {
     assert_eq!(ground.objects().await, there, "nothing could be written");
     site.stop().await;
 
-    fs::remove_dir_all(ground.state()).unwrap();
-    ground.rebuild().await.unwrap();
-    let site = ground.start().await;
-    assert_eq!(shown(&site).await, before);
-    site.stop().await;
+    ground.loses_its_state_and_shows(&before).await;
 }
 
 #[tokio::test]
@@ -384,11 +389,7 @@ async fn a_journal_that_was_left_behind_or_damaged_begins_anew() {
         let objects = ground.objects().await;
         assert_eq!((objects.len(), objects[0].first), (1, 0), "{objects:?}");
     }
-    fs::remove_dir_all(ground.state()).unwrap();
-    ground.rebuild().await.unwrap();
-    let site = ground.start().await;
-    assert_eq!(shown(&site).await, before);
-    site.stop().await;
+    ground.loses_its_state_and_shows(&before).await;
 }
 
 #[tokio::test]
@@ -406,11 +407,7 @@ async fn snapshots_take_the_place_of_many_objects() {
         "{objects:?}"
     );
     assert_eq!(objects.last().unwrap().last, 150);
-    fs::remove_dir_all(ground.state()).unwrap();
-    ground.rebuild().await.unwrap();
-    let site = ground.start().await;
-    assert_eq!(shown(&site).await, before);
-    site.stop().await;
+    ground.loses_its_state_and_shows(&before).await;
 }
 
 #[tokio::test]

@@ -3,9 +3,9 @@
 use nettailor_domain::ids::WorkerId;
 use nettailor_domain::stage::StageKind;
 use nettailor_scheduler::event::Event;
+use nettailor_scheduler::testing::task;
 use nettailor_scheduler::view::{StagePhase, WorkerPhase};
 
-use crate::tasks::task;
 use crate::world::{World, assigned, closed, millis, only, seconds, stopped, worker};
 
 /// Workers that were assigned something, with the attempt's number.

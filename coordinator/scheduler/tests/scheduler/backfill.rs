@@ -9,9 +9,9 @@ use nettailor_domain::trainer::FailureClass;
 use nettailor_scheduler::Config;
 use nettailor_scheduler::effect::Effect;
 use nettailor_scheduler::event::Submission;
+use nettailor_scheduler::testing::{task, wide};
 use proptest::prelude::*;
 
-use crate::tasks::{task, wide};
 use crate::world::{World, assigned, only, seconds};
 
 /// A task that shares no stage with the others and has one candidate: four stages, one after the other.

@@ -5,9 +5,9 @@ use nettailor_domain::ids::StageKey;
 use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::FailureClass;
 use nettailor_scheduler::event::Event;
+use nettailor_scheduler::testing::wide;
 
 use crate::policy::{apart, of, set_user};
-use crate::tasks::wide;
 use crate::world::{LOST, World, job, offer, only, seconds, worker};
 
 /// An explanation as a text; times are those of the test's own clock, which begins at 22:13:20.

@@ -3,10 +3,10 @@
 use nettailor_domain::ids::Digest;
 use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::FailureClass;
+use nettailor_scheduler::testing::{task, wide};
 use nettailor_scheduler::view::JobPhase;
 
 use crate::gangs::{gang, names, orders, teacher};
-use crate::tasks::{task, wide};
 use crate::world::{World, assigned, offer, seconds};
 
 #[test]

@@ -7,9 +7,9 @@ use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::{Failure, FailureClass};
 use nettailor_scheduler::effect::Effect;
 use nettailor_scheduler::event::{Event, Submission};
+use nettailor_scheduler::testing::{infeasible, result, task, wide};
 use nettailor_scheduler::view::StagePhase;
 
-use crate::tasks::{infeasible, result, task, wide};
 use crate::world::{World, acknowledged, assigned, seconds, stopped, worker};
 
 pub(crate) fn gang(job: &str, workers: &str) -> Submission {

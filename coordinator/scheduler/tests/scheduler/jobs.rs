@@ -5,10 +5,10 @@ use nettailor_domain::trainer::FailureClass;
 use nettailor_scheduler::effect::Effect;
 use nettailor_scheduler::event::Event;
 use nettailor_scheduler::record::Record;
+use nettailor_scheduler::testing::{infeasible, planned, result, task};
 use nettailor_scheduler::view::{JobPhase, StagePhase};
 use nettailor_scheduler::{FindError, Rejected};
 
-use crate::tasks::{infeasible, planned, result, task};
 use crate::world::{World, acknowledged, assigned, job, only, stopped, worker};
 
 const ALL: [StageKind; 5] = [

@@ -19,5 +19,4 @@ mod sessions;
 mod sharing;
 mod simulation;
 mod sources;
-mod tasks;
 mod world;

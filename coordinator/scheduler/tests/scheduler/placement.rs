@@ -2,8 +2,8 @@
 
 use nettailor_domain::ids::Digest;
 use nettailor_scheduler::event::Submission;
+use nettailor_scheduler::testing::{result, task};
 
-use crate::tasks::{result, task};
 use crate::world::{World, assigned, only};
 
 /// A task that shares no stage with the others.

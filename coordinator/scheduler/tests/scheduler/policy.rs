@@ -8,9 +8,9 @@ use nettailor_domain::trainer::FailureClass;
 use nettailor_scheduler::Rejected;
 use nettailor_scheduler::event::{Event, Submission};
 use nettailor_scheduler::record::UserRecord;
+use nettailor_scheduler::testing::{task, wide};
 use nettailor_scheduler::view::{JobPhase, StagePhase, WorkerPhase};
 
-use crate::tasks::{task, wide};
 use crate::world::{LOST, World, assigned, job, offer, only, seconds, stopped, worker};
 
 pub(crate) fn user(name: &str) -> UserName {

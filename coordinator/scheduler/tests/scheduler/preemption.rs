@@ -2,10 +2,10 @@
 
 use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::FailureClass;
+use nettailor_scheduler::testing::wide;
 use nettailor_scheduler::view::StagePhase;
 
 use crate::policy::{apart, of, set_user};
-use crate::tasks::wide;
 use crate::world::{LOST, World, assigned, offer, only, stopped, worker};
 
 #[test]

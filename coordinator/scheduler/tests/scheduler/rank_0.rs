@@ -7,10 +7,10 @@ use nettailor_domain::trainer::FailureClass;
 use nettailor_scheduler::effect::Effect;
 use nettailor_scheduler::event::{Event, SessionNumber};
 use nettailor_scheduler::record::{Record, RecordKey};
+use nettailor_scheduler::testing::task;
 use nettailor_scheduler::view::JobPhase;
 
 use crate::gangs::{gang, orders, pair, teacher};
-use crate::tasks::task;
 use crate::world::{World, only, seconds, worker};
 
 fn address(text: &str) -> Address {

@@ -6,10 +6,10 @@ use nettailor_domain::stage::{Artifact, Checkpoint};
 use nettailor_domain::trainer::FailureClass;
 use nettailor_scheduler::effect::Effect;
 use nettailor_scheduler::event::Event;
+use nettailor_scheduler::testing::result;
 use nettailor_scheduler::view::{JobPhase, StagePhase};
 
 use crate::gangs::{gang, names, pair, teacher};
-use crate::tasks::result;
 use crate::world::{World, acknowledged, assigned, millis, seconds, stopped, worker};
 
 /// A gang of two whose rank 1 ran on `b`, which is away longer than it takes to reattach.

@@ -4,10 +4,10 @@ use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::FailureClass;
 use nettailor_scheduler::event::Now;
 use nettailor_scheduler::record::{Record, RecordKey};
+use nettailor_scheduler::testing::task;
 use nettailor_scheduler::view::{JobPhase, WorkerPhase};
 use nettailor_scheduler::{Config, RestoreError, Scheduler};
 
-use crate::tasks::task;
 use crate::world::{World, assigned, job, only, seconds, stopped};
 
 #[test]

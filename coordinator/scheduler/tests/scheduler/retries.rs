@@ -3,9 +3,9 @@
 use nettailor_domain::ids::Seat;
 use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::FailureClass;
+use nettailor_scheduler::testing::{infeasible, result, task};
 use nettailor_scheduler::view::{JobPhase, StagePhase};
 
-use crate::tasks::{infeasible, result, task};
 use crate::world::{LOST, World, assigned, only, seconds, stopped};
 
 #[test]

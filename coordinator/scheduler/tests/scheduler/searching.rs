@@ -2,9 +2,9 @@
 
 use nettailor_domain::stage::{Infeasible, StageKind, StageOutcome, StageResult};
 use nettailor_domain::trainer::{Failure, FailureClass};
+use nettailor_scheduler::testing::{ARCH, infeasible, result, search, searching, task};
 use nettailor_scheduler::view::JobPhase;
 
-use crate::tasks::{result, searching, task};
 use crate::world::{World, assigned, only};
 
 const ALL: [StageKind; 4] = [
@@ -181,7 +181,7 @@ fn what_no_search_can_find_counts_as_a_fault() {
         "search as done without leaving its weights"
     );
     assert_eq!(
-        search_of(|found| *found = crate::tasks::infeasible(2)),
+        search_of(|found| *found = infeasible(2)),
         format!("infeasible candidate(2) {expected}")
     );
 }
@@ -194,7 +194,7 @@ fn a_search_is_not_the_result_of_a_candidate() {
     let student = only(&world.finish("w", 1, &teacher));
     let candidate = only(&world.finish("w", 1, &student));
     let found = StageResult {
-        outcome: crate::tasks::search(&[2]),
+        outcome: search(ARCH, &[2]),
         ..result(&candidate)
     };
     world.finish_with("w", 1, candidate.seat, found);

@@ -5,9 +5,9 @@ use nettailor_domain::session::Offer;
 use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::FailureClass;
 use nettailor_scheduler::event::Event;
+use nettailor_scheduler::testing::{result, task};
 use nettailor_scheduler::view::{StagePhase, WorkerPhase};
 
-use crate::tasks::{result, task};
 use crate::world::{World, acknowledged, assigned, closed, millis, only, seconds, stopped, worker};
 
 /// The same seat of another attempt.

@@ -2,9 +2,9 @@
 
 use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::FailureClass;
+use nettailor_scheduler::testing::task;
 use nettailor_scheduler::view::{JobPhase, StagePhase};
 
-use crate::tasks::task;
 use crate::world::{World, assigned, only, stopped};
 
 #[test]

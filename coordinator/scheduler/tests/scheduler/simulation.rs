@@ -11,12 +11,12 @@ use nettailor_domain::trainer::{Failure, FailureClass};
 use nettailor_scheduler::effect::Effect;
 use nettailor_scheduler::event::{Event, SessionNumber, Submission};
 use nettailor_scheduler::record::{Record, StageState};
+use nettailor_scheduler::testing::{failure, infeasible, result, searching, sourced, task, wide};
 use nettailor_scheduler::view::{Counters, JobPhase};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use crate::history::{Op, op};
-use crate::tasks::{failure, infeasible, result, searching, sourced, task, wide};
 use crate::world::{World, millis, seconds, worker};
 
 /// A worker agent, as far as the scheduler can tell.

@@ -3,9 +3,9 @@
 use nettailor_domain::ids::Digest;
 use nettailor_domain::stage::{Artifact, StageKind, StageOutcome, StageResult};
 use nettailor_domain::trainer::FailureClass;
+use nettailor_scheduler::testing::{DATA_BYTES, SOURCE_BYTES, result, searching, sourced, task};
 use nettailor_scheduler::view::{JobPhase, StagePhase};
 
-use crate::tasks::{DATA_BYTES, SOURCE_BYTES, result, searching, sourced, task};
 use crate::world::{World, assigned, only};
 
 const ALL: [StageKind; 6] = [

@@ -11,10 +11,9 @@ use nettailor_domain::trainer::{Failure, FailureClass};
 use nettailor_scheduler::effect::Effect;
 use nettailor_scheduler::event::{Event, Now, SessionNumber, Submission};
 use nettailor_scheduler::record::{Record, RecordKey, StageState};
+use nettailor_scheduler::testing::{failure, result};
 use nettailor_scheduler::view::{JobView, StageView, WorkerView};
 use nettailor_scheduler::{Config, Rejected, Scheduler};
-
-use crate::tasks::{failure, result};
 
 pub(crate) fn seconds(number: u64) -> Duration {
     Duration::from_secs(number)

@@ -1,4 +1,6 @@
-//! Tasks to submit and results to report.
+//! Tasks to submit, results to report and failures, for tests and for the simulation.
+//!
+//! Only with the feature `testing`: values and nothing else, so the scheduler is the same with it and without.
 
 use nettailor_domain::architecture::{Architecture, Counts, Selection};
 use nettailor_domain::backbone::BackboneName;
@@ -13,16 +15,23 @@ use nettailor_domain::task::{
 };
 use nettailor_domain::trainer::{Failure, FailureClass};
 use nettailor_domain::units::{Accuracy, Cost};
-use nettailor_scheduler::event::Submission;
 
-pub(crate) const ARCH: BackboneName = BackboneName::Resnet18;
-pub(crate) const BACKBONE_BYTES: u64 = 1000;
-pub(crate) const DATA_BYTES: u64 = 100;
-pub(crate) const SOURCE_BYTES: u64 = 500;
-pub(crate) const WEIGHTS_BYTES: u64 = 10;
+use crate::event::Submission;
+use crate::record::{RankRecord, StageState};
+
+/// The backbone of every task.
+pub const ARCH: BackboneName = BackboneName::Resnet18;
+/// Size of that backbone's weights.
+pub const BACKBONE_BYTES: u64 = 1000;
+/// Size of a task's data set.
+pub const DATA_BYTES: u64 = 100;
+/// Size of the data set that a backbone is pre-trained on.
+pub const SOURCE_BYTES: u64 = 500;
+/// Size of the weights that a stage leaves.
+pub const WEIGHTS_BYTES: u64 = 10;
 
 /// A task on the data set named after it, with candidates k = 2 and 4.
-pub(crate) fn task(job: &str, name: &str) -> Submission {
+pub fn task(job: &str, name: &str) -> Submission {
     let training = TrainingSettings {
         epochs: 1,
         batch_size: 32,
@@ -96,21 +105,21 @@ fn images(name: &str) -> DataInput {
 }
 
 /// The same task with one search instead of two candidates.
-pub(crate) fn searching(submission: Submission) -> Submission {
+pub fn searching(submission: Submission) -> Submission {
     let mut submission = submission;
     submission.task.candidates.search = Search::Halving;
     submission
 }
 
 /// The same task with so many workers, as in a tasks file.
-pub(crate) fn wide(submission: Submission, workers: &str) -> Submission {
+pub fn wide(submission: Submission, workers: &str) -> Submission {
     let mut submission = submission;
     submission.task.workers = workers.parse().expect("workers");
     submission
 }
 
 /// The same task over a backbone that is pre-trained on a source data set; `seed` tells sources apart.
-pub(crate) fn sourced(submission: Submission, seed: u64) -> Submission {
+pub fn sourced(submission: Submission, seed: u64) -> Submission {
     let settings = SourceSettings {
         data: submission.task.data.clone(),
         training: submission.task.teacher.clone(),
@@ -132,12 +141,12 @@ pub(crate) fn sourced(submission: Submission, seed: u64) -> Submission {
 }
 
 /// Number of stages that a submission plans.
-pub(crate) fn planned(submission: &Submission) -> u32 {
+pub fn planned(submission: &Submission) -> u32 {
     plan(submission.arch, &submission.task, &submission.inputs).len() as u32
 }
 
 /// What a trainer finds that does as it is told; candidates lose no accuracy and cost less the more they remove.
-pub(crate) fn result(order: &Order) -> StageResult {
+pub fn result(order: &Order) -> StageResult {
     let outcome = match &order.spec.work {
         StageWork::Teacher { .. } => StageOutcome::Teacher { held_out: right(980) },
         StageWork::Student { .. } => StageOutcome::Student {
@@ -146,8 +155,8 @@ pub(crate) fn result(order: &Order) -> StageResult {
             expected_complexity: 0.5,
         },
         StageWork::Source { .. } => StageOutcome::Source { held_out: right(900) },
-        StageWork::Candidate { k, .. } => StageOutcome::Candidate(tailored(*k)),
-        StageWork::Search { ladder, .. } => search(ladder),
+        StageWork::Candidate { k, .. } => StageOutcome::Candidate(tailored(order.spec.arch, *k)),
+        StageWork::Search { ladder, .. } => search(order.spec.arch, ladder),
         StageWork::Select { .. } => StageOutcome::Select {
             selection: order.selection.expect("a select stage comes with its selection"),
             teacher_test: right(975),
@@ -171,7 +180,7 @@ pub(crate) fn result(order: &Order) -> StageResult {
 }
 
 /// A candidate that loses no accuracy and costs less the more it removes.
-pub(crate) fn tailored(k: usize) -> Tailored {
+pub fn tailored(arch: BackboneName, k: usize) -> Tailored {
     let left = 100 - k as u64;
     let counts = Counts {
         task_params: 1,
@@ -189,13 +198,13 @@ pub(crate) fn tailored(k: usize) -> Tailored {
             held_out: right(979),
             epochs: 1.0,
         },
-        architecture: Architecture::new(&ARCH.describe(), 3),
+        architecture: Architecture::new(&arch.describe(), 3),
     }
 }
 
 /// What a search over `ladder` finds: the leanest candidate is good enough.
-pub(crate) fn search(ladder: &[usize]) -> StageOutcome {
-    let found: Vec<Tailored> = ladder.iter().map(|k| tailored(*k)).collect();
+pub fn search(arch: BackboneName, ladder: &[usize]) -> StageOutcome {
+    let found: Vec<Tailored> = ladder.iter().map(|k| tailored(arch, *k)).collect();
     let chosen = found.last().expect("a ladder has a rung").clone();
     StageOutcome::Search {
         frontier: found.iter().map(|tailored| tailored.point).collect(),
@@ -221,7 +230,7 @@ fn latency(batch_1_ms: f64) -> Latency {
 }
 
 /// A candidate that leaves no network.
-pub(crate) fn infeasible(k: usize) -> StageResult {
+pub fn infeasible(k: usize) -> StageResult {
     let outcome = StageOutcome::Infeasible(Infeasible {
         k,
         reason: "node 8 is cut off".into(),
@@ -236,9 +245,20 @@ pub(crate) fn infeasible(k: usize) -> StageResult {
 }
 
 /// A failure of this class.
-pub(crate) fn failure(class: FailureClass) -> Failure {
+pub fn failure(class: FailureClass) -> Failure {
     Failure {
         class,
         message: "it broke".into(),
+    }
+}
+
+/// Where a stage stands whose only rank runs.
+pub fn running() -> StageState {
+    let worker = "w".parse().expect("a name");
+    StageState::Running {
+        ranks: vec![RankRecord { worker, done: false }],
+        result: None,
+        started_ms: 1,
+        payer: Default::default(),
     }
 }
