@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use futures::TryStreamExt as _;
 use nettailor_artifacts::{ArtifactStore, Incarnation, JournalObject};
 use nettailor_coordinator::{Config, Coordinator, Error, JournalError, Rebuilt, RecoveryError, store};
 use nettailor_domain::trainer::{Failure, FailureClass};
@@ -12,6 +11,7 @@ use nettailor_proto::exit::Exit;
 use nettailor_proto::v1::{self, JobState};
 
 use crate::agent::Agent;
+use crate::shown::{Shown, shown};
 use crate::site::Site;
 
 /// A state directory, and an artifact store outside of it.
@@ -90,42 +90,6 @@ impl Ground {
 
 /// Something that happens to a state directory.
 type Damage = (&'static str, fn(&Path));
-
-/// Everything that clients can ask for.
-#[derive(Debug, PartialEq)]
-struct Shown {
-    jobs: Vec<v1::Job>,
-    details: Vec<v1::Job>,
-    events: Vec<Vec<v1::HistoryEvent>>,
-    models: Vec<v1::Model>,
-    backbones: Vec<v1::Backbone>,
-}
-
-async fn shown(site: &Site) -> Shown {
-    let all = v1::ListJobsRequest::default();
-    let jobs = site.jobs().list(all).await.unwrap().into_inner().jobs;
-    let (mut details, mut events) = (Vec::new(), Vec::new());
-    for job in &jobs {
-        details.push(site.job(&job.id).await);
-        let request = v1::EventsRequest {
-            id: job.id.clone(),
-            follow: false,
-        };
-        let told = site.jobs().events(request).await.unwrap().into_inner();
-        events.push(told.try_collect().await.unwrap());
-    }
-    let all = v1::SearchRequest::default();
-    let models = site.registry().search(all).await.unwrap().into_inner().models;
-    let all = v1::ListBackbonesRequest {};
-    let backbones = site.registry().list_backbones(all).await;
-    Shown {
-        jobs,
-        details,
-        events,
-        models,
-        backbones: backbones.unwrap().into_inner().backbones,
-    }
-}
 
 async fn register(site: &Site) {
     let weights = site.artifacts.put_bytes("weights").await.unwrap();

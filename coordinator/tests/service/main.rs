@@ -9,4 +9,5 @@ mod journal;
 mod policy;
 mod restart;
 mod sessions;
+mod shown;
 mod site;

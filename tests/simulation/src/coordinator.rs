@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use nettailor_domain::ids::JobId;
 use nettailor_engine::{Answer, Applied, Batch, Committer, Engine, Refused, Request, State, Store};
 use nettailor_scheduler::Config;
 use nettailor_scheduler::effect::Effect;
@@ -43,6 +44,8 @@ pub(crate) enum After {
     /// Watchers are told that a job stands there.
     Tell(JobStatus),
     Answer(Result<Answer, Refused>),
+    /// A user is told that this job was cancelled.
+    Cancelled(JobId),
 }
 
 /// The scheduler's settings.
@@ -66,6 +69,20 @@ fn now(elapsed: Duration, missed: Duration, at: Duration) -> Now {
         listened: elapsed.saturating_sub(missed),
         wall_ms: 1_700_000_000_000 + at.as_millis() as u64,
     }
+}
+
+/// What users do, in words.
+fn meaning(request: &Request) -> Option<&'static str> {
+    Some(match request {
+        Request::Pause { .. } => "a job was paused",
+        Request::Resume { .. } => "a pause was ended",
+        Request::Update { .. } => "a job got another priority",
+        Request::Retry { .. } => "a job was retried",
+        Request::Cordon { drain: false, .. } => "a worker was cordoned",
+        Request::Cordon { drain: true, .. } => "a worker was drained by a user",
+        Request::Uncordon { .. } => "a worker was taken back into use",
+        _ => return None,
+    })
 }
 
 impl Coordinator {
@@ -110,6 +127,7 @@ impl World {
         let before = self
             .promises
             .before(&request, &coordinator.engine.state().scheduler);
+        let (cancels, means) = (matches!(request, Request::Cancel { .. }), meaning(&request));
         let applied = coordinator.engine.apply(request, now);
         let state = coordinator.engine.state();
         self.promises.after(&before, &applied, state)?;
@@ -134,10 +152,17 @@ impl World {
                 None => After::Effect(effect),
             });
         }
-        after.push(After::Answer(answer));
+        let means = means.filter(|_| answer.is_ok());
+        after.push(match answer {
+            Ok(Answer::Job(job)) if cancels => After::Cancelled(job),
+            answer => After::Answer(answer),
+        });
         coordinator.waiting.push(Batch { changes, after });
         self.trace(&trace);
         self.write();
+        if let Some(means) = means {
+            self.fire(means);
+        }
         Ok(())
     }
 
@@ -260,6 +285,7 @@ impl World {
                 return;
             }
             After::Answer(answer) => return self.answered(answer),
+            After::Cancelled(_) => return,
         };
         self.tell(session, message);
     }

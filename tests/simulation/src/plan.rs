@@ -56,6 +56,18 @@ acts! {
     Submit = "submit",
     /// A user cancels a job.
     Cancel = "cancel",
+    /// A user lets a job rest, for four times `how` milliseconds.
+    Pause = "pause",
+    /// A user ends a job's rest.
+    Resume = "resume",
+    /// A user gives a job another priority.
+    Update = "update",
+    /// A user has the work of a job done once more.
+    Retry = "retry",
+    /// A user takes a worker out of use.
+    Cordon = "cordon",
+    /// A user takes a worker back into use.
+    Uncordon = "uncordon",
     /// A trainer breaks.
     Fail = "fail",
     /// A trainer does nothing any more.
@@ -96,9 +108,12 @@ acts! {
     Unfounded = "unfounded",
 }
 
-/// Kinds of faults that occur in a plan or do not, with how often they do.
-const FAMILIES: [&[(Act, u32)]; 14] = [
+/// Kinds of acts that occur in a plan or do not, with how often they do.
+const FAMILIES: [&[(Act, u32)]; 17] = [
     &[(Act::Cancel, 2)],
+    &[(Act::Pause, 3), (Act::Resume, 1), (Act::Update, 1)],
+    &[(Act::Retry, 2)],
+    &[(Act::Cordon, 2), (Act::Uncordon, 1)],
     &[(Act::Fail, 5)],
     &[(Act::Hang, 1)],
     &[(Act::Deafen, 3)],

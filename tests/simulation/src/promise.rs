@@ -348,7 +348,7 @@ impl Promises {
                 }
                 Ok(())
             }
-            After::Answer(Ok(Answer::Job(id))) => {
+            After::Cancelled(id) => {
                 let status = kept_job(twin, id).and_then(|sequence| kept_status(twin, sequence));
                 if status.is_none_or(|status| status.state == JobState::Active) {
                     return broken(
@@ -420,7 +420,7 @@ impl Promises {
                 Record::User(user) => {
                     scheduler.user(&user.name).map(|view| view.record).as_ref() == Some(user)
                 }
-                // Nobody is out of use here, and what happened is read where it is kept.
+                // Who is out of use stays so by the scheduler's own tests, and what happened is read where it is kept.
                 Record::Worker(_) | Record::Event(_) => true,
             };
             if !same {

@@ -1,8 +1,10 @@
 //! Users: they submit, cancel, and look at what became of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use nettailor_domain::ids::JobId;
+use nettailor_domain::stage::StageKind;
 use nettailor_domain::task::ResourceSettings;
 use nettailor_domain::trainer::FailureClass;
 use nettailor_engine::{Answer, Refused, Request};
@@ -50,14 +52,74 @@ impl World {
     }
 
     pub(crate) fn cancel(&mut self, which: u32) -> Verdict {
-        let count = self.jobs.len();
-        let Some((job, asked)) = self.jobs.iter_mut().nth(which as usize % count.max(1)) else {
+        let Some((job, asked)) = self.some_job(which) else {
             return Ok(());
         };
         asked.cancelled = true;
         let job = job.as_str().to_owned();
         let reason = "enough".into();
         self.request(Request::Cancel { job, reason })
+    }
+
+    pub(crate) fn pause(&mut self, which: u32, time: Duration) -> Verdict {
+        let reason = "lunch".into();
+        self.ask(which, |job| Request::Pause { job, reason, time })
+    }
+
+    pub(crate) fn resume(&mut self, which: u32) -> Verdict {
+        self.ask(which, |job| Request::Resume { job })
+    }
+
+    pub(crate) fn update(&mut self, which: u32, how: u32) -> Verdict {
+        let priority = Some([-1, 0, 1][how as usize % 3]);
+        self.ask(which, |job| Request::Update {
+            job,
+            priority,
+            deadline: None,
+        })
+    }
+
+    pub(crate) fn retry(&mut self, which: u32, how: u32) -> Verdict {
+        let fresh: JobId = format!("j{:03}", self.jobs.len()).parse().expect("an id");
+        let Some((job, asked)) = self.some_job(which) else {
+            return Ok(());
+        };
+        let (job, bad) = (job.as_str().to_owned(), asked.bad);
+        let asked = Asked {
+            bad,
+            ..Asked::default()
+        };
+        self.jobs.insert(fresh.clone(), asked);
+        self.request(Request::Retry {
+            jobs: vec![(job, fresh)],
+            failed_only: how.is_multiple_of(2),
+            from: how.is_multiple_of(3).then_some(StageKind::Student),
+        })
+    }
+
+    pub(crate) fn cordon(&mut self, index: usize, drain: bool) -> Verdict {
+        self.cordoned.insert(index);
+        self.request(Request::Cordon {
+            worker: self.agents[index].name.clone(),
+            reason: "repair".into(),
+            drain,
+        })
+    }
+
+    pub(crate) fn uncordon(&mut self, index: usize) -> Verdict {
+        let worker = self.agents[index].name.clone();
+        self.request(Request::Uncordon { worker })
+    }
+
+    /// Something is asked of one of the jobs.
+    fn ask(&mut self, which: u32, what: impl FnOnce(String) -> Request) -> Verdict {
+        let job = self.some_job(which).map(|(job, _)| job.as_str().to_owned());
+        job.map_or(Ok(()), |job| self.request(what(job)))
+    }
+
+    fn some_job(&mut self, which: u32) -> Option<(&JobId, &mut Asked)> {
+        let count = self.jobs.len();
+        self.jobs.iter_mut().nth(which as usize % count.max(1))
     }
 
     /// An answer comes in.

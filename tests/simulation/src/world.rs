@@ -100,6 +100,8 @@ pub(crate) struct World {
     /// So many checkpoints will not be found.
     pub(crate) unfounded: u32,
     pub(crate) jobs: Jobs,
+    /// Workers that users have taken out of use at some time.
+    pub(crate) cordoned: BTreeSet<usize>,
     pub(crate) promises: Promises,
     fired: Fired,
     trace: u64,
@@ -144,6 +146,7 @@ impl World {
             store_away: Duration::ZERO,
             unfounded: 0,
             jobs: Jobs::new(),
+            cordoned: BTreeSet::new(),
             promises: Promises::new(plan.hangs),
             fired: Fired::new(),
             trace: 0,
@@ -272,6 +275,12 @@ impl World {
             Act::Pass => return self.advance(now + time),
             Act::Submit => return self.submit(of, how),
             Act::Cancel => return self.cancel(of),
+            Act::Pause => return self.pause(of, 4 * time),
+            Act::Resume => return self.resume(of),
+            Act::Update => return self.update(of, how),
+            Act::Retry => return self.retry(of, how),
+            Act::Cordon => return self.cordon(index, how % 2 == 0),
+            Act::Uncordon => return self.uncordon(index),
             Act::Fail => {
                 let class = [FailureClass::Internal, FailureClass::Resources][how as usize % 2];
                 if let Some(run) = self.some_run(of) {
@@ -344,6 +353,9 @@ impl World {
         }
         let end = self.now + PATIENCE;
         while self.now < end && !self.is_over() {
+            for index in self.cordoned.clone() {
+                self.uncordon(index)?;
+            }
             self.advance(self.now + Duration::from_secs(2))?;
         }
         Ok(())

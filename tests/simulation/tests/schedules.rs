@@ -3,7 +3,7 @@
 use nettailor_simulation::{Plan, describe, live, run};
 
 /// Every kind of fault that there is.
-const FAULTS: [&str; 30] = [
+const FAULTS: [&str; 37] = [
     "a checkpoint overtook another",
     "a checkpoint was not found",
     "a commit failed that was kept",
@@ -34,6 +34,13 @@ const FAULTS: [&str; 30] = [
     "the coordinator died",
     "the coordinator died during a commit",
     "a job was cancelled",
+    "a job got another priority",
+    "a job was paused",
+    "a job was retried",
+    "a pause was ended",
+    "a worker was cordoned",
+    "a worker was drained by a user",
+    "a worker was taken back into use",
 ];
 
 #[test]
