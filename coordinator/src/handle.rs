@@ -56,9 +56,14 @@ impl Handle {
 
     /// Creates a job for every task, or none; shows them without their stages. Answers once they are durable.
     pub(crate) async fn submit(&self, tasks: Vec<NewJob>) -> Result<Vec<JobView>, Error> {
+        self.create(|| Request::Submit(self.under_fresh_ids(tasks.clone())))
+            .await
+    }
+
+    /// Creates jobs under the fresh ids that each of these requests has.
+    async fn create(&self, request: impl Fn() -> Request) -> Result<Vec<JobView>, Error> {
         loop {
-            let submissions = self.under_fresh_ids(tasks.clone());
-            let created = self.change(Request::Submit(submissions), |answer, state| match answer? {
+            let created = self.change(request(), |answer, state| match answer? {
                 Answer::Submitted(ids) => Ok(state.scheduler.summaries(&ids)),
                 _ => Ok(Vec::new()),
             });
@@ -103,21 +108,12 @@ impl Handle {
                 named.push((id, task));
             }
         }
-        loop {
-            let request = Request::Retry {
-                jobs: self.with_fresh_ids(&named),
-                failed_only,
-                from,
-            };
-            let created = self.change(request, |answer, state| match answer? {
-                Answer::Submitted(ids) => Ok(state.scheduler.summaries(&ids)),
-                _ => Ok(Vec::new()),
-            });
-            match created.await? {
-                Err(Refused::Rejected(Rejected::DuplicateJob(_))) => {}
-                created => return created.map_err(refused),
-            }
-        }
+        let request = || Request::Retry {
+            jobs: self.with_fresh_ids(&named),
+            failed_only,
+            from,
+        };
+        self.create(request).await
     }
 
     fn with_fresh_ids(&self, named: &[(String, TaskName)]) -> Vec<(String, JobId)> {

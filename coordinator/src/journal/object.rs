@@ -16,7 +16,7 @@ use bytes::Bytes;
 use nettailor_artifacts::JournalObject;
 use nettailor_domain::ids::Digest;
 pub(crate) use nettailor_engine::Rows;
-use nettailor_engine::{Encoded, Row, RowKey};
+use nettailor_engine::{Change, Encoded, Row, RowKey};
 use serde::{Deserialize, Serialize};
 
 /// Version of the objects. The rows have their own.
@@ -48,7 +48,10 @@ struct End {
 pub(crate) fn lines(commit: u64, changes: &[Encoded]) -> Vec<u8> {
     let mut text = Vec::new();
     for Encoded { change, key, value } in changes {
-        if !matches!(change.key(), RowKey::Progress(_)) {
+        if !matches!(
+            change,
+            Change::Put(Row::Progress(..)) | Change::Remove(RowKey::Progress(_))
+        ) {
             write(&mut text, commit, key, value.as_deref());
         }
     }
@@ -72,9 +75,8 @@ pub(crate) fn seal(object: JournalObject, lines: &[u8]) -> Bytes {
 pub(crate) fn snapshot_lines<'a>(commit: u64, rows: impl IntoIterator<Item = &'a Row>) -> Vec<u8> {
     let mut text = Vec::new();
     for row in rows {
-        let key = row.key();
-        if !matches!(key, RowKey::Progress(_)) {
-            write(&mut text, commit, &key.encode(), Some(&row.encode()));
+        if !matches!(row, Row::Progress(..)) {
+            write(&mut text, commit, &row.key().encode(), Some(&row.encode()));
         }
     }
     text
@@ -92,11 +94,6 @@ pub(crate) fn kept_lines(commit: u64, rows: Rows) -> Vec<u8> {
 /// A snapshot of these rows.
 pub(crate) fn snapshot<'a>(object: JournalObject, rows: impl IntoIterator<Item = &'a Row>) -> Bytes {
     seal(object, &snapshot_lines(object.last, rows))
-}
-
-/// A snapshot of rows as they are kept.
-pub(crate) fn snapshot_of(object: JournalObject, rows: Rows) -> Bytes {
-    seal(object, &kept_lines(object.last, rows))
 }
 
 /// The lines of an object that is whole, or what is wrong with it.

@@ -294,7 +294,7 @@ async fn compacted(store: ArtifactStore, history: History) -> Result<(JournalObj
     let (reading, runtime) = (store.clone(), Handle::current());
     let made = tokio::task::spawn_blocking(move || {
         let rows = runtime.block_on(history.rows(&reading))?;
-        Ok::<_, Error>(object::snapshot_of(name, rows))
+        Ok::<_, Error>(object::seal(name, &object::kept_lines(name.last, rows)))
     });
     let text = made.await.map_err(|_| Error::Broken)??;
     let bytes = text.len();

@@ -137,7 +137,7 @@ mod tests {
     fn a_silent_rank_is_lost() {
         for lost in [0, 2] {
             let meeting = Meeting::new(3, STRICT);
-            let reason = format!("rank {lost} was silent for 3.0 s");
+            let reason = format!("rank {lost} was silent for 1.0 s");
             conformance::check_loss(
                 3,
                 lost,

@@ -18,7 +18,7 @@ pub(crate) const PATIENT: Limits = Limits {
 /// For tests of a loss.
 pub(crate) const STRICT: Limits = Limits {
     beat: Duration::from_millis(100),
-    silence: Duration::from_secs(3),
+    silence: Duration::from_secs(1),
     reach: Duration::from_secs(60),
     join: Duration::from_secs(60),
 };

@@ -1,7 +1,7 @@
-use std::sync::Barrier;
 use std::time::Duration;
 
 use super::*;
+use crate::conformance::Muster;
 use crate::testing::{Meeting, PATIENT};
 
 fn host(gang: &str) -> Rendezvous {
@@ -61,7 +61,7 @@ fn an_address_that_leads_nowhere_is_named() {
 #[test]
 fn on_one_node_all_ranks_meet_on_loopback() {
     let meeting = Meeting::new(2, PATIENT);
-    let both = Barrier::new(2);
+    let both = Muster::new(2);
     std::thread::scope(|scope| {
         for rank in 0..2 {
             let (meeting, both) = (&meeting, &both);
