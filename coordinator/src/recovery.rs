@@ -25,7 +25,7 @@ use crate::store::{self, FILES, Lock, Row, SledStore, Store, wait_until_closed};
 
 const INCARNATION: &str = "incarnation";
 const REBUILDING: &str = "rebuilding";
-/// Rows of one commit of a database that is being made: well below what sled takes at once.
+/// Rows of one commit of a database that is being made.
 const COMMIT: usize = 1024;
 
 /// Why there is no state to start from.

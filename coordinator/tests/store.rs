@@ -1,18 +1,23 @@
-//! One suite for every store, and what a directory adds: locks, formats, damage.
+//! One suite for every store, and what a directory adds: locks, formats, a write-ahead log, damage.
 #![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use nettailor_coordinator::store::{Change, Encoded, Error, MemoryStore, Row, SledStore, Store};
+use nettailor_coordinator::store::{Change, Encoded, Error, History, MemoryStore, Row, SledStore, Store};
 use nettailor_domain::backbone::BackboneName;
+use nettailor_domain::explain::{Happening, What};
 use nettailor_domain::ids::{Attempt, Digest, StageKey};
 use nettailor_domain::model::BackboneRecord;
 use nettailor_domain::stage::{Artifact, plan};
 use nettailor_domain::task::{BackboneInput, DataInput, TaskInputs};
 use nettailor_domain::taskfile::TasksFile;
 use nettailor_domain::trainer::Progress;
-use nettailor_scheduler::record::{JobRecord, JobState, JobStatus, Record, StageRecord};
+use nettailor_scheduler::record::{
+    EventRecord, JobRecord, JobState, JobStatus, Record, StageRecord, Subject,
+};
 
 /// A job, where it stands, and a stage, as they are kept after its first attempt.
 fn submission(sequence: u64) -> Vec<Change> {
@@ -62,7 +67,7 @@ fn status(sequence: u64, state: JobState) -> Row {
     Row::Record(Record::Status(JobStatus {
         sequence,
         priority: 0,
-        deadline: std::time::Duration::from_secs(60),
+        deadline: Duration::from_secs(60),
         paused: None,
         stages_run: 1,
         state,
@@ -89,6 +94,25 @@ fn backbone(source: &str) -> Change {
         source: source.into(),
         registered_ms: 5,
     }))
+}
+
+/// Something that happened to a job, a second after the one before.
+fn happened(sequence: u64, seconds: u64) -> EventRecord {
+    EventRecord {
+        subject: Subject::Job(sequence),
+        at: Duration::from_secs(seconds),
+        index: 0,
+        happening: Happening {
+            at_ms: 1000 * seconds,
+            attempt: 0,
+            what: What::Submitted,
+            reason: "x".repeat(1000),
+        },
+    }
+}
+
+fn event(event: EventRecord) -> Change {
+    Change::Put(Row::Record(Record::Event(event)))
 }
 
 fn encoded(changes: &[Change]) -> Vec<Encoded> {
@@ -139,10 +163,25 @@ fn conforms<S: Store>(open: impl Fn() -> S) {
         ]))
         .unwrap();
     drop(store);
-    same(
-        open().load().unwrap(),
-        rows(&[&changed[..], &two, &[backbone("new.pth")]].concat()),
-    );
+    let left = rows(&[&changed[..], &two, &[backbone("new.pth")]].concat());
+    same(open().load().unwrap(), left.clone());
+
+    // What happened is read by itself, in order, also beside the commits.
+    let mut store = open();
+    let history = store.history();
+    let later = [happened(1, 3), happened(1, 300), happened(2, 2)];
+    store.commit(&encoded(&later.clone().map(event))).unwrap();
+    store.commit(&encoded(&[event(happened(1, 2))])).unwrap();
+    let seconds = |history: &dyn History, job| {
+        let events = history.of(&Subject::Job(job)).unwrap();
+        Vec::from_iter(events.iter().map(|event| event.at.as_secs()))
+    };
+    assert_eq!(seconds(&*history, 1), [2, 3, 300]);
+    drop((store, history));
+    let mut store = open();
+    assert_eq!(seconds(&*store.history(), 2), [2]);
+    assert_eq!(store.history().rows().unwrap().len(), 4);
+    same(store.load().unwrap(), left);
 }
 
 #[test]
@@ -181,14 +220,14 @@ fn a_directory_in_use_is_refused() {
 #[test]
 fn a_later_format_is_refused() {
     let folder = filled();
-    fs::write(folder.path().join("format"), "5\n").unwrap();
+    fs::write(folder.path().join("format"), "6\n").unwrap();
     let error = refusal(folder.path());
     assert!(
         matches!(
             error,
             Error::Newer {
-                found: 5,
-                known: 4,
+                found: 6,
+                known: 5,
                 ..
             }
         ),
@@ -206,7 +245,7 @@ fn an_earlier_format_is_refused_and_says_what_to_do() {
             error,
             Error::Older {
                 found: 1,
-                known: 4,
+                known: 5,
                 ..
             }
         ),
@@ -254,25 +293,174 @@ fn a_file_in_place_of_the_directory_is_named() {
     assert!(error.to_string().contains("state"), "{error}");
 }
 
+/// The segments of the write-ahead log, the oldest first.
+fn segments(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder.join("wal")).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// A store whose rows are in the database, all but those of the latest commits.
+fn settled() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = SledStore::open(folder.path()).unwrap();
+    for sequence in 1..=300 {
+        let events = (1..=30).map(|second| event(happened(sequence, second)));
+        let changes: Vec<Change> = submission(sequence).into_iter().chain(events).collect();
+        store.commit(&encoded(&changes)).unwrap();
+    }
+    assert_eq!(store.load().unwrap().len(), 300 * 4);
+    assert_eq!(store.history().rows().unwrap().len(), 300 * 30);
+    folder
+}
+
 #[test]
-fn rows_are_never_lost_without_a_word() {
-    let mut noticed = 0;
-    for place in [2, 10, 30, 50, 70, 90] {
-        let folder = tempfile::tempdir().unwrap();
+fn rows_move_into_the_database_and_the_log_stays_short() {
+    let folder = settled();
+    let log: u64 = segments(folder.path())
+        .iter()
+        .map(|path| path.metadata().unwrap().len())
+        .sum();
+    assert!(log < 9 << 20, "{log} bytes");
+    let in_database = |store: &SledStore| store.history().of(&Subject::Job(1)).unwrap();
+
+    let mut store = SledStore::open(folder.path()).unwrap();
+    assert_eq!(in_database(&store).len(), 30);
+    // What the database holds is changed, and removed.
+    let over = JobState::Cancelled {
+        reason: "enough".into(),
+        finished_ms: 9,
+    };
+    let mut first = submission(1);
+    first[3] = Change::Put(status(1, over));
+    let progress = first.remove(1);
+    let removed = [first[2].clone(), Change::Remove(progress.key())];
+    store.commit(&encoded(&removed)).unwrap();
+    let all: Vec<Change> = (2..=300).flat_map(submission).chain(first).collect();
+    same(store.load().unwrap(), rows(&all));
+    drop(store);
+    let mut store = SledStore::open(folder.path()).unwrap();
+    same(store.load().unwrap(), rows(&all));
+}
+
+#[test]
+fn a_row_that_changes_often_does_not_make_the_log_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = SledStore::open(folder.path()).unwrap();
+    for version in 0..100 {
+        let change = backbone(&version.to_string().repeat(500_000));
+        store.commit(&encoded(&[change])).unwrap();
+    }
+    drop(store);
+    let log: u64 = segments(folder.path())
+        .iter()
+        .map(|path| path.metadata().unwrap().len())
+        .sum();
+    assert!(log < 40 << 20, "{log} bytes of 95 MB");
+    assert_eq!(SledStore::open(folder.path()).unwrap().load().unwrap().len(), 1);
+}
+
+#[test]
+fn a_commit_that_was_cut_off_is_dropped_and_those_before_it_stay() {
+    let folder = filled();
+    let path = segments(folder.path()).pop().unwrap();
+    let whole = fs::read(&path).unwrap();
+    for cut in [1, 39, 40, whole.len() - 1] {
+        let mut file = File::options().append(true).open(&path).unwrap();
+        file.write_all(&whole[..cut]).unwrap();
+        drop(file);
         let mut store = SledStore::open(folder.path()).unwrap();
-        (1..=20).for_each(|sequence| store.commit(&encoded(&submission(sequence))).unwrap());
-        let all = store.load().unwrap().len();
-        drop(store);
+        same(store.load().unwrap(), rows(&submission(1)));
+        assert_eq!(fs::read(&path).unwrap(), whole);
+    }
+    let mut store = SledStore::open(folder.path()).unwrap();
+    store.commit(&encoded(&submission(2))).unwrap();
+    drop(store);
+    let mut store = SledStore::open(folder.path()).unwrap();
+    same(
+        store.load().unwrap(),
+        rows(&[submission(1), submission(2)].concat()),
+    );
+}
+
+#[test]
+fn a_log_without_commits_that_were_made_is_refused() {
+    let folder = filled();
+    let mut store = SledStore::open(folder.path()).unwrap();
+    store.commit(&encoded(&submission(2))).unwrap();
+    store.commit(&encoded(&submission(3))).unwrap();
+    drop(store);
+    let [first, second] = &segments(folder.path())[..] else {
+        panic!("a process begins a segment");
+    };
+    let (one, two) = (fs::read(first).unwrap(), fs::read(second).unwrap());
+
+    // All of it, its end, its beginning, a bit of either.
+    fs::rename(folder.path().join("wal"), folder.path().join("away")).unwrap();
+    let error = refusal(folder.path());
+    assert!(error.to_string().contains("wal` is missing"), "{error}");
+    fs::rename(folder.path().join("away"), folder.path().join("wal")).unwrap();
+    fs::write(second, &two[..two.len() - 1]).unwrap();
+    let error = refusal(folder.path());
+    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+    fs::write(second, &two).unwrap();
+    fs::remove_file(first).unwrap();
+    let error = refusal(folder.path());
+    assert!(
+        error.to_string().contains("commits 1 to 1 are missing"),
+        "{error}"
+    );
+    fs::write(first, &one).unwrap();
+    fs::remove_file(second).unwrap();
+    let error = refusal(folder.path());
+    assert!(
+        error.to_string().contains("hold 1 commits, 3 were made"),
+        "{error}"
+    );
+    fs::write(second, &two).unwrap();
+    for (path, sound) in [(first, &one), (second, &two)] {
+        for at in (0..sound.len()).step_by(37) {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1;
+            fs::write(path, bytes).unwrap();
+            let error = refusal(folder.path());
+            assert!(matches!(error, Error::Damaged { .. }), "byte {at}: {error:?}");
+        }
+        fs::write(path, sound).unwrap();
+    }
+    assert_eq!(SledStore::open(folder.path()).unwrap().load().unwrap().len(), 12);
+}
+
+#[test]
+fn rows_of_the_database_are_never_lost_without_a_word() {
+    let sound = settled();
+    let all = SledStore::open(sound.path()).unwrap().load().unwrap();
+    let mut noticed = 0;
+    for place in (1..100).step_by(3) {
+        let folder = tempfile::tempdir().unwrap();
+        copy(sound.path(), folder.path());
         let path = folder.path().join("db/db");
         let mut bytes = fs::read(&path).unwrap();
         let at = bytes.len() * place / 100;
         bytes[at..at + 200].iter_mut().for_each(|byte| *byte ^= 0x5A);
         fs::write(&path, bytes).unwrap();
         match SledStore::open(folder.path()).and_then(|mut store| store.load()) {
-            Ok(rows) => assert_eq!(rows.len(), all, "damage at {place} % was not noticed"),
+            Ok(rows) => same(rows, all.clone()),
             Err(Error::Damaged { .. } | Error::Database { .. }) => noticed += 1,
             Err(error) => panic!("{error:?}"),
         }
     }
     assert!(noticed > 0, "the damage hit nothing");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to.join(entry.file_name())),
+            false => drop(fs::copy(entry.path(), to.join(entry.file_name())).unwrap()),
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! The text of a journal's objects: JSON, a line each.
 //!
 //! ```text
-//! {"format":1,"incarnation":"…","first":8,"last":9}             what it is
-//! {"commit":8,"key":"6a00…","value":"\u0004{…}"}                a row that was put: key in hexadecimal digits, value as kept
+//! {"format":2,"incarnation":"…","first":8,"last":9}             what it is
+//! {"commit":8,"key":"6a00…","version":4,"value":{…}}            a row that was put: key in hexadecimal digits, value and its
+//!                                                               version as kept
 //! {"commit":9,"key":"7300…"}                                    a row that was removed
 //! {"lines":2,"digest":"…"}                                      blake3 of all before
 //! ```
@@ -10,17 +11,16 @@
 //! An artifact store shows an object only once it is there in full. So one without its last line, or with another digest, was
 //! complete when it was acknowledged, and has been damaged since: that is never passed over.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use nettailor_artifacts::JournalObject;
 use nettailor_domain::ids::Digest;
 pub(crate) use nettailor_engine::Rows;
 use nettailor_engine::{Change, Encoded, Row, RowKey};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-/// Version of the objects. The rows have their own.
-const FORMAT: u32 = 1;
+/// Version of the objects. The rows have their own. 2: values are not text in text.
+const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize, PartialEq)]
 struct Header {
@@ -30,12 +30,14 @@ struct Header {
     last: u64,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Line<'a> {
     commit: u64,
-    key: Cow<'a, str>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    value: Option<Cow<'a, str>>,
+    key: &'a str,
+    #[serde(default)]
+    version: u8,
+    #[serde(borrow)]
+    value: Option<&'a RawValue>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -60,11 +62,21 @@ pub(crate) fn lines(commit: u64, changes: &[Encoded]) -> Vec<u8> {
 
 /// An object of these lines.
 pub(crate) fn seal(object: JournalObject, lines: &[u8]) -> Bytes {
-    let mut text = Vec::with_capacity(lines.len() + 256);
+    let text = Vec::with_capacity(lines.len() + 256);
+    seal_into(text, object, |text| text.extend_from_slice(lines))
+}
+
+/// A snapshot of rows as they are kept, which are freed as they are written.
+pub(crate) fn seal_rows(object: JournalObject, rows: Rows) -> Bytes {
+    seal_into(Vec::new(), object, |text| write_kept(text, object.last, rows))
+}
+
+fn seal_into(mut text: Vec<u8>, object: JournalObject, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     append(&mut text, &header(object));
-    text.extend_from_slice(lines);
+    let start = text.len();
+    write(&mut text);
     let end = End {
-        lines: lines.iter().filter(|byte| **byte == b'\n').count(),
+        lines: text[start..].iter().filter(|byte| **byte == b'\n').count(),
         digest: Digest::of(&text),
     };
     append(&mut text, &end);
@@ -82,13 +94,11 @@ pub(crate) fn snapshot_lines<'a>(commit: u64, rows: impl IntoIterator<Item = &'a
     text
 }
 
-/// The same of rows as they are kept.
-pub(crate) fn kept_lines(commit: u64, rows: Rows) -> Vec<u8> {
-    let mut text = Vec::new();
+/// Writes the same of rows as they are kept.
+pub(crate) fn write_kept(text: &mut Vec<u8>, commit: u64, rows: Rows) {
     for (key, value) in rows {
-        write(&mut text, commit, &key, Some(&value));
+        write(text, commit, &key, Some(&value));
     }
-    text
 }
 
 /// A snapshot of these rows.
@@ -120,14 +130,19 @@ pub(crate) fn open(object: JournalObject, text: &[u8]) -> Result<&[u8], String> 
 pub(crate) fn apply(object: JournalObject, text: &[u8], rows: &mut Rows) -> Result<(), String> {
     let mut latest = object.first;
     for line in open(object, text)?.split_inclusive(|byte| *byte == b'\n') {
-        let Line { commit, key, value } = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+        let Line {
+            commit,
+            key,
+            version,
+            value,
+        } = serde_json::from_slice(line).map_err(|error| error.to_string())?;
         if !(latest..=object.last).contains(&commit) {
             return Err(format!("commit {commit} is out of order"));
         }
         latest = commit;
-        let key = bytes_of(&key).ok_or_else(|| format!("`{key}` is no key"))?;
+        let key = bytes_of(key).ok_or_else(|| format!("`{key}` is no key"))?;
         match value {
-            Some(value) => rows.insert(key, value.into_owned().into_bytes()),
+            Some(value) => rows.insert(key, [&[version], value.get().as_bytes()].concat()),
             None => rows.remove(&key),
         };
     }
@@ -143,20 +158,25 @@ fn header(object: JournalObject) -> Header {
     }
 }
 
-/// Bytes as hexadecimal digits.
-fn hexadecimal(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits
-        .map(|digit| char::from(DIGITS[usize::from(digit)]))
-        .collect()
-}
-
+/// Values are JSON after their version, and every line is one: so they are written as they are.
 fn write(text: &mut Vec<u8>, commit: u64, key: &[u8], value: Option<&[u8]>) {
-    let value =
-        value.map(|value| Cow::from(str::from_utf8(value).expect("a value is a small byte and JSON")));
-    let key = hexadecimal(key).into();
-    append(text, &Line { commit, key, value });
+    text.extend_from_slice(b"{\"commit\":");
+    text.extend_from_slice(commit.to_string().as_bytes());
+    text.extend_from_slice(b",\"key\":\"");
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    text.extend(
+        key.iter()
+            .flat_map(|byte| [byte >> 4, byte & 15])
+            .map(|digit| DIGITS[usize::from(digit)]),
+    );
+    text.push(b'"');
+    if let Some((version, json)) = value.and_then(<[u8]>::split_first) {
+        text.extend_from_slice(b",\"version\":");
+        text.extend_from_slice(version.to_string().as_bytes());
+        text.extend_from_slice(b",\"value\":");
+        text.extend_from_slice(json);
+    }
+    text.extend_from_slice(b"}\n");
 }
 
 fn append(text: &mut Vec<u8>, line: &impl Serialize) {

@@ -74,8 +74,7 @@ fn rows_come_back_as_they_were_left() {
 
     // A snapshot holds the same, made of rows or of what is kept.
     let whole = object::snapshot(named(0, 2), &[&left[..], &[progress()]].concat());
-    let kept = object::kept_lines(2, rows.clone());
-    assert_eq!(object::seal(named(0, 2), &kept), whole);
+    assert_eq!(object::seal_rows(named(0, 2), rows.clone()), whole);
     let mut again = Rows::new();
     object::apply(named(0, 2), &whole, &mut again).unwrap();
     assert_eq!(again, rows);

@@ -14,8 +14,10 @@ use tracing::{info, warn};
 
 use super::{Error, History, Journal, OBJECT_BYTES, PACE, object};
 
-/// Objects after which there is a snapshot, unless they are few bytes beside it.
+/// Objects after which there is a snapshot, unless they are fewer bytes than [`GROWTH`] times the one before.
 const SNAPSHOT_EVERY: usize = 64;
+/// Each snapshot reads all that there is: so all of them together read less than twice what was ever written.
+const GROWTH: usize = 3;
 /// Objects after which there is one in any case.
 const SNAPSHOT_AT_LAST: usize = 16 * SNAPSHOT_EVERY;
 /// Wait after the first failure; doubles up to [`LONGEST_WAIT`].
@@ -162,7 +164,7 @@ impl Writer {
     async fn with_events(&self, name: JournalObject, mut lines: Vec<u8>) -> Option<Bytes> {
         let events = self.events.clone();
         let made = tokio::task::spawn_blocking(move || {
-            lines.extend(object::kept_lines(name.last, events.rows()?));
+            object::write_kept(&mut lines, name.last, events.rows()?);
             Ok::<_, StoreError>(object::seal(name, &lines))
         });
         match made.await.ok()? {
@@ -258,7 +260,7 @@ impl Writer {
             self.finish(compacting).await;
         }
         let (objects, bytes) = self.since;
-        let worthwhile = bytes >= self.snapshot_bytes || objects >= SNAPSHOT_AT_LAST;
+        let worthwhile = bytes >= GROWTH * self.snapshot_bytes || objects >= SNAPSHOT_AT_LAST;
         if self.compacting.is_none() && objects >= SNAPSHOT_EVERY && worthwhile {
             self.since = (0, 0);
             self.compacting = Some(tokio::spawn(compacted(self.store.clone(), self.history.clone())));
@@ -294,7 +296,7 @@ async fn compacted(store: ArtifactStore, history: History) -> Result<(JournalObj
     let (reading, runtime) = (store.clone(), Handle::current());
     let made = tokio::task::spawn_blocking(move || {
         let rows = runtime.block_on(history.rows(&reading))?;
-        Ok::<_, Error>(object::seal(name, &object::kept_lines(name.last, rows)))
+        Ok::<_, Error>(object::seal_rows(name, rows))
     });
     let text = made.await.map_err(|_| Error::Broken)??;
     let bytes = text.len();

@@ -234,14 +234,16 @@ async fn damage_is_set_aside_and_the_state_is_made_again() {
         }),
         ("emptied", |state| fs::write(state.join("db/db"), []).unwrap()),
         ("removed", |state| fs::remove_dir_all(state.join("db")).unwrap()),
-        ("in parts", |state| {
-            let path = state.join("db/db");
+        ("its log, in parts", |state| {
+            let mut segments = fs::read_dir(state.join("wal")).unwrap();
+            let path = segments.next().expect("a segment").unwrap().path();
             let mut bytes = fs::read(&path).unwrap();
             bytes[2_000..].iter_mut().for_each(|byte| *byte ^= 0x5A);
             fs::write(path, bytes).unwrap();
         }),
         ("all of it", |state| {
             fs::remove_dir_all(state.join("db")).unwrap();
+            fs::remove_dir_all(state.join("wal")).unwrap();
             fs::remove_file(state.join("format")).unwrap();
             fs::remove_file(state.join("commits")).unwrap();
         }),
