@@ -131,8 +131,11 @@ class Coordinator:
         """Seconds of CPU by thread, what its driver waited while others had the cores, MB handed to the disk, and memory."""
         seconds, waited = collections.Counter(), 0.0
         for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
-            on_core, ready, _ = map(int, (task / "schedstat").read_text().split())
-            name = (task / "comm").read_text().strip()
+            try:
+                on_core, ready, _ = map(int, (task / "schedstat").read_text().split())
+                name = (task / "comm").read_text().strip()
+            except (FileNotFoundError, ProcessLookupError):  # it has just ended
+                continue
             seconds[name.rstrip("0123456789")] += on_core / 1e9
             waited += ready / 1e9 if name == "driver" else 0
         # What settles the memtable is a thread for a moment.
