@@ -19,6 +19,6 @@ pub use commit::{Batch, Committer, Merged};
 pub use engine::{Applied, Engine};
 pub use rebuilt::skip_attempts;
 pub use request::{Answer, Refused, Request, Speaker};
-pub use row::{Change, Encoded, Row, RowKey, Unreadable, event_prefix, is_event};
+pub use row::{Change, Encoded, Row, RowKey, Unreadable, VALUE_VERSION, event_prefix, is_event};
 pub use state::{Job, State};
 pub use store::{Error, History, MemoryStore, Rows, Store, event};

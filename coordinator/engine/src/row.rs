@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 /// Version of the values; their first byte. 4: what is submitted and where it stands are rows of their own, stages without
 /// their specifications.
-const VALUE_VERSION: u8 = 4;
+pub const VALUE_VERSION: u8 = 4;
 
 /// One thing to keep.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,7 +4,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use nettailor_artifacts::{ArtifactStore, Incarnation, JournalObject};
 
 use super::Error;
-use super::object::{self, Rows};
+use super::object::{self, Flaw, Rows};
 
 /// How many superfluous objects are removed at a time: each costs a remote store a round trip.
 const REMOVED_AT_ONCE: usize = 16;
@@ -114,7 +114,7 @@ impl History {
         let mut rows = Rows::new();
         for object in &self.objects {
             let text = store.read_journal(*object).await?;
-            object::apply(*object, &text, &mut rows).map_err(|what| damaged(*object, what))?;
+            object::apply(*object, &text, &mut rows).map_err(|flaw| flawed(*object, flaw))?;
         }
         Ok(rows)
     }
@@ -123,7 +123,7 @@ impl History {
     pub(crate) async fn check(&self, store: &ArtifactStore) -> Result<(), Error> {
         for object in &self.objects {
             let text = store.read_journal(*object).await?;
-            object::open(*object, &text).map_err(|what| damaged(*object, what))?;
+            object::open(*object, &text).map_err(|flaw| flawed(*object, flaw))?;
         }
         Ok(())
     }
@@ -138,9 +138,14 @@ pub(crate) fn of(
     all.filter(move |object| object.incarnation == incarnation)
 }
 
-fn damaged(object: JournalObject, what: String) -> Error {
-    Error::Damaged {
-        path: object.path(),
-        what,
+fn flawed(object: JournalObject, flaw: Flaw) -> Error {
+    let path = object.path();
+    match flaw {
+        Flaw::Damaged(what) => Error::Damaged { path, what },
+        Flaw::Format(found) => Error::Format {
+            path,
+            found,
+            known: object::FORMAT,
+        },
     }
 }

@@ -12,7 +12,8 @@
 //! An artifact store that is away costs memory up to [`MOST_WAITING`]; then commits wait. An object that could not be written is
 //! tried again as it is, so that no two of them overlap.
 //!
-//! Every [`SNAPSHOT_EVERY`] objects, the task has one object made of all that are there, which holds every row, and removes them.
+//! Now and then, the task has one object made of all that are there, which holds every row, and removes them: a snapshot, once
+//! they are many and far more than is in the one before.
 
 mod history;
 mod object;
@@ -61,6 +62,18 @@ pub enum Error {
         path: String,
         /// What is wrong with it.
         what: String,
+    },
+    /// An object was written by another version.
+    #[error(
+        "{path} in the artifact store has format {found}, this version reads format {known}: use the version that wrote it"
+    )]
+    Format {
+        /// Which.
+        path: String,
+        /// Its format.
+        found: u32,
+        /// The one that is read here.
+        known: u32,
     },
     /// Objects are missing.
     #[error(

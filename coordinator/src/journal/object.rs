@@ -20,7 +20,22 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// Version of the objects. The rows have their own. 2: values are not text in text.
-const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 2;
+
+/// Why an object cannot be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// It is not what was written.
+    Damaged(String),
+    /// It has this format.
+    Format(u32),
+}
+
+impl<T: Into<String>> From<T> for Flaw {
+    fn from(what: T) -> Self {
+        Self::Damaged(what.into())
+    }
+}
 
 #[derive(Serialize, Deserialize, PartialEq)]
 struct Header {
@@ -107,7 +122,7 @@ pub(crate) fn snapshot<'a>(object: JournalObject, rows: impl IntoIterator<Item =
 }
 
 /// The lines of an object that is whole, or what is wrong with it.
-pub(crate) fn open(object: JournalObject, text: &[u8]) -> Result<&[u8], String> {
+pub(crate) fn open(object: JournalObject, text: &[u8]) -> Result<&[u8], Flaw> {
     let body = text.strip_suffix(b"\n").ok_or("it is cut off")?;
     let end = body.iter().rposition(|byte| *byte == b'\n');
     let (before, end) = text.split_at(end.ok_or("it is cut off")? + 1);
@@ -118,7 +133,7 @@ pub(crate) fn open(object: JournalObject, text: &[u8]) -> Result<&[u8], String> 
     let start = before.iter().position(|byte| *byte == b'\n').unwrap_or(0) + 1;
     let found: Header = serde_json::from_slice(&before[..start]).map_err(|error| error.to_string())?;
     if found.format != FORMAT {
-        return Err(format!("format {}, expected {FORMAT}", found.format));
+        return Err(Flaw::Format(found.format));
     }
     if found != header(object) {
         return Err("its content belongs to another name".into());
@@ -127,7 +142,7 @@ pub(crate) fn open(object: JournalObject, text: &[u8]) -> Result<&[u8], String> 
 }
 
 /// Changes rows as an object says.
-pub(crate) fn apply(object: JournalObject, text: &[u8], rows: &mut Rows) -> Result<(), String> {
+pub(crate) fn apply(object: JournalObject, text: &[u8], rows: &mut Rows) -> Result<(), Flaw> {
     let mut latest = object.first;
     for line in open(object, text)?.split_inclusive(|byte| *byte == b'\n') {
         let Line {
@@ -137,7 +152,7 @@ pub(crate) fn apply(object: JournalObject, text: &[u8], rows: &mut Rows) -> Resu
             value,
         } = serde_json::from_slice(line).map_err(|error| error.to_string())?;
         if !(latest..=object.last).contains(&commit) {
-            return Err(format!("commit {commit} is out of order"));
+            return Err(format!("commit {commit} is out of order").into());
         }
         latest = commit;
         let key = bytes_of(key).ok_or_else(|| format!("`{key}` is no key"))?;

@@ -105,7 +105,7 @@ fn an_object_is_whole_or_damaged() {
     ]
     .concat();
     let error = object::apply(name, &object::seal(name, &backwards), &mut Rows::new());
-    assert_eq!(error.unwrap_err(), "commit 3 is out of order");
+    assert_eq!(error.unwrap_err(), "commit 3 is out of order".into());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::{Error, History, Journal, OBJECT_BYTES, PACE, object};
 
 /// Objects after which there is a snapshot, unless they are fewer bytes than [`GROWTH`] times the one before.
 const SNAPSHOT_EVERY: usize = 64;
-/// Each snapshot reads all that there is: so all of them together read less than twice what was ever written.
+/// Each snapshot reads all that there is: so all of them together read less than twice what was ever written, while that grows.
 const GROWTH: usize = 3;
 /// Objects after which there is one in any case.
 const SNAPSHOT_AT_LAST: usize = 16 * SNAPSHOT_EVERY;

@@ -20,6 +20,8 @@ mod directory;
 mod memtable;
 mod sled;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod wal;
 

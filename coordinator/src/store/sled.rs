@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use nettailor_engine::{History, Rows, Unreadable, event, event_prefix, is_event};
+use nettailor_engine::{History, Rows, Unreadable, VALUE_VERSION, event, event_prefix, is_event};
 use nettailor_scheduler::record::{EventRecord, Subject};
+use tracing::warn;
 
-use super::directory::{FORMAT, Lock, damaged, read_format, unusable, write_format};
+use super::directory::{Lock, damaged, read_format, unusable, write_format};
 use super::memtable::{Frozen, Memtable};
 use super::tree::{EVENTS, Tree};
 use super::wal::{self, Commit, Kept, Wal};
@@ -21,8 +22,11 @@ use super::{Encoded, Error, Row, Store};
 const SETTLE_BYTES: usize = 8 << 20;
 /// Bytes of the write-ahead log from which on the same is done: a row that changes often is in it often.
 const LOG_BYTES: u64 = 8 * SETTLE_BYTES as u64;
-/// Bytes of the memtable from which on commits wait for that.
+/// Bytes of either from which on commits wait for that.
 const MOST_BYTES: usize = 4 * SETTLE_BYTES;
+const MOST_LOG_BYTES: u64 = 2 * LOG_BYTES;
+/// There once the database was found damaged where no start reads it: the next one is to know.
+pub(super) const UNSOUND: &str = "db/unsound";
 
 /// Keeps rows in a directory.
 #[derive(Debug)]
@@ -55,6 +59,9 @@ impl SledStore {
     pub(crate) fn open_locked(path: &Path, lock: Lock) -> Result<Self, Error> {
         let failed = |source| unusable(path, source);
         let formatted = read_format(path)?.is_some();
+        if path.join(UNSOUND).exists() {
+            return Err(damaged(path, "rows could not be written into the database"));
+        }
         let tree = Tree::open(path, formatted)?;
         let counter = File::options()
             .create(true)
@@ -89,7 +96,7 @@ impl SledStore {
 
     /// Has the memtable written into the database, unless that goes on already.
     fn settle(&mut self) -> Result<(), Error> {
-        if self.memtable.bytes() >= MOST_BYTES {
+        if self.memtable.bytes() >= MOST_BYTES || self.wal.bytes() >= MOST_LOG_BYTES {
             self.wait()?;
         }
         if self.settling.is_some() {
@@ -104,7 +111,11 @@ impl SledStore {
         let settling = std::thread::Builder::new()
             .name("settling".into())
             .spawn(move || {
-                tree.settle(&changed, commits)?;
+                let settled = tree.settle(&changed, commits);
+                if let Err(Error::Damaged { .. }) = &settled {
+                    File::create(path.join(UNSOUND)).map_err(|source| unusable(&path, source))?;
+                }
+                settled?;
                 memtable.settled();
                 wal::discard(&folder(&path), commits).map_err(|source| unusable(&path, source))
             });
@@ -192,8 +203,8 @@ impl Store for SledStore {
 impl Drop for SledStore {
     /// The database must not be written to once the lock is released. What fails is still in the log.
     fn drop(&mut self) {
-        if let Some(settling) = self.settling.take() {
-            let _ = settling.join();
+        if let Some(Ok(Err(error))) = self.settling.take().map(JoinHandle::join) {
+            warn!("what is in the write-ahead log stays there: {error}");
         }
     }
 }
@@ -245,12 +256,12 @@ fn unreadable(path: &Path, key: &[u8], error: Unreadable) -> Error {
         Unreadable::Newer(version) => Error::Newer {
             path: path.to_owned(),
             found: version.into(),
-            known: FORMAT,
+            known: VALUE_VERSION.into(),
         },
         Unreadable::Older(version) => Error::Older {
             path: path.to_owned(),
             found: version.into(),
-            known: FORMAT,
+            known: VALUE_VERSION.into(),
         },
         Unreadable::Damaged(why) => damaged(path, format!("row `{}`: {why}", key.escape_ascii())),
     }

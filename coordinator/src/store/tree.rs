@@ -58,16 +58,15 @@ pub(super) struct Tree {
 impl Tree {
     /// Opens the database in a state directory whose lock is ours. `formatted` says that there must be one.
     pub(super) fn open(path: &Path, formatted: bool) -> Result<Self, Error> {
-        guarded(path, || Self::open_unguarded(path, formatted))
-    }
-
-    fn open_unguarded(path: &Path, formatted: bool) -> Result<Self, Error> {
         let folder = path.join("db");
         // sled makes a new database wherever it finds none: an old one must not be lost that way.
         if formatted && !folder.join("db").exists() {
             return Err(damaged(path, "the database `db` is missing"));
         }
-        let db = open_database(&folder).map_err(|source| failed(path, "opening", source))?;
+        remove_halves(&folder).map_err(|source| unusable(path, source))?;
+        let db = guarded(path, || {
+            open_database(&folder).map_err(|source| failed(path, "opening", source))
+        })?;
         let log = File::open(folder.join("db")).map_err(|source| unusable(path, source))?;
         let mut tree = Self {
             path: path.to_owned(),
@@ -106,33 +105,38 @@ impl Tree {
     }
 
     /// Shows every row but those of what happened. Nothing is to settle meanwhile.
-    pub(super) fn read(&self, mut show: impl FnMut(&[u8], &[u8]) -> Result<(), Error>) -> Result<(), Error> {
+    pub(super) fn read(&self, show: impl FnMut(&[u8], &[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        *self.tally() = Some(self.scan(show)?);
+        Ok(())
+    }
+
+    fn scan(&self, mut show: impl FnMut(&[u8], &[u8]) -> Result<(), Error>) -> Result<Tally, Error> {
         let mut tally = Tally::default();
-        guarded(&self.path, || {
-            for keys in [ROWS.start..EVENTS.start, EVENTS.end..ROWS.end] {
-                self.each(keys, |key, value| {
-                    tally.put(key, Some(value));
-                    show(key, value)
-                })?;
-            }
-            Ok(())
-        })?;
+        for keys in [ROWS.start..EVENTS.start, EVENTS.end..ROWS.end] {
+            self.each(keys, |key, value| {
+                tally.put(key, Some(value));
+                show(key, value)
+            })?;
+        }
         let kept = self.get(TALLY_KEY)?;
         if kept.as_deref().unwrap_or(&Tally::default().encode()) != tally.encode() {
             return Err(damaged(&self.path, "the database has lost rows"));
         }
-        *self.tally() = Some(tally);
-        Ok(())
+        Ok(tally)
     }
 
     /// Writes what commits up to this one have changed, and puts it on the disk. Done in part, it is done again from the
     /// write-ahead log.
     pub(super) fn settle(&self, changed: &Changed, commits: u64) -> Result<(), Error> {
-        if self.tally().is_none() {
-            self.read(|_, _| Ok(()))?;
-        }
-        // What is written in part is not known.
-        let mut tally = self.tally().take().unwrap_or_default();
+        // Taken out: after what was written in part, it is read again.
+        let known = self.tally().take();
+        let mut tally = known.map_or_else(|| self.scan(|_, _| Ok(())), Ok)?;
+        guarded(&self.path, || self.write(changed, commits, &mut tally))?;
+        *self.tally() = Some(tally);
+        Ok(())
+    }
+
+    fn write(&self, changed: &Changed, commits: u64, tally: &mut Tally) -> Result<(), Error> {
         let written = |error| self.failed("writing", error);
         let mut rows = changed.iter().peekable();
         while rows.peek().is_some() {
@@ -159,9 +163,7 @@ impl Tree {
         }
         let numbered = self.db.insert(COMMITS_KEY, &commits.to_be_bytes());
         numbered.map_err(written)?;
-        self.flush()?;
-        *self.tally() = Some(tally);
-        Ok(())
+        self.flush()
     }
 
     /// Shows the rows between two keys, in order.
@@ -170,7 +172,8 @@ impl Tree {
         keys: Range<&[u8]>,
         mut show: impl FnMut(&[u8], &[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        for entry in self.db.range(keys) {
+        let mut entries = self.db.range(keys);
+        while let Some(entry) = guarded(&self.path, || Ok(entries.next()))? {
             let (key, value) = entry.map_err(|source| self.failed("reading", source))?;
             show(&key, &value)?;
         }
@@ -182,7 +185,9 @@ impl Tree {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, Error> {
-        self.db.get(key).map_err(|source| self.failed("opening", source))
+        guarded(&self.path, || {
+            self.db.get(key).map_err(|source| self.failed("opening", source))
+        })
     }
 
     /// Puts what was written on the disk itself.
@@ -218,6 +223,26 @@ impl Tree {
     fn failed(&self, doing: &'static str, source: sled::Error) -> Error {
         failed(&self.path, doing, source)
     }
+}
+
+/// Removes what sled was writing when an earlier process ended, which it would take for damage.
+fn remove_halves(folder: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    // The settings are written before the database itself.
+    let new = !folder.join("db").exists();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.ends_with(".generating") || new && name == "conf" {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Some damage makes sled panic in place of saying so.

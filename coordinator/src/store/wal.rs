@@ -92,7 +92,7 @@ impl Wal {
             while !rest.is_empty() {
                 let Some((commit, after)) = read_frame(rest) else {
                     let sound = bytes.len() - rest.len();
-                    if index + 1 < segments.len() || last < counted {
+                    if index + 1 < segments.len() || last < counted || is_followed(rest) {
                         let what = format!("`{}` cannot be read from byte {sound} on", path.display());
                         return Err(Failed::Damaged(what));
                     }
@@ -201,6 +201,16 @@ fn frame(commit: &Commit) -> Vec<u8> {
     let (header, body) = frame.split_at_mut(LENGTH + DIGEST);
     header[LENGTH..].copy_from_slice(Digest::of(body).as_bytes());
     frame
+}
+
+/// Whether something follows the first frame, which cannot be read: so it was not the last to be written.
+fn is_followed(bytes: &[u8]) -> bool {
+    let Some((length, rest)) = bytes.split_first_chunk::<LENGTH>() else {
+        return false;
+    };
+    let length = u64::from_be_bytes(*length).saturating_add(DIGEST as u64);
+    // A length that did not get to the disk reads as 0.
+    length > DIGEST as u64 && rest.len() as u64 > length
 }
 
 /// The first frame's commit, and what follows; none if it is not whole.
