@@ -28,7 +28,7 @@ use crate::manifests::{self, Manifests};
 use crate::outlet::Outlet;
 use crate::recovery::{self, Opened, Rebuilt, Site};
 use crate::sessions::Sessions;
-use crate::store::{self, FILES, Row, Store};
+use crate::store::{self, Row, Store};
 use crate::watch::Watchers;
 
 /// Calls in hand, and then manifests, are given this long when the coordinator stops.
@@ -86,7 +86,7 @@ pub enum Error {
     #[error(transparent)]
     Recovery(recovery::Error),
     /// The state contradicts itself.
-    #[error("state directory {} contradicts itself: put back a copy, or move {} away and start again, which makes it from the journal", .path.display(), FILES.map(|name| format!("`{name}`")).join(", "))]
+    #[error("state directory {} contradicts itself: put back a copy, or move {} away and start again, which makes it from the journal", .path.display(), store::files())]
     Restore {
         /// Which directory.
         path: PathBuf,

@@ -8,7 +8,6 @@
 //!
 //! The journal is never ahead of a database that is sound, so one that holds less than the journal is not what was left here.
 
-use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::ambient::{Clock, draw_incarnation};
 use crate::journal::{self, History};
-use crate::store::{self, FILES, Lock, Row, SledStore, Store, wait_until_closed};
+use crate::store::{self, FILES, Lock, Row, SledStore, Store, sync, wait_until_closed};
 
 const INCARNATION: &str = "incarnation";
 const REBUILDING: &str = "rebuilding";
@@ -55,7 +54,7 @@ pub enum Error {
     /// Nothing is to be rebuilt.
     #[error(
         "state directory {} holds a sound database: start the coordinator on it; to go back to the journal, move {} away first",
-        .path.display(), FILES.map(|name| format!("`{name}`")).join(", ")
+        .path.display(), store::files()
     )]
     Sound {
         /// The directory.
@@ -427,10 +426,6 @@ impl Site<'_> {
             source,
         }
     }
-}
-
-fn sync(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 /// The last commit that an incarnation's journal names.

@@ -46,6 +46,16 @@ impl Lock {
 /// The files of a store: moved together, it is moved.
 pub(crate) const FILES: [&str; 4] = ["db", "wal", "format", "commits"];
 
+/// Their names, for a message.
+pub(crate) fn files() -> String {
+    FILES.map(|name| format!("`{name}`")).join(", ")
+}
+
+/// Puts a file, or the names in a folder, on the disk.
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
 /// Waits until sled's own threads have let go of a database that was closed a moment ago: what they still write must not get
 /// into another of the same name. Gives up after a while, as with a database that cannot be opened.
 #[allow(
@@ -80,9 +90,9 @@ pub(super) fn read_format(path: &Path) -> Result<Option<u32>, Error> {
 
 pub(super) fn write_format(path: &Path) -> io::Result<()> {
     std::fs::write(path.join("format.new"), format!("{FORMAT}\n"))?;
-    File::open(path.join("format.new"))?.sync_all()?;
+    sync(&path.join("format.new"))?;
     std::fs::rename(path.join("format.new"), path.join("format"))?;
-    File::open(path)?.sync_all()
+    sync(path)
 }
 
 pub(super) fn known_format(path: &Path, found: u32) -> Result<(), Error> {

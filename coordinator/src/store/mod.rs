@@ -27,5 +27,5 @@ mod wal;
 
 pub use nettailor_engine::{Change, Encoded, Error, History, MemoryStore, Row, RowKey, Store};
 
-pub(crate) use self::directory::{FILES, Lock, wait_until_closed};
+pub(crate) use self::directory::{FILES, Lock, files, sync, wait_until_closed};
 pub use self::sled::SledStore;

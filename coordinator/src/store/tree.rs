@@ -1,8 +1,8 @@
 //! The database: sled.
 //!
-//! sled does without what a damaged place in its log held, or all that follows it, and says nothing. The number of its last commit tells
-//! the latter: that, and what the write-ahead log holds, must not be less than what was counted outside of both. A tally of
-//! the rows tells the former. What happened is not in the tally, so as not to be read at every start; nothing depends on it.
+//! sled does without what a damaged place in its log held, or all that follows it, and says nothing. The number of its last
+//! commit tells the latter: that, and what the write-ahead log holds, must not be less than what was counted outside of
+//! both. A tally of the rows tells the former. What happened is not in the tally, so as not to be read at every start; nothing depends on it.
 //!
 //! sled 0.34 does not survive a power failure by itself: its flush hands pages to the disk (`sync_file_range`), but neither
 //! the file's length nor an order to empty the disk's own cache, and values too large for its log go to files in `blobs`
@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use nettailor_engine::is_event;
 
 use super::Error;
-use super::directory::{CLOSING_WAIT, CLOSING_WAITS, FORMAT, damaged, known_format, unusable};
+use super::directory::{CLOSING_WAIT, CLOSING_WAITS, FORMAT, damaged, known_format, sync, unusable};
 use super::memtable::Changed;
 use super::tally::Tally;
 
@@ -35,7 +35,7 @@ const TALLY_KEY: &[u8] = b"\0tally";
 /// Rows, and about how many bytes of them, that are written at a time.
 const BATCH: usize = 1024;
 const BATCH_BYTES: usize = 1 << 20;
-/// Bytes of the database that sled keeps in memory. Rows are read once, at the start.
+/// Bytes of the database that sled keeps in memory: only what is written to is read again after the start.
 const CACHE_BYTES: u64 = 64 << 20;
 
 /// Rows on disk.
@@ -84,8 +84,7 @@ impl Tree {
         }
         if !formatted {
             // The files' names, too.
-            let named = File::open(&folder).and_then(|folder| folder.sync_all());
-            named.map_err(|source| unusable(path, source))?;
+            sync(&folder).map_err(|source| unusable(path, source))?;
         }
         Ok(tree)
     }
@@ -214,7 +213,7 @@ impl Tree {
                     Err(error) => return Err(error),
                 }
             }
-            File::open(&self.blobs)?.sync_all()?;
+            sync(&self.blobs)?;
         }
         *synced = names;
         Ok(())

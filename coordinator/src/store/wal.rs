@@ -17,6 +17,8 @@ use nettailor_domain::ids::Digest;
 use prost::Message as _;
 use tracing::warn;
 
+use super::directory::sync;
+
 /// Bytes of what a frame begins with.
 const LENGTH: usize = 8;
 const DIGEST: usize = 32;
@@ -119,7 +121,7 @@ impl Wal {
             log_bytes += bytes.len() as u64;
             // Its last frame may be whole and not on the disk yet: what follows must not get there before it.
             if index + 1 == segments.len() {
-                File::open(&path)?.sync_all()?;
+                sync(&path)?;
             }
         }
         if last < counted {
@@ -170,10 +172,6 @@ pub(super) fn discard(folder: &Path, last: u64) -> io::Result<()> {
         std::fs::remove_file(folder.join(name(first)))?;
     }
     sync(folder)
-}
-
-fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 /// Name of the segment that begins with a commit: sorted, they are in order.
