@@ -129,7 +129,7 @@ fn stage_line(stage: &StageView, before: Option<&StageView>) -> Option<String> {
             0 | 1 => format!("{kind} runs on {}", stage.hosts()),
             attempt => format!("{kind} runs on {} (attempt {attempt})", stage.hosts()),
         }),
-        StageState::Done if before.is_none() => Some(format!("{kind} was already done: {}", stage.summary)),
+        StageState::Done if stage.reused => Some(format!("{kind} was already done: {}", stage.summary)),
         StageState::Done => Some(format!("{kind} done{took}: {}", stage.summary)),
         StageState::Failed => Some(format!("{kind} failed: {}", stage.reason)),
         // It ran, and has to wait again: that has a reason worth telling.
@@ -161,6 +161,7 @@ mod tests {
         };
         let teacher = StageView {
             summary: "held-out 97.80 %".into(),
+            reused: true,
             ..stage("teacher", StageState::Done)
         };
         let first = with(JobState::Running, vec![teacher.clone(), running.clone()]);
@@ -205,6 +206,28 @@ mod tests {
             ..again
         };
         assert_eq!(lines.job(0, &failed), ["digits: failed: student: no space"]);
+    }
+
+    #[test]
+    fn a_stage_that_was_done_before_the_first_look_is_told_from_one_that_was_found_done() {
+        let done = |kind: &str, reused| StageView {
+            summary: "held-out 97.80 %".into(),
+            seconds: Some(2.0),
+            reused,
+            ..stage(kind, StageState::Done)
+        };
+        let first = JobView {
+            state: JobState::Running,
+            stages: vec![done("source", true), done("teacher", false)],
+            ..job()
+        };
+        assert_eq!(
+            Lines::default().job(0, &first),
+            [
+                "digits: source was already done: held-out 97.80 %",
+                "digits: teacher done in 2.0s: held-out 97.80 %"
+            ]
+        );
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub(crate) fn stage(kind: &str, state: StageState) -> StageView {
         progress: None,
         summary: String::new(),
         seconds: None,
+        reused: false,
     }
 }
 

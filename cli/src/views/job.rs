@@ -298,6 +298,8 @@ pub(crate) struct StageView {
     pub(crate) summary: String,
     /// Wall time of the finished attempt; null until then.
     pub(crate) seconds: Option<f64>,
+    /// The job found it done; it was not run for it.
+    pub(crate) reused: bool,
 }
 
 impl From<v1::Stage> for StageView {
@@ -315,6 +317,7 @@ impl From<v1::Stage> for StageView {
             progress: stage.progress.map(Progress::from),
             summary: stage.summary,
             seconds: Some(stage.seconds).filter(|_| state == StageState::Done),
+            reused: stage.reused,
         }
     }
 }

@@ -162,7 +162,7 @@ impl Scheduler {
             Stage {
                 state: State::Done(done),
                 ..
-            } => done.latest_job >= sequence,
+            } => !done.reused_by(sequence),
             Stage {
                 state: State::Failed(_),
                 ..

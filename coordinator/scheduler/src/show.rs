@@ -26,7 +26,7 @@ impl Scheduler {
             .record
             .stages
             .iter()
-            .map(|key| self.stage_view(&self.stages[key], &capacity))
+            .map(|key| self.stage_view(&self.stages[key], job, &capacity))
             .collect();
         let mut view = JobView {
             stages,
@@ -233,7 +233,7 @@ impl Scheduler {
         }
     }
 
-    fn stage_view(&self, stage: &Stage, capacity: &Capacity) -> StageView {
+    fn stage_view(&self, stage: &Stage, job: &Job, capacity: &Capacity) -> StageView {
         let ended_on = |worker: Option<&WorkerId>| (worker.into_iter().cloned().collect(), 0);
         let gang = |workers: Vec<WorkerId>| {
             let world_size = workers.len() as u32;
@@ -260,6 +260,7 @@ impl Scheduler {
             world_size,
             checkpoint_epoch: stage.checkpoint.map(|kept| kept.checkpoint.epoch),
             result: stage.result().cloned().map(Box::new),
+            reused: matches!(&stage.state, State::Done(done) if done.reused_by(job.record.sequence)),
         }
     }
 

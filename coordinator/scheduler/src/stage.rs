@@ -224,6 +224,13 @@ pub(crate) struct Done {
     pub(crate) workers: Vec<WorkerId>,
 }
 
+impl Done {
+    /// Whether the job of this sequence number found it done.
+    pub(crate) fn reused_by(&self, sequence: u64) -> bool {
+        self.latest_job < sequence
+    }
+}
+
 /// Given up.
 #[derive(Debug)]
 pub(crate) struct Failed {

@@ -108,6 +108,8 @@ pub struct StageView {
     pub checkpoint_epoch: Option<u32>,
     /// What it found, once done.
     pub result: Option<Box<StageResult>>,
+    /// The job found it done; it was not run for it.
+    pub reused: bool,
 }
 
 /// Where a worker stands.

@@ -91,6 +91,7 @@ fn stage(view: &StageView, progress: Option<&Progress>) -> v1::Stage {
         seconds: view.result.as_deref().map_or(0.0, |result| result.seconds),
         world_size: view.world_size,
         checkpoint_epoch: view.checkpoint_epoch,
+        reused: view.reused,
     }
 }
 

@@ -109,7 +109,7 @@ fn the_keys_of_json_are_those_documented() {
             "stages": [{
                 "key": stage("teacher", StageState::Queued).key, "kind": "teacher", "state": "queued", "reason": "",
                 "attempt": 0, "workers": [], "world_size": 0, "checkpoint_epoch": null,
-                "progress": null, "summary": "", "seconds": null,
+                "progress": null, "summary": "", "seconds": null, "reused": false,
             }],
         })
     );

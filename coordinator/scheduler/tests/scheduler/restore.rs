@@ -177,4 +177,6 @@ fn a_job_counts_what_was_run_for_it_whatever_comes_between() {
     world.cancel("a");
     world.restart();
     assert_eq!((world.job("a").stages_run, world.job("b").stages_run), (2, 1));
+    let reused = |id| world.stage(id, StageKind::Teacher).reused;
+    assert_eq!((reused("a"), reused("b")), (false, true));
 }
