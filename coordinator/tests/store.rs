@@ -57,7 +57,7 @@ fn submission(sequence: u64) -> Vec<Change> {
     let rows = [
         Row::Record(Record::Stage(Box::new(stage))),
         Row::Progress(attempt, Progress::default()),
-        Row::Record(Record::Job(Box::new(job))),
+        Row::Record(Record::Job(job.into())),
         status(sequence, JobState::Active),
     ];
     rows.map(Change::Put).into()

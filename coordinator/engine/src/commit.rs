@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use nettailor_scheduler::sabotage::{self, Sabotage};
 
+use crate::parallel::map_each;
 use crate::row::{Change, Encoded, Row};
 use crate::store::{Error, Store};
 
@@ -82,7 +83,7 @@ impl Committer {
             self.journalled
         });
         Merged {
-            changes: changes.into_iter().map(Encoded::from).collect(),
+            changes: map_each(changes, Encoded::from),
             after,
             number,
         }

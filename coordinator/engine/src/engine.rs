@@ -8,9 +8,10 @@ use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::Progress;
 use nettailor_scheduler::Rejected;
 use nettailor_scheduler::effect::Effect;
-use nettailor_scheduler::event::{Event, Now, Submission};
+use nettailor_scheduler::event::{Event, Now, Planned, Submission};
 use nettailor_scheduler::record::UserRecord;
 
+use crate::parallel::map_each;
 use crate::request::{Answer, Refused, Request, Speaker};
 use crate::row::{Change, Row};
 use crate::state::State;
@@ -199,8 +200,8 @@ impl Turn<'_> {
             }
         }
         let ids: Vec<JobId> = submissions.iter().map(|one| one.job.clone()).collect();
-        for submission in submissions {
-            self.event(Event::Submit(submission))?;
+        for planned in map_each(submissions, Planned::from) {
+            self.event(Event::Submit(planned))?;
         }
         Ok(Answer::Submitted(ids))
     }

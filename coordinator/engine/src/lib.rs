@@ -9,6 +9,7 @@
 
 mod commit;
 mod engine;
+mod parallel;
 mod rebuilt;
 mod request;
 mod row;
@@ -17,6 +18,7 @@ mod store;
 
 pub use commit::{Batch, Committer, Merged};
 pub use engine::{Applied, Engine};
+pub use parallel::map_each;
 pub use rebuilt::skip_attempts;
 pub use request::{Answer, Refused, Request, Speaker};
 pub use row::{Change, Encoded, Row, RowKey, Unreadable, VALUE_VERSION, event_prefix, is_event};

@@ -1,7 +1,9 @@
 //! Rows: what is kept, what they are called and how they are written.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use nettailor_domain::backbone::BackboneName;
 use nettailor_domain::ids::{Attempt, StageKey};
 use nettailor_domain::model::BackboneRecord;
@@ -52,26 +54,26 @@ pub enum Change {
     Remove(RowKey),
 }
 
-/// A change and the bytes of its row, which the store and the journal write alike.
+/// A change and the bytes of its row, which the store and the journal write alike and do not copy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoded {
     /// What changes.
     pub change: Change,
     /// Key of the row.
-    pub key: Vec<u8>,
+    pub key: Bytes,
     /// Its value; none of a row that is removed.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<Bytes>,
 }
 
 impl From<Change> for Encoded {
     fn from(change: Change) -> Self {
         let (key, value) = match &change {
-            Change::Put(row) => (row.key(), Some(row.encode())),
+            Change::Put(row) => (row.key(), Some(row.encode().into())),
             Change::Remove(key) => (key.clone(), None),
         };
         Self {
             change,
-            key: key.encode(),
+            key: key.encode().into(),
             value,
         }
     }
@@ -179,7 +181,7 @@ impl Row {
         let mut value = Vec::with_capacity(256);
         value.push(VALUE_VERSION);
         match self {
-            Self::Record(Record::Job(job)) => serde_json::to_writer(&mut value, job),
+            Self::Record(Record::Job(job)) => serde_json::to_writer(&mut value, &**job),
             Self::Record(Record::Status(status)) => serde_json::to_writer(&mut value, status),
             Self::Record(Record::Stage(stage)) => serde_json::to_writer(&mut value, stage),
             Self::Record(Record::Model(model)) => serde_json::to_writer(&mut value, model),
@@ -207,7 +209,7 @@ impl Row {
             _ => return Err(Unreadable::Damaged("no version".into())),
         };
         let row = match key.first() {
-            Some(&JOB) => Self::Record(Record::Job(read(json)?)),
+            Some(&JOB) => Self::Record(Record::Job(Arc::new(read(json)?))),
             Some(&STATUS) => Self::Record(Record::Status(read(json)?)),
             Some(&STAGE) => Self::Record(Record::Stage(read(json)?)),
             Some(&MODEL) => Self::Record(Record::Model(read(json)?)),

@@ -114,8 +114,8 @@ impl Store for MemoryStore {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         for Encoded { key, value, .. } in changes {
             match value {
-                Some(value) => rows.insert(key.clone(), value.clone()),
-                None => rows.remove(key),
+                Some(value) => rows.insert(key.to_vec(), value.to_vec()),
+                None => rows.remove(&**key),
             };
         }
         Ok(())

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use nettailor_domain::backbone::BackboneName;
-use nettailor_domain::ids::{JobId, Seat, UserName, WorkerId};
+use nettailor_domain::ids::{JobId, Seat, StageKey, UserName, WorkerId};
 use nettailor_domain::session::{Address, Offer};
-use nettailor_domain::stage::{Checkpoint, Rerun, StageResult};
+use nettailor_domain::stage::{Blueprint, Checkpoint, PlannedStage, Rerun, StageKind, StageResult};
 use nettailor_domain::task::{TaskInputs, TaskSpec};
 use nettailor_domain::trainer::Failure;
 
@@ -34,7 +34,7 @@ pub type SessionNumber = u64;
 )]
 pub enum Event {
     /// A validated task was submitted under a fresh id.
-    Submit(Submission),
+    Submit(Planned),
     /// Somebody wants a job ended.
     Cancel {
         /// Which.
@@ -179,6 +179,38 @@ pub enum Event {
     Tick,
 }
 
+/// A submission and the stages that follow from it: working these out needs nothing else, so that of many it can be done in
+/// parallel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    pub(crate) submission: Submission,
+    pub(crate) stages: Vec<NewStage>,
+}
+
+impl From<Submission> for Planned {
+    fn from(submission: Submission) -> Self {
+        let planned = submission.blueprint().plan().into_iter();
+        let stages = planned.map(|PlannedStage { key, spec, parents }| NewStage {
+            key,
+            kind: spec.kind(),
+            parents: parents.into(),
+        });
+        Self {
+            stages: stages.collect(),
+            submission,
+        }
+    }
+}
+
+/// A stage as a job plans it, without what it is to do: that follows from the job.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NewStage {
+    pub(crate) key: StageKey,
+    pub(crate) kind: StageKind,
+    /// Stages whose results it needs, in the order of the graph.
+    pub(crate) parents: Box<[StageKey]>,
+}
+
 /// A validated task with its inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Submission {
@@ -204,4 +236,16 @@ pub struct Submission {
     pub reruns: Vec<Rerun>,
     /// The job that this one does once more.
     pub retry_of: Option<JobId>,
+}
+
+impl Submission {
+    /// What its stages follow from.
+    pub fn blueprint(&self) -> Blueprint<'_> {
+        Blueprint {
+            arch: self.arch,
+            task: &self.task,
+            inputs: &self.inputs,
+            reruns: &self.reruns,
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! A job in memory.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::record::{JobRecord, JobState, JobStatus};
@@ -7,13 +8,13 @@ use crate::record::{JobRecord, JobState, JobStatus};
 /// A job: what was submitted, and where it stands.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) record: JobRecord,
+    pub(crate) record: Arc<JobRecord>,
     pub(crate) status: JobStatus,
 }
 
 impl Job {
     /// One that was submitted, with this priority and deadline.
-    pub(crate) fn new(record: JobRecord, priority: i8, deadline: Duration) -> Self {
+    pub(crate) fn new(record: Arc<JobRecord>, priority: i8, deadline: Duration) -> Self {
         let status = JobStatus {
             sequence: record.sequence,
             priority,

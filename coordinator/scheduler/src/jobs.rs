@@ -158,16 +158,13 @@ impl Scheduler {
     /// Stages that were executed for a job, not found finished.
     pub(crate) fn stages_run(&self, job: &Job) -> u32 {
         let sequence = job.record.sequence;
-        let run = |key: &&StageKey| match &self.stages[*key] {
-            Stage {
-                state: State::Done(done),
-                ..
-            } => !done.reused_by(sequence),
-            Stage {
-                state: State::Failed(_),
-                ..
-            } => self.stages[*key].tries() > 0,
-            stage => stage.started_for_users(),
+        let run = |key: &&StageKey| {
+            let stage = &self.stages[*key];
+            match &stage.state {
+                State::Done(done) => !done.reused_by(sequence),
+                State::Failed(_) => stage.tries() > 0,
+                State::Pending(_) | State::Running(_) => stage.started_for_users(),
+            }
         };
         if job.is_active() {
             job.record.stages.iter().filter(run).count() as u32

@@ -97,7 +97,7 @@ impl Scheduler {
     fn parents(&self, key: StageKey) -> impl Iterator<Item = (&Stage, &StageResult)> {
         let parents = self.stages[&key].parents.iter();
         parents.filter_map(|parent| {
-            let stage = &self.stages[parent];
+            let stage = &*self.stages[parent];
             Some((stage, stage.result()?))
         })
     }
@@ -106,7 +106,7 @@ impl Scheduler {
     pub(crate) fn parent(&self, key: StageKey, kind: StageKind) -> Option<&Stage> {
         let parents = self.stages[&key].parents.iter();
         parents
-            .map(|parent| &self.stages[parent])
+            .map(|parent| &*self.stages[parent])
             .find(|stage| stage.kind == kind)
     }
 

@@ -1,5 +1,6 @@
 //! What is kept across restarts. Each record replaces the earlier one of the same key.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use nettailor_domain::backbone::BackboneName;
@@ -12,11 +13,10 @@ use nettailor_domain::trainer::{Failure, FailureClass};
 use serde::{Deserialize, Serialize};
 
 /// One thing to keep.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Record {
     /// A job as it was submitted: written once.
-    Job(Box<JobRecord>),
+    Job(Arc<JobRecord>),
     /// Where a job stands.
     Status(JobStatus),
     /// A stage, shared by every job that plans it, from its first attempt on. What it is to do follows from its jobs.

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nettailor_domain::ids::StageKey;
@@ -34,7 +35,7 @@ impl Scheduler {
         let (mut statuses, mut stages) = (Vec::new(), Vec::new());
         for record in records {
             match record {
-                Record::Job(job) => scheduler.take_job(*job)?,
+                Record::Job(job) => scheduler.take_job(job)?,
                 Record::Status(status) => statuses.push(status),
                 Record::Stage(stage) => stages.push(*stage),
                 Record::User(user) => {
@@ -65,7 +66,7 @@ impl Scheduler {
         Ok(scheduler)
     }
 
-    fn take_job(&mut self, job: JobRecord) -> Result<(), RestoreError> {
+    fn take_job(&mut self, job: Arc<JobRecord>) -> Result<(), RestoreError> {
         let (id, sequence) = (job.id.clone(), job.sequence);
         if self.sequences.insert(id.clone(), sequence).is_some() {
             return Err(RestoreError::Duplicate(format!("job `{id}`")));
@@ -73,7 +74,7 @@ impl Scheduler {
         match self.jobs.insert(sequence, Job::new(job, 0, Duration::ZERO)) {
             None => Ok(()),
             Some(first) => Err(RestoreError::SameSequence {
-                first: first.record.id,
+                first: first.record.id.clone(),
                 second: id,
                 sequence,
             }),
@@ -163,7 +164,8 @@ impl Scheduler {
                         let parent = self.stages.get_mut(parent).expect("parents come first");
                         parent.children.push(key);
                     }
-                    self.stages.insert(key, Stage::new(key, kind, parents, sequence));
+                    self.stages
+                        .insert(key, Stage::new(key, kind, parents, sequence).into());
                 }
                 if asks {
                     let place = Place { sequence, index };

@@ -34,8 +34,8 @@ pub struct Scheduler {
     pub(crate) jobs: BTreeMap<u64, Job>,
     /// Their places by id.
     pub(crate) sequences: BTreeMap<JobId, u64>,
-    /// Every stage ever planned.
-    pub(crate) stages: HashMap<StageKey, Stage>,
+    /// Every stage ever planned. Boxed, as a table of several hundred bytes per entry is slow to grow.
+    pub(crate) stages: HashMap<StageKey, Box<Stage>>,
     /// Workers by name.
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
     /// Every task's models; version v is at v - 1.
@@ -241,7 +241,7 @@ impl Scheduler {
             records.push(Record::Stage(Box::new(self.stages[key].record())));
         }
         for sequence in &draft.jobs {
-            records.push(Record::Job(Box::new(self.jobs[sequence].record.clone())));
+            records.push(Record::Job(self.jobs[sequence].record.clone()));
         }
         let users = draft.users.iter().map(|name| &self.accounts[name].record);
         records.extend(users.cloned().map(Record::User));

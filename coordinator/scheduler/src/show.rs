@@ -115,7 +115,7 @@ impl Scheduler {
     pub fn stage_jobs(&self, key: &StageKey) -> impl Iterator<Item = &JobRecord> + '_ {
         let users = self.stages.get(key).into_iter();
         let users = users.flat_map(|stage| stage.users.iter());
-        users.map(|turn| &self.job_at(turn.place.sequence).record)
+        users.map(|turn| &*self.job_at(turn.place.sequence).record)
     }
 
     /// Every published model, by task and version.

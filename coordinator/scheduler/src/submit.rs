@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use nettailor_domain::explain::What;
 use nettailor_domain::ids::{JobId, StageKey};
-use nettailor_domain::stage::{Blueprint, PlannedStage, Rerun, StageKind};
+use nettailor_domain::stage::{Blueprint, Rerun, StageKind};
 
 use crate::error::Rejected;
-use crate::event::Submission;
+use crate::event::{NewStage, Planned, Submission};
 use crate::job::Job;
 use crate::line::Turn;
 use crate::record::{JobRecord, JobState, Subject};
@@ -17,7 +17,8 @@ use crate::stage::Stage;
 impl Scheduler {
     /// Plans a task. Stages that are done are used as they are; stages that others asked for are shared; stages that
     /// failed, or that nobody asks for, start over.
-    pub(crate) fn submit(&mut self, submission: Submission) -> Result<(), Rejected> {
+    pub(crate) fn submit(&mut self, planned: Planned) -> Result<(), Rejected> {
+        let Planned { submission, stages } = planned;
         self.validate(&submission)?;
         let Submission {
             job: id,
@@ -32,13 +33,6 @@ impl Scheduler {
             reruns,
             retry_of,
         } = submission;
-        let blueprint = Blueprint {
-            arch,
-            task: &task,
-            inputs: &inputs,
-            reruns: &reruns,
-        };
-        let planned = blueprint.plan();
         let sequence = self.jobs.last_key_value().map_or(1, |(last, _)| last + 1);
         let record = JobRecord {
             id: id.clone(),
@@ -50,7 +44,7 @@ impl Scheduler {
             inputs,
             input_bytes: [backbone_bytes, data_bytes],
             reruns,
-            stages: planned.iter().map(|stage| stage.key).collect(),
+            stages: stages.iter().map(|stage| stage.key).collect(),
             submitted_ms: self.now.wall_ms,
         };
         let keys = record.stages.clone();
@@ -63,14 +57,15 @@ impl Scheduler {
             None => format!("by {}", record.user),
         };
         self.sequences.insert(id, sequence);
-        self.jobs.insert(sequence, Job::new(record, priority, deadline));
+        self.jobs
+            .insert(sequence, Job::new(record.into(), priority, deadline));
         self.draft.jobs.push(sequence);
         self.draft.statuses.insert(sequence);
         self.arm_job_deadline(sequence);
         self.count_priority(sequence, true);
         self.happened(Subject::Job(sequence), What::Submitted, 0, words);
         let turns: Vec<Turn> = self.turns(sequence).collect();
-        for (stage, turn) in planned.into_iter().zip(turns) {
+        for (stage, turn) in stages.into_iter().zip(turns) {
             self.plan_stage(stage, sequence);
             self.join_stage(keys[turn.place.index], turn);
         }
@@ -188,14 +183,14 @@ impl Scheduler {
     }
 
     /// Makes a stage known.
-    fn plan_stage(&mut self, planned: PlannedStage, sequence: u64) {
-        let PlannedStage { key, spec, parents } = planned;
+    fn plan_stage(&mut self, stage: NewStage, sequence: u64) {
+        let NewStage { key, kind, parents } = stage;
         if !self.stages.contains_key(&key) {
             for parent in &parents {
                 self.stage_mut(*parent).children.push(key);
             }
-            let stage = Stage::new(key, spec.kind(), parents.into(), sequence);
-            self.stages.insert(key, stage);
+            let stage = Stage::new(key, kind, parents, sequence);
+            self.stages.insert(key, stage.into());
         }
     }
 

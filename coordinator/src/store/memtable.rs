@@ -5,10 +5,12 @@ use std::ops::Bound::{self, Excluded, Included, Unbounded};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+
 use super::wal::Kept;
 
 /// Values by their keys; none is a row that was removed.
-pub(super) type Changed = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+pub(super) type Changed = BTreeMap<Bytes, Option<Bytes>>;
 
 /// What a row takes up beside its bytes, about.
 const ROW_BYTES: usize = 64;
@@ -41,7 +43,7 @@ impl Memtable {
     pub(super) fn put(&self, changes: Vec<Kept>) {
         let mut halves = self.lock();
         for Kept { key, value } in changes {
-            let (key_bytes, bytes) = (key.len(), value.as_ref().map_or(0, Vec::len));
+            let (key_bytes, bytes) = (key.len(), value.as_ref().map_or(0, Bytes::len));
             halves.bytes += bytes;
             match halves.growing.insert(key, value) {
                 Some(old) => halves.bytes -= old.map_or(0, |old| old.len()),

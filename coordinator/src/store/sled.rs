@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use nettailor_engine::{History, Rows, Unreadable, VALUE_VERSION, event, event_prefix, is_event};
+use bytes::Bytes;
+use nettailor_engine::{History, Rows, Unreadable, VALUE_VERSION, event, event_prefix, is_event, map_each};
 use nettailor_scheduler::record::{EventRecord, Subject};
 use tracing::warn;
 
@@ -25,6 +26,8 @@ const LOG_BYTES: u64 = 8 * SETTLE_BYTES as u64;
 /// Bytes of either from which on commits wait for that.
 const MOST_BYTES: usize = 4 * SETTLE_BYTES;
 const MOST_LOG_BYTES: u64 = 2 * LOG_BYTES;
+/// Rows that are decoded together, on all cores.
+const DECODED_AT_ONCE: usize = 8192;
 /// There once the database was found damaged where no start reads it: the next one is to know.
 pub(super) const UNSOUND: &str = "db/unsound";
 
@@ -133,6 +136,16 @@ impl SledStore {
         }
     }
 
+    fn decode(&self, kept: Vec<(Bytes, Bytes)>, rows: &mut Vec<Row>) -> Result<(), Error> {
+        let decoded = map_each(kept, |(key, value)| {
+            Row::decode(&key, &value).map_err(|error| unreadable(&self.path, &key, error))
+        });
+        for row in decoded {
+            rows.push(row?);
+        }
+        Ok(())
+    }
+
     fn failed(&self, doing: &'static str, source: io::Error) -> Error {
         Error::Database {
             path: self.path.clone(),
@@ -153,22 +166,21 @@ impl Store for SledStore {
 
     fn load(&mut self) -> Result<Vec<Row>, Error> {
         self.wait()?;
-        let decode = |key: &[u8], value: &[u8]| {
-            Row::decode(key, value).map_err(|error| unreadable(&self.path, key, error))
-        };
         let changed = self.memtable.all();
         let mut rows = Vec::new();
+        let mut read = Vec::with_capacity(DECODED_AT_ONCE);
         self.tree.read(|key, value| {
             if !changed.contains_key(key) {
-                rows.push(decode(key, value)?);
+                read.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
             }
-            Ok(())
+            match read.len() < DECODED_AT_ONCE {
+                true => Ok(()),
+                false => self.decode(std::mem::take(&mut read), &mut rows),
+            }
         })?;
-        for (key, value) in changed.into_iter().filter(|(key, _)| !is_event(key)) {
-            if let Some(value) = value {
-                rows.push(decode(&key, &value)?);
-            }
-        }
+        let changed = changed.into_iter().filter(|(key, _)| !is_event(key));
+        read.extend(changed.filter_map(|(key, value)| Some((key, value?))));
+        self.decode(read, &mut rows)?;
         Ok(rows)
     }
 
@@ -226,8 +238,8 @@ impl SledHistory {
         })?;
         for (key, value) in changed {
             match value {
-                Some(value) => rows.insert(key, value),
-                None => rows.remove(&key),
+                Some(value) => rows.insert(key.to_vec(), value.to_vec()),
+                None => rows.remove(&*key),
             };
         }
         Ok(rows)

@@ -17,6 +17,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use nettailor_engine::is_event;
 
 use super::Error;
@@ -146,10 +147,10 @@ impl Tree {
                     tally.put(key, value.as_deref());
                 }
                 match value {
-                    Some(value) => batch.insert(key.as_slice(), value.as_slice()),
-                    None => batch.remove(key.as_slice()),
+                    Some(value) => batch.insert(&**key, &**value),
+                    None => batch.remove(&**key),
                 }
-                bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+                bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
                 if bytes >= BATCH_BYTES {
                     break;
                 }

@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use nettailor_domain::ids::Digest;
 use prost::Message as _;
 use tracing::warn;
@@ -38,11 +39,11 @@ pub(super) struct Commit {
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Kept {
     /// Its key.
-    #[prost(bytes = "vec", tag = "1")]
-    pub(super) key: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) key: Bytes,
     /// Its value; none of a row that was removed.
-    #[prost(bytes = "vec", optional, tag = "2")]
-    pub(super) value: Option<Vec<u8>>,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    pub(super) value: Option<Bytes>,
 }
 
 /// Why a log cannot be read or written.

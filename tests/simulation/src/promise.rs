@@ -6,6 +6,7 @@
 //! what is over stays as it is. P9: checkpoints are whole and only get newer. P10: what was kept is what is restored.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use nettailor_domain::ids::{Digest, JobId, Seat, StageKey, WorkerId};
 use nettailor_domain::trainer::FailureClass;
@@ -27,7 +28,7 @@ pub(crate) struct Promises {
     hangs: bool,
     /// The newest records that the coordinator has made, durable or not.
     stages: HashMap<StageKey, StageRecord>,
-    jobs: HashMap<u64, JobRecord>,
+    jobs: HashMap<u64, Arc<JobRecord>>,
     statuses: HashMap<u64, JobStatus>,
     /// The newest session of each worker.
     sessions: HashMap<WorkerId, SessionNumber>,
@@ -166,7 +167,7 @@ impl Promises {
             match change {
                 Change::Put(Row::Record(Record::Stage(stage))) => self.stage_changes(before, stage)?,
                 Change::Put(Row::Record(Record::Job(job))) => {
-                    self.jobs.insert(job.sequence, (**job).clone());
+                    self.jobs.insert(job.sequence, job.clone());
                 }
                 Change::Put(Row::Record(Record::Status(status))) => self.job_changes(status)?,
                 Change::Put(Row::Progress(attempt, _)) => {
@@ -429,7 +430,7 @@ impl Promises {
             match record {
                 Record::Job(job) => {
                     self.acknowledged.remove(&job.id);
-                    self.jobs.insert(job.sequence, *job);
+                    self.jobs.insert(job.sequence, job);
                 }
                 Record::Status(status) => {
                     self.statuses.insert(status.sequence, status);

@@ -3,7 +3,7 @@
 use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::FailureClass;
 use nettailor_scheduler::effect::Effect;
-use nettailor_scheduler::event::Event;
+use nettailor_scheduler::event::{Event, Submission};
 use nettailor_scheduler::record::Record;
 use nettailor_scheduler::testing::{infeasible, planned, result, task};
 use nettailor_scheduler::view::{JobPhase, StagePhase};
@@ -268,9 +268,11 @@ fn a_stop_without_an_end_is_sent_again() {
 fn what_cannot_be_is_refused_and_changes_nothing() {
     let mut world = World::new();
     world.submit(task("a", "digits"));
-    let refused = |world: &mut World, submission| {
+    let refused = |world: &mut World, submission: Submission| {
         let records = world.kept.len();
-        let error = world.try_apply(Event::Submit(submission)).expect_err("refused");
+        let error = world
+            .try_apply(Event::Submit(submission.into()))
+            .expect_err("refused");
         assert_eq!(world.kept.len(), records);
         error
     };

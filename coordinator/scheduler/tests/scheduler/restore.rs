@@ -3,7 +3,7 @@
 use nettailor_domain::stage::StageKind;
 use nettailor_domain::trainer::FailureClass;
 use nettailor_scheduler::event::Now;
-use nettailor_scheduler::record::{Record, RecordKey};
+use nettailor_scheduler::record::{JobRecord, Record, RecordKey};
 use nettailor_scheduler::testing::task;
 use nettailor_scheduler::view::{JobPhase, WorkerPhase};
 use nettailor_scheduler::{Config, RestoreError, Scheduler};
@@ -141,19 +141,19 @@ fn contradicting_records_are_refused() {
     let Some(Record::Job(found)) = records.iter().find(|record| matches!(record, Record::Job(_))) else {
         panic!("a job was kept");
     };
-    let mut other = found.clone();
+    let mut other = JobRecord::clone(found);
     other.id = job("b");
     let same = RestoreError::SameSequence {
         first: job("a"),
         second: job("b"),
         sequence: 1,
     };
-    assert_eq!(restore(twice(&Record::Job(other))), same);
-    let mut bare = found.clone();
+    assert_eq!(restore(twice(&Record::Job(other.into()))), same);
+    let mut bare = JobRecord::clone(found);
     (bare.id, bare.sequence) = (job("b"), 2);
     bare.stages.pop();
     assert_eq!(
-        restore(twice(&Record::Job(bare))),
+        restore(twice(&Record::Job(bare.into()))),
         RestoreError::OtherPlan {
             job: job("b"),
             kept: 4,

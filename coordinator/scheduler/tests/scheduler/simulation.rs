@@ -148,7 +148,7 @@ impl Simulation {
             Op::Submit { variant } => {
                 self.jobs += 1;
                 let submission = variation(variant, &format!("j{}", self.jobs));
-                self.apply(Event::Submit(submission));
+                self.apply(Event::Submit(submission.into()));
             }
             Op::Cancel { job } if self.jobs > 0 => {
                 let job = format!("j{}", 1 + u32::from(job) % self.jobs)

@@ -126,7 +126,7 @@ impl World {
         for (key, record) in &self.kept {
             let same = match (key, record) {
                 (RecordKey::Job(sequence), Record::Job(job)) => {
-                    self.scheduler.job_numbered(*sequence).map(|(job, _)| job) == Some(job)
+                    self.scheduler.job_numbered(*sequence).map(|(job, _)| job) == Some(&**job)
                 }
                 (RecordKey::Status(sequence), Record::Status(status)) => {
                     self.scheduler.job_numbered(*sequence).map(|(_, status)| status) == Some(status)
@@ -200,7 +200,7 @@ impl World {
     }
 
     pub(crate) fn submit(&mut self, submission: Submission) -> Vec<Effect> {
-        self.apply(Event::Submit(submission))
+        self.apply(Event::Submit(submission.into()))
     }
 
     pub(crate) fn cancel(&mut self, id: &str) -> Vec<Effect> {

@@ -22,7 +22,10 @@ pub(super) async fn read(store: &ArtifactStore, request: v1::SubmitRequest) -> R
     };
     let priority = request.priority.map(priority).transpose()?;
     let deadline = request.deadline_minutes.map(minutes);
-    let file = TasksFile::parse(&request.tasks_yaml)
+    // Tens of thousands of tasks take a second, in which others are to be served.
+    let parsed = tokio::task::spawn_blocking(move || TasksFile::parse(&request.tasks_yaml)).await;
+    let file = parsed
+        .map_err(|broken| Error::new(Code::Internal, format!("reading the tasks file: {broken}")))?
         .map_err(|problems| Error::new(Code::InvalidTasksFile, problems.to_string()))?;
     let inputs = inputs(&file, request.inputs)?;
     let mut sizes = HashMap::new();
