@@ -30,8 +30,7 @@ MINUTES = 5
 SEED = 4
 
 chaos: toolchain ## kill coordinator and workers under load, and lose nothing: make chaos MINUTES=5
-	cargo build --workspace --locked --bin nettailor-coordinator --bin nettailor-worker --bin nettailor-cli \
-		--bin nettailor-scripted-trainer
+	cargo build --workspace --bins --tests --locked
 	NETTAILOR_CHAOS_MINUTES=$(MINUTES) NETTAILOR_CHAOS_SEED=$(SEED) \
 		cargo test --workspace --locked --test chaos -- --ignored --nocapture
 

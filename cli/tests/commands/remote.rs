@@ -99,6 +99,17 @@ async fn jobs_are_submitted_listed_found_by_prefix_and_cancelled() {
         bench
             .cli(&[at, &url, "jobs", "watch", id])
             .refused(4, &["not wanted"]);
+        let logs = bench.cli(&[at, &url, "jobs", "logs", id]);
+        assert!(
+            logs.stdout.is_empty() && logs.stderr.contains("nothing was logged"),
+            "{logs:?}"
+        );
+        let users = bench.json(&[at, &url, "users", "list"]);
+        assert_eq!(
+            users.as_array().map(Vec::len),
+            Some(1),
+            "they pay though nothing ran: {users}"
+        );
         let waited = bench.cli(&[at, &url, "submit", "tasks.yaml", "--wait", "--timeout", "1s"]);
         waited.refused(5, &["jobs watch shapes-"]);
         assert_eq!(

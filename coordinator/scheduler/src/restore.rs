@@ -71,6 +71,7 @@ impl Scheduler {
         if self.sequences.insert(id.clone(), sequence).is_some() {
             return Err(RestoreError::Duplicate(format!("job `{id}`")));
         }
+        self.account(&job.user);
         match self.jobs.insert(sequence, Job::new(job, 0, Duration::ZERO)) {
             None => Ok(()),
             Some(first) => Err(RestoreError::SameSequence {

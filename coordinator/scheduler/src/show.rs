@@ -155,7 +155,7 @@ impl Scheduler {
         present.chain(absent)
     }
 
-    /// Every user who has a job that was placed, or a setting, by name.
+    /// Every user who has submitted a job or has a setting, by name.
     pub fn users(&self) -> impl Iterator<Item = UserView> + '_ {
         self.accounts.values().map(|account| self.user_view(account))
     }

@@ -56,6 +56,8 @@ impl Scheduler {
             Some(job) => format!("by {}, to do the work of {job} once more", record.user),
             None => format!("by {}", record.user),
         };
+        // Who has submitted something is shown.
+        self.account(&record.user);
         self.sequences.insert(id, sequence);
         self.jobs
             .insert(sequence, Job::new(record.into(), priority, deadline));

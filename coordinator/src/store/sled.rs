@@ -19,13 +19,13 @@ use super::tree::{EVENTS, Tree};
 use super::wal::{self, Commit, Kept, Wal};
 use super::{Encoded, Error, Row, Store};
 
-/// Bytes of the memtable from which on it is written into the database.
-const SETTLE_BYTES: usize = 8 << 20;
-/// Bytes of the write-ahead log from which on the same is done: a row that changes often is in it often.
-const LOG_BYTES: u64 = 8 * SETTLE_BYTES as u64;
-/// Bytes of either from which on commits wait for that.
-const MOST_BYTES: usize = 4 * SETTLE_BYTES;
-const MOST_LOG_BYTES: u64 = 2 * LOG_BYTES;
+/// Bytes of the memtable from which on it is written into the database: the more, the more rows of a page are written at once.
+const SETTLE_BYTES: usize = 32 << 20;
+/// The write-ahead log is read at every start: where it has so many times the bytes of a full memtable, because rows change
+/// often, the same is done.
+const LOG_LENGTH: u64 = 4;
+/// Commits wait for that where either has so many times its bytes.
+const LATE: usize = 2;
 /// Rows that are decoded together, on all cores.
 const DECODED_AT_ONCE: usize = 8192;
 /// There once the database was found damaged where no start reads it: the next one is to know.
@@ -40,6 +40,8 @@ pub struct SledStore {
     counter: File,
     wal: Wal,
     memtable: Memtable,
+    /// Bytes of a full memtable.
+    settle_bytes: usize,
     /// Writes the memtable into the database.
     settling: Option<JoinHandle<Result<(), Error>>>,
     tree: Arc<Tree>,
@@ -56,6 +58,13 @@ impl SledStore {
     /// Opens the store in `path`; a new or empty directory becomes one.
     pub fn open(path: &Path) -> Result<Self, Error> {
         Self::open_locked(path, Lock::take(path)?)
+    }
+
+    /// The same, with rows written into the database for each so many bytes of them.
+    pub fn open_settling(path: &Path, settle_bytes: usize) -> Result<Self, Error> {
+        let mut store = Self::open(path)?;
+        store.settle_bytes = settle_bytes;
+        Ok(store)
     }
 
     /// Opens the store in the directory that was locked.
@@ -91,6 +100,7 @@ impl SledStore {
             counter,
             wal,
             memtable,
+            settle_bytes: SETTLE_BYTES,
             settling: None,
             tree: Arc::new(tree),
             _lock: lock,
@@ -99,7 +109,7 @@ impl SledStore {
 
     /// Has the memtable written into the database, unless that goes on already.
     fn settle(&mut self) -> Result<(), Error> {
-        if self.memtable.bytes() >= MOST_BYTES || self.wal.bytes() >= MOST_LOG_BYTES {
+        if self.is_due(LATE) {
             self.wait()?;
         }
         if self.settling.is_some() {
@@ -124,6 +134,12 @@ impl SledStore {
             });
         self.settling = Some(settling.map_err(|source| unusable(&self.path, source))?);
         Ok(())
+    }
+
+    /// Whether the memtable is full so many times, or the log as long as that.
+    fn is_due(&self, times: usize) -> bool {
+        let bytes = times * self.settle_bytes;
+        self.memtable.bytes() >= bytes || self.wal.bytes() >= LOG_LENGTH * bytes as u64
     }
 
     /// Waits for what is being written into the database.
@@ -205,7 +221,7 @@ impl Store for SledStore {
         let counted = self.counter.write_all_at(&self.commits.to_be_bytes(), 0);
         counted.map_err(|source| self.failed("counting commits", source))?;
         self.memtable.put(commit.changes);
-        match self.memtable.bytes() >= SETTLE_BYTES || self.wal.bytes() >= LOG_BYTES {
+        match self.is_due(1) {
             true => self.settle(),
             false => Ok(()),
         }

@@ -15,5 +15,5 @@ pub(crate) struct Args {
 
 pub(super) async fn run(args: Args, client: &Client, console: &Console) -> Result<(), Error> {
     let events = client.events(&args.id, args.follow).await?;
-    super::print(events, console).await
+    super::print(events, console).await.map(drop)
 }

@@ -18,5 +18,8 @@ pub(crate) struct Args {
 
 pub(super) async fn run(args: Args, client: &Client, console: &Console) -> Result<(), Error> {
     let lines = client.logs(&args.id, args.stage.as_deref(), args.follow).await?;
-    super::print(lines, console).await
+    if super::print(lines, console).await? == 0 {
+        console.note("no lines are kept here: nothing was logged, or the state was made again from its journal, which has no logs");
+    }
+    Ok(())
 }

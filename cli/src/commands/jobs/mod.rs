@@ -82,17 +82,19 @@ fn as_changed(job: &JobView, console: &Console) -> Result<(), Error> {
     console.detail(job)
 }
 
-/// Prints a stream, one line an item, until it ends or somebody has seen enough.
+/// Prints a stream, one line an item, until it ends or somebody has seen enough. The number of lines.
 async fn print<T: Serialize + Display>(
     items: impl Stream<Item = Result<T, Error>>,
     console: &Console,
-) -> Result<(), Error> {
+) -> Result<usize, Error> {
     tokio::pin!(items);
     let printed = async {
+        let mut lines = 0;
         while let Some(item) = items.try_next().await? {
             console.line(&item, &item)?;
+            lines += 1;
         }
-        Ok(())
+        Ok(lines)
     };
     tokio::select! {
         printed = printed => printed,

@@ -66,6 +66,20 @@ fn users_share_slots_whoever_came_first() {
 }
 
 #[test]
+fn who_has_submitted_is_a_user_before_anything_runs_and_after_a_restart() {
+    let names = |world: &World| {
+        let users = world.scheduler.users();
+        users.map(|user| user.record.name.to_string()).collect::<Vec<_>>()
+    };
+    let mut world = World::new();
+    world.submit(of("bob", "b"));
+    world.submit(of("alice", "a"));
+    assert_eq!(names(&world), ["alice", "bob"]);
+    world.restart();
+    assert_eq!(names(&world), ["alice", "bob"]);
+}
+
+#[test]
 fn nobody_has_more_than_the_limit() {
     let mut world = World::new();
     set_user(&mut world, "alice", 1, Some(1), 0);
