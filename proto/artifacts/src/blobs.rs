@@ -13,12 +13,12 @@ use tokio_util::io::ReaderStream;
 
 use crate::{ArtifactStore, Error};
 
-/// Size of a part of a large blob, bytes. Object stores want at least 5 MiB; smaller blobs are written at once.
-const PART_BYTES: usize = 8 << 20;
+/// Size of a part of a large object, bytes. Object stores want at least 5 MiB; smaller blobs are written at once.
+pub(crate) const PART_BYTES: usize = 8 << 20;
 /// Parts on their way at a time; with [`PART_BYTES`] it bounds the memory of one upload to about 40 MiB.
-const PARTS_IN_FLIGHT: usize = 4;
+pub(crate) const PARTS_IN_FLIGHT: usize = 4;
 /// Bytes read from a file at a time.
-const READ_BYTES: usize = 1 << 20;
+pub(crate) const READ_BYTES: usize = 1 << 20;
 
 impl ArtifactStore {
     /// The size of a blob, bytes; `None` if it is not there.
@@ -134,14 +134,7 @@ impl ArtifactStore {
             checked(announced, found(&hasher))
         }
         .await;
-        match written {
-            Ok(artifact) => upload.finish().await.map_err(failed).map(|_| artifact),
-            Err(error) => {
-                // What was written so far is of no use. The first error counts, not that of cleaning up.
-                let _ = upload.abort().await;
-                Err(error)
-            }
-        }
+        finished(upload, written, failed).await
     }
 
     /// Fetches a blob into the file `path`, whose folder must be there, and returns its size in bytes. The file appears
@@ -208,6 +201,23 @@ pub async fn digest_of_file(path: &FilePath) -> Result<Artifact, Error> {
         Ok(found(&hasher))
     };
     blocking(hash).await.map_err(|error| Error::local(path, error))
+}
+
+/// Ends an upload: one that was `written` in full is kept, any other is not, and its error handed back. `failed` says what an
+/// error of the store is here.
+pub(crate) async fn finished<T, E>(
+    upload: WriteMultipart,
+    written: Result<T, E>,
+    failed: impl FnOnce(object_store::Error) -> E,
+) -> Result<T, E> {
+    match written {
+        Ok(written) => upload.finish().await.map(|_| written).map_err(failed),
+        Err(error) => {
+            // What was written so far is of no use. The first error counts, not that of cleaning up.
+            let _ = upload.abort().await;
+            Err(error)
+        }
+    }
 }
 
 fn found(hasher: &blake3::Hasher) -> Artifact {

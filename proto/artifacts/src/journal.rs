@@ -1,15 +1,17 @@
 //! Objects of a coordinator's journal. What is in them is the coordinator's business.
 //!
 //! An object is named by the commits that it holds, with zeros in front, so that names sort. One whose first commit is 0 holds
-//! everything up to its last: a snapshot.
+//! everything up to its last: a snapshot. One is as small as a commit or, as a snapshot, larger than memory.
 
 use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
-use futures::TryStreamExt as _;
-use object_store::ObjectStoreExt as _;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use object_store::{GetResult, GetResultPayload, ObjectStoreExt as _, WriteMultipart};
+use tokio_util::io::ReaderStream;
 
+use crate::blobs::{PART_BYTES, PARTS_IN_FLIGHT, READ_BYTES, finished};
 use crate::{ArtifactStore, Error};
 
 /// The folder of all journals.
@@ -89,15 +91,51 @@ impl ArtifactStore {
         put.map_err(|error| Error::store(path, error)).map(drop)
     }
 
+    /// Writes an object of a journal of which not all is in memory, and returns its size in bytes. It appears complete, or not at
+    /// all: nothing is kept where the stream or the store fails. About 40 MiB are held.
+    ///
+    /// # Errors
+    /// The stream's first, or the store's.
+    pub async fn write_large_journal<E: From<Error>>(
+        &self,
+        object: JournalObject,
+        content: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Result<u64, E> {
+        let path = object.path();
+        let failed = |error| E::from(Error::store(&path, error));
+        let upload = self.store.put_multipart(&self.at(&path)).await;
+        let mut upload = WriteMultipart::new_with_chunk_size(upload.map_err(failed)?, PART_BYTES);
+        let mut content = std::pin::pin!(content);
+        let written = async {
+            let mut bytes = 0;
+            while let Some(piece) = content.next().await.transpose()? {
+                bytes += piece.len() as u64;
+                upload.wait_for_capacity(PARTS_IN_FLIGHT).await.map_err(failed)?;
+                upload.put(piece);
+            }
+            Ok(bytes)
+        }
+        .await;
+        finished(upload, written, failed).await
+    }
+
     /// Reads an object of a journal.
     pub async fn read_journal(&self, object: JournalObject) -> Result<Bytes, Error> {
         let path = object.path();
-        let failed = |error| match error {
-            object_store::Error::NotFound { .. } => Error::JournalMissing(path.clone()),
-            error => Error::store(format!("reading {path}"), error),
-        };
+        let failed = |error| unread(&path, error);
         let got = self.store.get(&self.at(&path)).await.map_err(failed)?;
         got.bytes().await.map_err(failed)
+    }
+
+    /// Reads an object of a journal in pieces of about 1 MiB, or as the store hands them out.
+    pub async fn read_large_journal(
+        &self,
+        object: JournalObject,
+    ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + use<>, Error> {
+        let path = object.path();
+        let got = self.store.get(&self.at(&path)).await;
+        let got = got.map_err(|error| unread(&path, error))?;
+        Ok(pieces(path, got))
     }
 
     /// Removes an object of a journal; one that is not there is as good as removed.
@@ -127,5 +165,31 @@ impl ArtifactStore {
             .map_err(|error| Error::store(format!("listing {FOLDER}"), error))?;
         objects.sort();
         Ok(objects)
+    }
+}
+
+/// The content of the object at `path`.
+fn pieces(path: String, got: GetResult) -> impl Stream<Item = Result<Bytes, Error>> + Send {
+    let pieces = match got.payload {
+        // In larger pieces than the store's client has: each costs a way to another thread.
+        GetResultPayload::File(file, _) => {
+            let file = tokio::fs::File::from_std(file);
+            let pieces = ReaderStream::with_capacity(file, READ_BYTES);
+            let failed = |error: std::io::Error| object_store::Error::Generic {
+                store: "LocalFileSystem",
+                source: error.into(),
+            };
+            pieces.map_err(failed).boxed()
+        }
+        GetResultPayload::Stream(pieces) => pieces,
+    };
+    pieces.map_err(move |error| unread(&path, error))
+}
+
+/// Why the object at `path` could not be read.
+fn unread(path: &str, error: object_store::Error) -> Error {
+    match error {
+        object_store::Error::NotFound { .. } => Error::JournalMissing(path.to_owned()),
+        error => Error::store(format!("reading {path}"), error),
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use futures::stream;
+use futures::{TryStreamExt as _, stream};
 use nettailor_artifacts::{
     ArtifactStore, Error, Incarnation, JournalObject, Kind, Manifest, digest_of_file, location,
 };
@@ -283,4 +283,49 @@ async fn objects_of_journals_are_listed_in_order_and_read_back() {
         "{error:?}"
     );
     assert_eq!(at.store.list_journals().await.unwrap(), [snapshot, large, other]);
+}
+
+#[tokio::test]
+async fn an_object_of_a_journal_is_written_and_read_in_pieces_in_full_or_not_at_all() {
+    let at = folder();
+    let object = |last| JournalObject {
+        incarnation: Incarnation::new(1),
+        first: 0,
+        last,
+    };
+    let bytes = Bytes::from(large());
+    for (last, bytes) in [
+        (1, Bytes::from_static(b"small")),
+        (2, bytes.clone()),
+        (2, bytes.slice(5..)),
+    ] {
+        let size = bytes.len() as u64;
+        let pieces = bytes.chunks(3_000_000).map(Bytes::copy_from_slice);
+        let pieces = stream::iter(pieces.map(Ok::<_, Error>));
+        assert_eq!(
+            at.store.write_large_journal(object(last), pieces).await.unwrap(),
+            size
+        );
+        let read = at.store.read_large_journal(object(last)).await.unwrap();
+        let pieces: Vec<Bytes> = read.try_collect().await.unwrap();
+        assert!(pieces.iter().all(|piece| piece.len() <= 1 << 20));
+        assert!(pieces.concat() == bytes);
+    }
+    // What cannot be made leaves what was there, and nothing beside.
+    let half = [Ok(bytes.clone()), Err(Error::JournalMissing("on purpose".into()))];
+    let error = at.store.write_large_journal(object(2), stream::iter(half)).await;
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "on purpose is not in the artifact store"
+    );
+    let folder = at.local("a/b/journal/0000000000000001");
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 2);
+    assert!(at.store.read_journal(object(2)).await.unwrap() == bytes.slice(5..));
+    let error = at
+        .store
+        .read_large_journal(object(3))
+        .await
+        .map(drop)
+        .unwrap_err();
+    assert!(matches!(error, Error::JournalMissing(_)), "{error:?}");
 }
