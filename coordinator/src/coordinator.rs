@@ -372,8 +372,8 @@ fn restore(
         listed,
     } = open(&site)?;
     let journalled = State::journalled(&rows);
-    let beginning = Beginning::find(&artifacts, incarnation, &listed, &rows, journalled);
-    let beginning = runtime.block_on(beginning);
+    let beginning = Beginning::find(&artifacts, incarnation, &listed, &rows, journalled, path);
+    let beginning = runtime.block_on(beginning).map_err(recovery::Error::from)?;
     let count = rows.len();
     let mut clock = Clock::start(State::elapsed(&rows));
     let manifests = rows.iter().filter(|row| manifests::has_manifest(row));

@@ -326,9 +326,7 @@ impl Site<'_> {
             first: 0,
             last: commits + 1,
         };
-        let snapshot = journal::snapshot(name, &rows);
-        self.runtime
-            .block_on(self.artifacts.write_journal(name, snapshot))?;
+        journal::write_snapshot(self.artifacts, self.runtime, name, &rows)?;
 
         let set_aside = self.set_aside(now.wall_ms)?;
         self.write(INCARNATION, &incarnation.to_string())?;

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -126,6 +127,20 @@ fn same(mut found: Vec<Row>, mut expected: Vec<Row>) {
     assert_eq!(found, expected);
 }
 
+/// The keys of what happened, as far as they are shown to one who stops after so many.
+fn shown(history: &dyn History, most: usize) -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
+    let mut show = |key: &[u8], _: &[u8]| {
+        keys.push(key.to_vec());
+        match keys.len() < most {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    };
+    history.each(&mut show).unwrap();
+    keys
+}
+
 /// What every store promises; `open` opens the same one again after it was dropped.
 fn conforms<S: Store>(open: impl Fn() -> S) {
     let mut store = open();
@@ -180,7 +195,10 @@ fn conforms<S: Store>(open: impl Fn() -> S) {
     drop((store, history));
     let mut store = open();
     assert_eq!(seconds(&*store.history(), 2), [2]);
-    assert_eq!(store.history().rows().unwrap().len(), 4);
+    assert_eq!(shown(&*store.history(), 9).len(), 4);
+    // In order, and no more than is asked for.
+    assert!(shown(&*store.history(), 9).is_sorted());
+    assert_eq!(shown(&*store.history(), 2), shown(&*store.history(), 9)[..2]);
     same(store.load().unwrap(), left);
 }
 
@@ -314,7 +332,9 @@ fn settled() -> tempfile::TempDir {
         store.commit(&encoded(&changes)).unwrap();
     }
     assert_eq!(store.load().unwrap().len(), 300 * 4);
-    assert_eq!(store.history().rows().unwrap().len(), 300 * 30);
+    let events = shown(&*store.history(), usize::MAX);
+    assert_eq!(events.len(), 300 * 30);
+    assert!(events.is_sorted(), "from log and database");
     folder
 }
 

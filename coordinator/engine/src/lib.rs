@@ -23,4 +23,4 @@ pub use rebuilt::skip_attempts;
 pub use request::{Answer, Refused, Request, Speaker};
 pub use row::{Change, Encoded, Row, RowKey, Unreadable, VALUE_VERSION, event_prefix, is_event};
 pub use state::{Job, State};
-pub use store::{Error, History, MemoryStore, Rows, Store, event};
+pub use store::{Error, History, MemoryStore, Rows, Show, Store, event};

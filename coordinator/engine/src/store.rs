@@ -1,6 +1,7 @@
 //! What keeps rows.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,13 +22,17 @@ pub trait Store: Send {
     fn commit(&mut self, changes: &[Encoded]) -> Result<(), Error>;
 }
 
+/// Takes a row, key and value, and says whether to go on.
+pub type Show<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 /// What happened, as it is kept.
 pub trait History: Send + Sync {
     /// What happened to a subject, the oldest first.
     fn of(&self, subject: &Subject) -> Result<Vec<EventRecord>, Error>;
 
-    /// The rows of everything that happened.
-    fn rows(&self) -> Result<Rows, Error>;
+    /// Shows the rows of everything that happened, in the order of their keys, until it is told to stop. From a disk, few of them
+    /// are in memory at a time.
+    fn each(&self, show: &mut Show<'_>) -> Result<(), Error>;
 }
 
 /// Why a store does not work.
@@ -132,10 +137,12 @@ impl History for MemoryStore {
         events.collect()
     }
 
-    fn rows(&self) -> Result<Rows, Error> {
-        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let events = rows.iter().filter(|(key, _)| is_event(key));
-        Ok(events.map(|(key, value)| (key.clone(), value.clone())).collect())
+    fn each(&self, show: &mut Show<'_>) -> Result<(), Error> {
+        // A copy: commits do not wait for whoever is shown them.
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut events = rows.iter().filter(|(key, _)| is_event(key));
+        let _ = events.try_for_each(|(key, value)| show(key, value));
+        Ok(())
     }
 }
 

@@ -12,16 +12,25 @@
 //! An artifact store that is away costs memory up to [`MOST_WAITING`]; then commits wait. An object that could not be written is
 //! tried again as it is, so that no two of them overlap.
 //!
-//! Now and then, the task has one object made of all that are there, which holds every row, and removes them: a snapshot, once
-//! they are many and far more than is in the one before.
+//! Now and then, the task has the newest objects merged ([`merge`]), and removes what they were: objects stay few, and no more is
+//! read, held or written for that than one large object. Objects lie one after the other or within each other: a process that
+//! ended before it had removed the merged ones leaves both, and the larger counts.
+//!
+//! A journal that is not whole, or behind the state directory, begins anew with a snapshot of all rows ([`anew`]). What is larger
+//! than a merged object, a snapshot, is written and read in pieces: beside the state, the journal needs memory for what waits, one
+//! merge and one upload, however much is in it.
 
+mod anew;
 mod history;
+mod merge;
 mod object;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,10 +40,10 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+pub(crate) use self::anew::{Beginning, write_snapshot};
 pub(crate) use self::history::{History, of};
 use self::object::Rows;
-pub(crate) use self::object::snapshot;
-pub(crate) use self::writer::{Beginning, Writer};
+pub(crate) use self::writer::Writer;
 
 /// Longest wait of a commit for an object, where nobody waits for it.
 const PACE: Duration = Duration::from_secs(1);
@@ -93,15 +102,30 @@ pub enum Error {
         /// Why.
         what: String,
     },
-    /// A thread that read it broke.
+    /// What happened cannot be read for a snapshot.
+    #[error(transparent)]
+    Events(#[from] nettailor_engine::Error),
+    /// The rows of a snapshot cannot be put aside.
+    #[error("state directory {}: the rows that the journal begins anew with cannot be put aside; free some space, or check its permissions", .path.display())]
+    Aside {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nor read back.
+    #[error("the rows that the journal begins anew with cannot be read back from the state directory")]
+    Reread(#[source] io::Error),
+    /// A thread that worked on it broke.
     #[error("a part of the journal broke; this is a defect")]
     Broken,
 }
 
 /// Reads rows as they are kept.
 pub(crate) fn decode(rows: Rows) -> Result<Vec<Row>, Error> {
-    let decoded = rows.iter().map(|(key, value)| {
-        Row::decode(key, value).map_err(|error| Error::Row {
+    // Each is freed as soon as it was read.
+    let decoded = rows.into_iter().map(|(key, value)| {
+        Row::decode(&key, &value).map_err(|error| Error::Row {
             key: key.escape_ascii().to_string(),
             what: format!("{error:?}"),
         })

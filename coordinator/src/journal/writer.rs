@@ -4,92 +4,43 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use nettailor_artifacts::{ArtifactStore, Incarnation, JournalObject};
-use nettailor_engine::{Change, Error as StoreError, History as Events, Row};
+use nettailor_artifacts::{ArtifactStore, Error as StoreError, JournalObject};
+use nettailor_engine::History as Events;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::{Error, History, Journal, OBJECT_BYTES, PACE, object};
+use super::anew::Aside;
+use super::merge::MERGE_EVERY;
+use super::{Beginning, Error, History, Journal, OBJECT_BYTES, PACE, object};
 
-/// Objects after which there is a snapshot, unless they are fewer bytes than [`GROWTH`] times the one before.
-const SNAPSHOT_EVERY: usize = 64;
-/// Each snapshot reads all that there is: so all of them together read less than twice what was ever written, while that grows.
-const GROWTH: usize = 3;
-/// Objects after which there is one in any case.
-const SNAPSHOT_AT_LAST: usize = 16 * SNAPSHOT_EVERY;
 /// Wait after the first failure; doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
-
-/// Where a journal is taken up.
-pub(crate) struct Beginning {
-    history: History,
-    /// The number of the last commit.
-    newest: u64,
-    /// Lines of a snapshot to write first, where the history is not whole: all but what happened, which nobody has read.
-    snapshot: Option<Vec<u8>>,
-}
-
-impl Beginning {
-    /// Takes up the journal of a state that consists of these rows, `newest` being its last commit; `listed` are the objects of
-    /// all journals. One that is not whole, or ends earlier, begins anew with a snapshot.
-    pub(crate) async fn find(
-        store: &ArtifactStore,
-        incarnation: Incarnation,
-        listed: &[JournalObject],
-        rows: &[Row],
-        newest: u64,
-    ) -> Self {
-        let found = match History::find(incarnation, listed) {
-            Ok(history) => history.check(store).await.map(|()| history),
-            Err(error) => Err(error),
-        };
-        match found {
-            Ok(history) if history.last() == newest && (newest > 0 || !history.is_empty()) => {
-                return Self {
-                    history,
-                    newest,
-                    snapshot: None,
-                };
-            }
-            Ok(history) if !history.is_empty() => {
-                info!(
-                    behind = newest - history.last().min(newest),
-                    "the journal begins anew: an earlier process left it behind"
-                );
-            }
-            Ok(_) => {}
-            Err(error) => warn!(
-                error = &error as &dyn std::error::Error,
-                "the journal cannot be read and begins anew"
-            ),
-        }
-        let something = newest > 0 || rows.iter().any(|row| Change::Put(row.clone()).is_journalled());
-        Self {
-            history: History::superseded(incarnation, listed),
-            newest,
-            snapshot: something.then(|| object::snapshot_lines(newest, rows)),
-        }
-    }
-}
 
 /// Puts commits into objects.
 pub(crate) struct Writer {
     store: ArtifactStore,
     journal: Journal,
     history: History,
-    snapshot: Option<Vec<u8>>,
+    rows: Option<Aside>,
     /// What happened, as it is kept.
     events: Arc<dyn Events>,
     newest: u64,
     written: watch::Sender<u64>,
-    /// Objects, and their bytes, since the last snapshot, and bytes of that.
-    since: (usize, usize),
-    snapshot_bytes: usize,
-    compacting: Option<JoinHandle<Result<(JournalObject, usize), Error>>>,
+    /// Objects that were not looked at yet for what is to be merged.
+    new: usize,
+    /// The last commit of those that were. 0 after a failure: nothing is merged before there are as many again.
+    mark: u64,
+    merging: Option<Merging>,
+}
+
+/// An object that is being made of others, and its size in bytes.
+struct Merging {
+    name: JournalObject,
+    done: JoinHandle<Result<u64, Error>>,
 }
 
 impl Writer {
@@ -104,21 +55,21 @@ impl Writer {
         let Beginning {
             history,
             newest,
-            snapshot,
+            rows,
         } = beginning;
         let (written, seen) = watch::channel(history.last());
         let journal = Journal::new(newest, seen, runtime, stopping);
         let writer = Self {
             store,
             journal: journal.clone(),
+            new: history.len(),
             history,
-            snapshot,
+            rows,
             events,
             newest,
             written,
-            since: (0, 0),
-            snapshot_bytes: 0,
-            compacting: None,
+            mark: 0,
+            merging: None,
         };
         (writer, journal)
     }
@@ -126,52 +77,59 @@ impl Writer {
     /// Writes until it is stopped; then what is left is tried once more.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let _closing = Closing(self.journal.clone());
-        if let Some(lines) = self.snapshot.take() {
-            let name = JournalObject {
-                first: 0,
-                last: self.newest,
-                incarnation: self.history.incarnation,
-            };
-            let Some(snapshot) = self.with_events(name, lines).await else {
-                return;
-            };
-            self.snapshot_bytes = snapshot.len();
-            if !self.put(name, snapshot, &stop).await {
-                return;
-            }
-            self.history.replace(name);
+        if let Some(rows) = self.rows.take()
+            && !self.begin_anew(rows, &stop).await
+        {
+            return;
         }
         // Nothing is to be written before this.
         self.written.send_replace(self.newest);
         self.prune().await;
         while let Some((name, text)) = self.next(&stop).await {
-            let bytes = text.len();
+            let bytes = text.len() as u64;
             if !self.put(name, text, &stop).await {
                 break;
             }
-            self.history.push(name);
+            self.history.push(name, bytes);
             self.written.send_replace(name.last);
-            self.since = (self.since.0 + 1, self.since.1 + bytes);
-            self.compact().await;
+            self.new += 1;
+            self.merge().await;
         }
-        if let Some(compacting) = self.compacting.take() {
+        if let Some(merging) = self.merging.take() {
             // Whoever starts next must not find its half.
-            self.finish(compacting).await;
+            self.finish(merging).await;
         }
     }
 
-    /// A snapshot with what happened. What happens meanwhile may be in it before its commit is: it is as true without.
-    async fn with_events(&self, name: JournalObject, mut lines: Vec<u8>) -> Option<Bytes> {
-        let events = self.events.clone();
-        let made = tokio::task::spawn_blocking(move || {
-            object::write_kept(&mut lines, name.last, events.rows()?);
-            Ok::<_, StoreError>(object::seal(name, &lines))
-        });
-        match made.await.ok()? {
-            Ok(snapshot) => Some(snapshot),
-            Err(error) => {
-                warn!("the journal cannot begin anew, and is not written: {error}");
-                None
+    /// Writes the snapshot of these rows and of what happened. Says whether it is there.
+    async fn begin_anew(&mut self, rows: Aside, stop: &CancellationToken) -> bool {
+        let name = JournalObject {
+            first: 0,
+            last: self.newest,
+            incarnation: self.history.incarnation,
+        };
+        let mut wait = FIRST_WAIT;
+        loop {
+            let (rows, events) = (rows.clone(), self.events.clone());
+            let (store, runtime) = (self.store.clone(), Handle::current());
+            let written = tokio::task::spawn_blocking(move || rows.write(&store, &runtime, name, &*events));
+            match written.await.unwrap_or(Err(Error::Broken)) {
+                Ok(bytes) => {
+                    self.history.replace(name, bytes);
+                    return true;
+                }
+                Err(Error::Store(error)) => {
+                    if !self.waited(&error, &mut wait, stop).await {
+                        return false;
+                    }
+                }
+                Err(error) => {
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the journal cannot begin anew, and is not written"
+                    );
+                    return false;
+                }
             }
         }
     }
@@ -238,70 +196,76 @@ impl Writer {
             let Err(error) = self.store.write_journal(name, text.clone()).await else {
                 return true;
             };
-            warn!(
-                error = &error as &dyn std::error::Error,
-                behind = self.journal.behind(),
-                "the journal lags behind"
-            );
-            if stop.is_cancelled() {
+            if !self.waited(&error, &mut wait, stop).await {
                 return false;
             }
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = stop.cancelled() => {}
-            }
-            wait = (2 * wait).min(LONGEST_WAIT);
         }
     }
 
-    /// Looks after snapshots: has one made where it is time, beside what is written meanwhile.
-    async fn compact(&mut self) {
-        if let Some(compacting) = self.compacting.take_if(|compacting| compacting.is_finished()) {
-            self.finish(compacting).await;
+    /// Waits before something is tried again that could not be written, and longer the next time. Says whether it is to be: not
+    /// after a stop.
+    async fn waited(&self, error: &StoreError, wait: &mut Duration, stop: &CancellationToken) -> bool {
+        warn!(
+            error = error as &dyn std::error::Error,
+            behind = self.journal.behind(),
+            "the journal lags behind"
+        );
+        if stop.is_cancelled() {
+            return false;
         }
-        let (objects, bytes) = self.since;
-        let worthwhile = bytes >= GROWTH * self.snapshot_bytes || objects >= SNAPSHOT_AT_LAST;
-        if self.compacting.is_none() && objects >= SNAPSHOT_EVERY && worthwhile {
-            self.since = (0, 0);
-            self.compacting = Some(tokio::spawn(compacted(self.store.clone(), self.history.clone())));
+        tokio::select! {
+            () = tokio::time::sleep(*wait) => {}
+            () = stop.cancelled() => {}
         }
+        *wait = (2 * *wait).min(LONGEST_WAIT);
+        true
     }
 
-    /// Takes in a snapshot that was made.
-    async fn finish(&mut self, compacting: JoinHandle<Result<(JournalObject, usize), Error>>) {
-        match compacting.await.unwrap_or(Err(Error::Broken)) {
-            Ok((name, bytes)) => {
-                self.snapshot_bytes = bytes;
-                self.history.replace(name);
-                self.prune().await;
-            }
-            Err(error) => warn!(
-                error = &error as &dyn std::error::Error,
-                "no snapshot of the journal can be made; the next start of the coordinator begins it anew"
-            ),
+    /// Has objects merged where it is time, one run of them after the other, beside what is written meanwhile.
+    async fn merge(&mut self) {
+        let finished = self.merging.take_if(|merging| merging.done.is_finished());
+        if let Some(merging) = finished {
+            self.finish(merging).await;
         }
+        if self.merging.is_some() {
+            return;
+        }
+        if self.new >= MERGE_EVERY {
+            self.new = 0;
+            self.mark = self.history.last();
+            // What could not be removed before.
+            self.prune().await;
+        }
+        self.merging = self.history.run(self.mark).map(|run| Merging {
+            name: run.name(),
+            done: tokio::spawn(run.merge(self.store.clone())),
+        });
+    }
+
+    /// Takes in an object that others were merged into.
+    async fn finish(&mut self, Merging { name, done }: Merging) {
+        match done.await.unwrap_or(Err(Error::Broken)) {
+            Ok(bytes) => self.history.replace(name, bytes),
+            Err(error) => {
+                self.mark = 0;
+                // The store may have it all the same. What is merged later must lie around it or beside it.
+                self.history.discard(name);
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "objects of the journal cannot be merged and stay as they are; if one is damaged, the next start of the coordinator \
+                     begins the journal anew"
+                );
+            }
+        }
+        self.prune().await;
     }
 
     async fn prune(&mut self) {
         if let Err(error) = self.history.prune(&self.store).await {
-            // What stays there takes up room until the next snapshot, no more.
+            // What stays there takes up room, no more.
             warn!("objects of the journal cannot be removed: {error}");
         }
     }
-}
-
-/// Writes a snapshot of all that is there. Made of the objects, not of the state, which is ahead of them.
-async fn compacted(store: ArtifactStore, history: History) -> Result<(JournalObject, usize), Error> {
-    let name = history.snapshot();
-    let (reading, runtime) = (store.clone(), Handle::current());
-    let made = tokio::task::spawn_blocking(move || {
-        let rows = runtime.block_on(history.rows(&reading))?;
-        Ok::<_, Error>(object::seal_rows(name, rows))
-    });
-    let text = made.await.map_err(|_| Error::Broken)??;
-    let bytes = text.len();
-    store.write_journal(name, text).await?;
-    Ok((name, bytes))
 }
 
 /// Whoever waits for a writer that has ended waits no longer.

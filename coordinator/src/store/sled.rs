@@ -1,5 +1,6 @@
 //! Rows on disk.
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -9,8 +10,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use nettailor_engine::{History, Rows, Unreadable, VALUE_VERSION, event, event_prefix, is_event, map_each};
+use nettailor_engine::{History, Show, Unreadable, VALUE_VERSION, event, event_prefix, is_event, map_each};
 use nettailor_scheduler::record::{EventRecord, Subject};
+use sled::IVec;
 use tracing::warn;
 
 use super::directory::{Lock, damaged, read_format, unusable, write_format};
@@ -245,20 +247,29 @@ struct SledHistory {
 }
 
 impl SledHistory {
-    fn between(&self, keys: Range<&[u8]>) -> Result<Rows, Error> {
-        let changed = self.memtable.range(keys.clone());
-        let mut rows = Rows::new();
-        self.tree.each(keys, |key, value| {
-            rows.insert(key.to_vec(), value.to_vec());
-            Ok(())
-        })?;
-        for (key, value) in changed {
-            match value {
-                Some(value) => rows.insert(key.to_vec(), value.to_vec()),
-                None => rows.remove(&*key),
-            };
-        }
-        Ok(rows)
+    /// The rows between two keys, in order, keys and values. Holds those that have changed, not what is in the database.
+    fn between(&self, keys: Range<&[u8]>) -> impl Iterator<Item = Result<(IVec, IVec), Error>> {
+        let mut changed = self.memtable.range(keys.clone()).into_iter().peekable();
+        let mut kept = self.tree.rows(keys).peekable();
+        std::iter::from_fn(move || {
+            loop {
+                let (key, old) = match (changed.peek(), kept.peek()) {
+                    (None, _) | (_, Some(Err(_))) => return kept.next(),
+                    (Some((key, _)), Some(Ok((old, _)))) => (&key[..], Some(old)),
+                    (Some((key, _)), None) => (&key[..], None),
+                };
+                match old.map_or(Ordering::Less, |old| key.cmp(old)) {
+                    Ordering::Less => {}
+                    // What is kept is not what it was.
+                    Ordering::Equal => drop(kept.next()),
+                    Ordering::Greater => return kept.next(),
+                }
+                // A row that was removed is passed over.
+                if let (key, Some(value)) = changed.next()? {
+                    return Some(Ok((key[..].into(), value[..].into())));
+                }
+            }
+        })
     }
 }
 
@@ -267,15 +278,21 @@ impl History for SledHistory {
         let first = event_prefix(subject);
         // Nothing that follows the prefix is only ones: it is a time first.
         let last = [first.as_slice(), &[0xff; 8]].concat();
-        let rows = self.between(&first..&last)?;
-        let read = rows
-            .iter()
-            .map(|(key, value)| event(key, value).map_err(|error| unreadable(&self.path, key, error)));
+        let read = self.between(&first..&last).map(|row| {
+            let (key, value) = row?;
+            event(&key, &value).map_err(|error| unreadable(&self.path, &key, error))
+        });
         read.collect()
     }
 
-    fn rows(&self) -> Result<Rows, Error> {
-        self.between(EVENTS)
+    fn each(&self, show: &mut Show<'_>) -> Result<(), Error> {
+        for row in self.between(EVENTS) {
+            let (key, value) = row?;
+            if show(&key, &value).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -113,10 +113,11 @@ impl Tree {
     fn scan(&self, mut show: impl FnMut(&[u8], &[u8]) -> Result<(), Error>) -> Result<Tally, Error> {
         let mut tally = Tally::default();
         for keys in [ROWS.start..EVENTS.start, EVENTS.end..ROWS.end] {
-            self.each(keys, |key, value| {
-                tally.put(key, Some(value));
-                show(key, value)
-            })?;
+            for row in self.rows(keys) {
+                let (key, value) = row?;
+                tally.put(&key, Some(&value));
+                show(&key, &value)?;
+            }
         }
         let kept = self.get(TALLY_KEY)?;
         if kept.as_deref().unwrap_or(&Tally::default().encode()) != tally.encode() {
@@ -166,18 +167,17 @@ impl Tree {
         self.flush()
     }
 
-    /// Shows the rows between two keys, in order.
-    pub(super) fn each(
+    /// The rows between two keys, in order, keys and values. Nothing follows an error.
+    pub(super) fn rows(
         &self,
         keys: Range<&[u8]>,
-        mut show: impl FnMut(&[u8], &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), Error>> {
         let mut entries = self.db.range(keys);
-        while let Some(entry) = guarded(&self.path, || Ok(entries.next()))? {
-            let (key, value) = entry.map_err(|source| self.failed("reading", source))?;
-            show(&key, &value)?;
-        }
-        Ok(())
+        let mut next = move || guarded(&self.path, || Ok(entries.next()));
+        std::iter::from_fn(move || {
+            let entry = next().transpose()?;
+            Some(entry.and_then(|entry| entry.map_err(|source| self.failed("reading", source))))
+        })
     }
 
     fn tally(&self) -> MutexGuard<'_, Option<Tally>> {

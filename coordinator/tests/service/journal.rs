@@ -359,7 +359,7 @@ async fn a_journal_that_was_left_behind_or_damaged_begins_anew() {
 }
 
 #[tokio::test]
-async fn snapshots_take_the_place_of_many_objects() {
+async fn merged_objects_take_the_place_of_many() {
     let ground = Ground::new();
     let site = ground.start().await;
     for number in 0..150 {
@@ -369,7 +369,7 @@ async fn snapshots_take_the_place_of_many_objects() {
     site.stop().await;
     let objects = ground.objects().await;
     assert!(
-        objects.len() < 100 && objects[0].first == 0 && objects[0].last >= 64,
+        objects.len() < 100 && objects[0].first == 1 && objects[0].last >= 64,
         "{objects:?}"
     );
     assert_eq!(objects.last().unwrap().last, 150);
