@@ -22,7 +22,7 @@ use crate::driver::{Driver, QUEUED_COMMANDS};
 use crate::grpc::{self, Context};
 use crate::handle::Handle;
 use crate::http::{self, Ready};
-use crate::journal::{self, Beginning};
+use crate::journal::{self, Beginning, Journal};
 use crate::logs::Logs;
 use crate::manifests::{self, Manifests};
 use crate::outlet::Outlet;
@@ -165,6 +165,7 @@ pub struct Running {
     writing: DropGuard,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     writer: JoinHandle<()>,
+    journal: Journal,
     journal_writer: JoinHandle<()>,
     driver: oneshot::Receiver<Result<(), store::Error>>,
 }
@@ -254,7 +255,7 @@ impl Coordinator {
             engine: Engine::new(state),
             store,
             journalled,
-            journal,
+            journal: journal.clone(),
             outlet,
             clock,
             commands: queue,
@@ -285,6 +286,7 @@ impl Coordinator {
             writing,
             server,
             writer,
+            journal,
             journal_writer,
             driver,
         })
@@ -327,9 +329,12 @@ impl Running {
             .await
             .is_err()
         {
-            warn!(
-                "the journal is not complete: until the coordinator has started again, the state directory must not be lost"
-            );
+            // Else it is merging.
+            if self.journal.behind() > 0 {
+                warn!(
+                    "the journal is not complete: until the coordinator has started again, the state directory must not be lost"
+                );
+            }
             self.journal_writer.abort();
         }
         if tokio::time::timeout(FAREWELL, &mut self.writer).await.is_err() {

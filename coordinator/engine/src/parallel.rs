@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-/// Things from which on a hand-over to other threads is worth its while.
-const WORTHWHILE: usize = 1024;
+/// Things from which on a hand-over to other threads is worth its while: some milliseconds of work.
+const WORTHWHILE: usize = 4096;
 
 /// Makes something of each thing, in order: many are shared out among all cores.
 pub fn map_each<T: Send, U: Send>(things: Vec<T>, make: impl Fn(T) -> U + Send + Sync) -> Vec<U> {

@@ -68,7 +68,8 @@ pub struct Encoded {
 impl From<Change> for Encoded {
     fn from(change: Change) -> Self {
         let (key, value) = match &change {
-            Change::Put(row) => (row.key(), Some(row.encode().into())),
+            // They are kept for a while: without what was reserved for more.
+            Change::Put(row) => (row.key(), Some(row.encode().into_boxed_slice().into())),
             Change::Remove(key) => (key.clone(), None),
         };
         Self {

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,7 +33,8 @@ pub(crate) struct Beginning {
 
 impl Beginning {
     /// Takes up the journal of a state that consists of these rows, `newest` being its last commit; `listed` are the objects of
-    /// all journals. One that is not whole, or ends earlier, begins anew with a snapshot, whose rows are put aside in `folder`.
+    /// all journals. One that is not whole, or ends earlier, begins anew with a snapshot, whose rows are put aside in `folder`,
+    /// which blocks.
     ///
     /// # Errors
     /// They cannot be put aside.
@@ -45,8 +47,9 @@ impl Beginning {
         folder: &Path,
     ) -> Result<Self, Error> {
         let found = match History::find(incarnation, listed) {
-            Ok(history) => history.check(store).await,
-            Err(error) => Err(error),
+            // One that ends elsewhere does not count anyhow.
+            Ok(history) if history.last() == newest => history.check(store).await,
+            found => found,
         };
         match found {
             Ok(history) if history.last() == newest && (newest > 0 || !history.is_empty()) => {
@@ -189,10 +192,38 @@ fn write_large(
         pieces: Pieces::new(name, PIECE_BYTES),
         send,
     };
-    let made = make(&mut object);
+    // Without a word, the end of a thread that breaks would be taken for the end of the object.
+    let made = std::panic::catch_unwind(AssertUnwindSafe(|| make(&mut object)));
+    let made = made.unwrap_or(Err(Error::Broken));
     let Large { pieces, send } = object;
     // Where nobody takes it, the store has failed: that says why.
     let _ = send.blocking_send(made.map(|()| pieces.end()));
     drop(send);
     runtime.block_on(written).map_err(|_| Error::Broken)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_snapshot_whose_making_breaks_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(&nettailor_artifacts::folder(folder.path()).unwrap()).unwrap();
+        let name = JournalObject {
+            incarnation: Incarnation::new(1),
+            first: 0,
+            last: 7,
+        };
+        let (runtime, writing) = (Handle::current(), store.clone());
+        let written = tokio::task::spawn_blocking(move || {
+            write_large(&writing, &runtime, name, |object| {
+                object.pieces.text().resize(2 * PIECE_BYTES, b'x');
+                let _ = object.hand_over();
+                panic!("on purpose")
+            })
+        });
+        assert!(matches!(written.await.unwrap(), Err(Error::Broken)));
+        assert_eq!(store.list_journals().await.unwrap(), []);
+    }
 }

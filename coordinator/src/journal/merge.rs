@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use bytes::Bytes;
+use futures::stream;
 use nettailor_artifacts::{ArtifactStore, JournalObject};
 
 use super::Error;
@@ -35,6 +36,15 @@ pub(super) fn run(sizes: &[u64]) -> Option<Range<usize>> {
     })
 }
 
+/// Why objects did not become one.
+#[derive(Debug)]
+pub(super) enum Unmerged {
+    /// They cannot be read: nothing was written.
+    Unmade(Error),
+    /// What they become was not written. The store may have it all the same.
+    Unwritten(Error),
+}
+
 /// Objects that are to become one.
 pub(super) struct Run {
     /// Two at least, which follow each other.
@@ -55,17 +65,21 @@ impl Run {
 
     /// Writes the object that they become, and returns its size in bytes. Made of the objects, not of the state, which is ahead of
     /// them.
-    pub(super) async fn merge(self, store: ArtifactStore) -> Result<u64, Error> {
+    pub(super) async fn merge(self, store: ArtifactStore) -> Result<u64, Unmerged> {
+        let name = self.name();
+        let text = self.read(&store).await.map_err(Unmerged::Unmade)?;
+        let text = stream::once(async { Ok::<_, Error>(text) });
+        let written = store.write_large_journal(name, text).await;
+        written.map_err(Unmerged::Unwritten)
+    }
+
+    async fn read(self, store: &ArtifactStore) -> Result<Bytes, Error> {
         let mut texts = Vec::new();
         for object in &self.objects {
             texts.push(store.read_journal(*object).await?);
         }
-        let name = self.name();
         let made = tokio::task::spawn_blocking(move || self.text(&texts));
-        let text = made.await.map_err(|_| Error::Broken)??;
-        let bytes = text.len() as u64;
-        store.write_journal(name, text).await?;
-        Ok(bytes)
+        made.await.map_err(|_| Error::Broken)?
     }
 
     /// The object that they become, `texts` being theirs. Its lines are theirs, as they are and in their order.

@@ -134,7 +134,7 @@ pub(crate) fn decode(rows: Rows) -> Result<Vec<Row>, Error> {
 }
 
 /// The way to the journal. Cheap to clone.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Journal {
     shared: Arc<Shared>,
     /// The number of the last commit that is in an object.
@@ -142,6 +142,7 @@ pub(crate) struct Journal {
     runtime: Handle,
 }
 
+#[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
     /// Wakes the writer.
@@ -153,7 +154,7 @@ struct Shared {
 }
 
 /// Commits that wait for an object.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Queue {
     /// Their numbers and lines, in order.
     commits: VecDeque<(u64, Vec<u8>)>,
@@ -201,8 +202,11 @@ impl Journal {
             let waited = self.shared.room.wait_timeout(queue, LOOK_EVERY);
             (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
-        queue.bytes += lines.len();
         queue.newest = number;
+        if queue.closed {
+            return;
+        }
+        queue.bytes += lines.len();
         queue.urgent |= urgent;
         queue.commits.push_back((number, lines));
         drop(queue);
@@ -241,7 +245,7 @@ impl Journal {
     }
 
     /// How many commits are not in an object yet.
-    fn behind(&self) -> u64 {
+    pub(crate) fn behind(&self) -> u64 {
         let newest = self.lock().newest;
         newest.saturating_sub(*self.written.borrow())
     }

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Commits are in order. An object of several merged ones holds the last change of each row alone, as the line that it was, with
-//! its commit; a removal, too, as long as there are older objects, which may hold the row. A snapshot has all rows at one commit.
+//! its commit; a removal, too, as long as there are older objects, which may hold the row. A snapshot has all rows at
+//! one commit, as long as nothing was merged with it.
 //!
 //! An artifact store shows an object only once it is there in full. So one without its last line, or with another digest, was
 //! complete when it was acknowledged, and has been damaged since: that is never passed over.
@@ -27,8 +28,8 @@ use serde_json::value::RawValue;
 pub(crate) const FORMAT: u32 = 2;
 /// Bytes of a piece, from which on it is handed over.
 pub(super) const PIECE_BYTES: usize = 4 << 20;
-/// Bytes of a line at most: a row comes in one message, of whose bytes JSON makes six at most. What is longer was damaged, and
-/// is not read on: it would be held until the next line begins.
+/// Bytes of a line at most, far more than a row has that came in a message. What is longer was damaged, and is not read on: it
+/// would be held until the next line begins.
 const LINE_BYTES: usize = 8 * MAX_MESSAGE_BYTES;
 /// What is wrong with an object without its end.
 const CUT_OFF: &str = "it is cut off";

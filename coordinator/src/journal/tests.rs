@@ -453,3 +453,15 @@ async fn half_a_snapshot_is_not_left() {
     let left = std::fs::read_dir(folder.parent().unwrap()).unwrap();
     assert_eq!(left.count(), 0);
 }
+
+#[tokio::test]
+async fn what_comes_after_the_writer_has_ended_is_not_kept_for_it() {
+    let bench = Bench::new();
+    let (writer, journal) = bench.writer().await;
+    journal.append(1, &commit(1, "a"), false);
+    bench.stop.cancel();
+    writer.run(bench.stop.clone()).await;
+    journal.append(2, &commit(2, "b"), true);
+    assert_eq!(journal.behind(), 1);
+    assert!(journal.lock().commits.is_empty());
+}

@@ -1,5 +1,6 @@
 //! Writes the journal.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::anew::Aside;
-use super::merge::MERGE_EVERY;
+use super::merge::{MERGE_EVERY, Unmerged};
 use super::{Beginning, Error, History, Journal, OBJECT_BYTES, PACE, object};
 
 /// Wait after the first failure; doubles up to [`LONGEST_WAIT`].
@@ -40,7 +41,7 @@ pub(crate) struct Writer {
 /// An object that is being made of others, and its size in bytes.
 struct Merging {
     name: JournalObject,
-    done: JoinHandle<Result<u64, Error>>,
+    done: JoinHandle<Result<u64, Unmerged>>,
 }
 
 impl Writer {
@@ -96,7 +97,7 @@ impl Writer {
             self.merge().await;
         }
         if let Some(merging) = self.merging.take() {
-            // Whoever starts next must not find its half.
+            // Whoever starts next is to find all that there will be.
             self.finish(merging).await;
         }
     }
@@ -244,12 +245,19 @@ impl Writer {
 
     /// Takes in an object that others were merged into.
     async fn finish(&mut self, Merging { name, done }: Merging) {
-        match done.await.unwrap_or(Err(Error::Broken)) {
+        match done.await.unwrap_or(Err(Unmerged::Unwritten(Error::Broken))) {
             Ok(bytes) => self.history.replace(name, bytes),
-            Err(error) => {
+            Err(unmerged) => {
                 self.mark = 0;
-                // The store may have it all the same. What is merged later must lie around it or beside it.
-                self.history.discard(name);
+                let error = match unmerged {
+                    // An object of this name, should there be one, is of a writer that has not ended yet.
+                    Unmerged::Unmade(error) => error,
+                    Unmerged::Unwritten(error) => {
+                        // What is merged later must lie around it or beside it.
+                        self.history.discard(name);
+                        error
+                    }
+                };
                 warn!(
                     error = &error as &dyn std::error::Error,
                     "objects of the journal cannot be merged and stay as they are; if one is damaged, the next start of the coordinator \
@@ -273,7 +281,11 @@ struct Closing(Journal);
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        self.0.lock().closed = true;
+        let mut queue = self.0.lock();
+        queue.closed = true;
+        queue.commits = VecDeque::new();
+        queue.bytes = 0;
+        drop(queue);
         self.0.shared.room.notify_all();
     }
 }

@@ -62,7 +62,7 @@ impl SledStore {
         Self::open_locked(path, Lock::take(path)?)
     }
 
-    /// The same, with rows written into the database for each so many bytes of them.
+    /// The same, with rows written into the database for each so many bytes of them: for tests that are about that.
     pub fn open_settling(path: &Path, settle_bytes: usize) -> Result<Self, Error> {
         let mut store = Self::open(path)?;
         store.settle_bytes = settle_bytes;

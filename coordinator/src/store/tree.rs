@@ -167,7 +167,7 @@ impl Tree {
         self.flush()
     }
 
-    /// The rows between two keys, in order, keys and values. Nothing follows an error.
+    /// The rows between two keys, in order, keys and values. After an error, it is of no use.
     pub(super) fn rows(
         &self,
         keys: Range<&[u8]>,
